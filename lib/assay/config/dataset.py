@@ -1,0 +1,152 @@
+"""Consumes a dataset YAML, produces a `DatasetConfig`: what the observations are and when each column is known."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from assay.config.strict import STRICT
+
+Name = Annotated[str, Field(min_length=1)]
+RESERVED = (
+    *("row_id", "time", "month", "target", "prediction", "segment", "reasons", "raw", "source_file", "source_row"),
+    *("model_version", "calibration_version"),
+)
+
+
+def stored_name(name: str) -> str:
+    """Name under which a source column is stored: Delta takes no spaces or any of ``,;{}()=`` in column names."""
+    safe = "".join("_" if character in " ,;{}()\n\t\r=`." else character for character in name)
+    return f"{safe}_" if safe.casefold() in RESERVED else safe
+
+
+Days = Annotated[float, Field(ge=0, le=36_500)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class SourceConfig:
+    """Where raw rows come from.
+
+    path: file or folder; a relative one is looked for beside the YAML, in the current folder, then in `$ASSAY_DATA`.
+    format: `auto` goes by the suffix.
+    null_values: texts in a CSV that mean "no value".
+    """
+
+    path: Name
+    format: Literal["auto", "csv", "parquet"] = "auto"
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    null_values: tuple[str, ...] = ("", "NA", "null", "NULL")
+
+
+@dataclass(frozen=True, config=STRICT)
+class TimeConfig:
+    """The time of an observation.
+
+    format: strptime format of a text column; without it ISO dates and timestamps are understood.
+    zone: IANA zone of times that carry none; everything is stored in UTC.
+    future: what to do with rows later than the as-of date (`--date`, default now): they are not known yet.
+    """
+
+    column: Name
+    format: str | None = None
+    zone: str = "UTC"
+    future: Literal["quarantine", "keep"] = "quarantine"
+
+
+@dataclass(frozen=True, config=STRICT)
+class TargetConfig:
+    """What is to be valued.
+
+    transform: scale on which the model learns; `log` needs values above 0 (others are quarantined).
+    relative_to: `last_value` learns the change from the entity's last known value, which lets trees follow a trend.
+    """
+
+    name: Name
+    transform: Literal["none", "log"] = "none"
+    relative_to: Literal["nothing", "last_value"] = "nothing"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ColumnsConfig:
+    """Which columns are read, and when each is known.
+
+    numeric, categorical: known at the row's own time (size, type, a holiday flag); used as they are.
+    outcomes: numeric, known only after the row's time (sales of the same month); used through history alone.
+    """
+
+    numeric: tuple[Name, ...] = ()
+    categorical: tuple[Name, ...] = ()
+    outcomes: tuple[Name, ...] = ()
+
+
+@dataclass(frozen=True, config=STRICT)
+class FeaturesConfig:
+    """Refines the feature families that the profile's flags switch on. Windows are in days, lags in observations."""
+
+    lags: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = (1, 2, 3)
+    windows_days: tuple[Annotated[int, Field(ge=1, le=36_500)], ...] = (30, 90, 365)
+    statistics: tuple[Literal["mean", "std", "min", "max", "count"], ...] = ("mean", "std", "count")
+    market_momentum_months: tuple[Annotated[int, Field(ge=1, le=120)], ...] = (1, 3, 12)
+
+
+@dataclass(frozen=True, config=STRICT)
+class CalendarConfig:
+    """Whose holidays count: an ISO country code and, where it matters, a subdivision (`US`, `TX`)."""
+
+    country: str | None = None
+    subdivision: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class DatasetConfig:
+    """One dataset, described by data and never by code.
+
+    entity: columns that name the thing which is observed again and again (a city, a store and department).
+    groups: markets, each a list of columns (an empty list is the whole market); their history becomes features.
+    segments: columns by which results and calibration are split.
+    availability_delay_days: column -> days after a row's time until its value is known. Applies to history.
+    duplicates: rows of one entity at one time. `keep_first` and `keep_last` quarantine the others with a reason;
+        `allow` keeps all of them (many sales of one model on a day).
+    bounds: column -> [lowest, highest] value that can be real; rows outside are quarantined.
+    training: overrides of the profile's `training` section for this dataset.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]
+    source: SourceConfig
+    time: TimeConfig
+    entity: Annotated[tuple[Name, ...], Field(min_length=1)]
+    targets: Annotated[tuple[TargetConfig, ...], Field(min_length=1)]
+    columns: ColumnsConfig = ColumnsConfig()
+    groups: tuple[tuple[Name, ...], ...] = ()
+    segments: tuple[Name, ...] = ()
+    availability_delay_days: dict[str, Days] = Field(default_factory=dict)
+    duplicates: Literal["keep_first", "keep_last", "allow"] = "keep_last"
+    bounds: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    calendar: CalendarConfig = CalendarConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    training: dict[str, bool | int | float] = Field(default_factory=dict)
+    description: str = ""
+
+    def delay_days(self, column: str) -> float:
+        """Days after a row's time until `column` is known; 0 means right after it."""
+        return self.availability_delay_days.get(column, 0.0)
+
+    @property
+    def numeric_columns(self) -> tuple[str, ...]:
+        """Every column read as a number: attributes, outcomes, then targets, without repeats."""
+        names = (*self.columns.numeric, *self.columns.outcomes, *(t.name for t in self.targets))
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Every column read as text: entity keys, categoricals, groups and segments, without repeats."""
+        grouped = (name for group in self.groups for name in group)
+        names = (*self.entity, *self.columns.categorical, *grouped, *self.segments)
+        return tuple(dict.fromkeys(n for n in names if n not in self.numeric_columns))
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        """Every column that the source must have."""
+        return tuple(dict.fromkeys((self.time.column, *self.text_columns, *self.numeric_columns)))

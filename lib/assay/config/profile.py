@@ -1,0 +1,113 @@
+"""Consumes a profile YAML, produces a `ProfileConfig`: how hard a run tries and what it must reach."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from assay.config.strict import STRICT
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class AdvancedTrainingConfig:
+    """Feature flags and quality thresholds of a training run.
+
+    min_business_accuracy: percent of test predictions within 20 % of the outcome.
+    force_production_quality: a model that misses a threshold is recorded but not registered, and the job exits 3.
+    """
+
+    enable_advanced_features: bool = False
+    enable_temporal_features: bool = True
+    enable_market_features: bool = True
+    enable_interaction_features: bool = False
+    enable_hyperparameter_tuning: bool = False
+    use_optuna: bool = True
+    max_evals: Annotated[int, Field(ge=1)] = 50
+    enable_advanced_ensemble: bool = False
+    use_stacking: bool = True
+    use_voting: bool = True
+    force_production_quality: bool = True
+    min_r2_threshold: Annotated[float, Field(le=1)] = 0.75
+    min_business_accuracy: Annotated[float, Field(ge=0, le=100)] = 70.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class SplitConfig:
+    """Forward split in time: train < tune < calibrate < test. Each share is of the labelled rows, cut between times.
+
+    embargo_days: gap before tune, calibrate and test; rows inside it are used by none.
+    """
+
+    tune: Share = 0.10
+    calibrate: Share = 0.15
+    test: Share = 0.20
+    embargo_days: Annotated[float, Field(ge=0)] = 0.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class EngineConfig:
+    """The learner.
+
+    params: passed to the engine over its defaults.
+    rounds: most boosting rounds; early stopping on the tune period may choose fewer.
+    early_stopping_rounds: 0 switches early stopping off.
+    refit: after early stopping, fit again on train and tune together with the rounds that were chosen.
+    ranks: workers that train together; 0 takes one per task slot, as far as the rows are worth it.
+    """
+
+    name: Literal["xgboost"] = "xgboost"
+    params: dict[str, Any] = Field(default_factory=dict)
+    rounds: Annotated[int, Field(ge=1, le=100_000)] = 600
+    early_stopping_rounds: Annotated[int, Field(ge=0)] = 40
+    refit: bool = True
+    ranks: Annotated[int, Field(ge=0)] = 0
+    min_rows_per_rank: Annotated[int, Field(ge=1)] = 20_000
+    seed: int = 7
+
+
+@dataclass(frozen=True, config=STRICT)
+class ConformalConfig:
+    """Intervals. levels: promised coverages; min_segment_rows: below it a segment uses all rows together."""
+
+    levels: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.8, 0.9)
+    min_segment_rows: Annotated[int, Field(ge=1)] = 100
+
+
+@dataclass(frozen=True, config=STRICT)
+class IngestConfig:
+    """max_quarantine_share: share of bad rows above which ingest refuses (exit 3)."""
+
+    max_quarantine_share: Annotated[float, Field(ge=0, le=1)] = 0.10
+
+
+@dataclass(frozen=True, config=STRICT)
+class RuntimeConfig:
+    """Where tables live and which road rows take.
+
+    road: `arrow` reads and writes table files on executors, `spark` goes through Spark's reader and writer;
+        `auto` takes arrow where executors share the table's file system.
+    catalog: `catalog.schema` for tables in a catalog instead of a folder.
+    tracking_uri: MLflow store; empty means `mlflow.db` in the workspace.
+    rows_per_task: rows that are worth a task of their own.
+    """
+
+    road: Literal["auto", "arrow", "spark"] = "auto"
+    catalog: str = ""
+    tracking_uri: str = ""
+    rows_per_task: Annotated[int, Field(ge=1)] = 250_000
+
+
+@dataclass(frozen=True, config=STRICT)
+class ProfileConfig:
+    """Everything about a run that is not about the data."""
+
+    training: AdvancedTrainingConfig = AdvancedTrainingConfig()
+    split: SplitConfig = SplitConfig()
+    engine: EngineConfig = EngineConfig()
+    conformal: ConformalConfig = ConformalConfig()
+    ingest: IngestConfig = IngestConfig()
+    runtime: RuntimeConfig = RuntimeConfig()

@@ -1,0 +1,56 @@
+"""Consumes dataset, profile and command line, produces one `RunConfig`: all that a run was told, with its hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from assay.config.dataset import DatasetConfig
+from assay.config.profile import AdvancedTrainingConfig, ProfileConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """The resolved configuration of one run.
+
+    as_of: the moment the run pretends to be at, UTC; None means now. Rows after it do not exist for the run.
+    where: slice of the data, as (column, value) pairs that must all hold.
+    """
+
+    dataset: DatasetConfig
+    profile: ProfileConfig
+    profile_name: str
+    dataset_folder: Path
+    workspace: Path
+    as_of: dt.datetime | None = None
+    where: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def training(self) -> AdvancedTrainingConfig:
+        """The feature flags and thresholds."""
+        return self.profile.training
+
+    def resolved(self) -> dict[str, Any]:
+        """Everything that can change a result, as plain data; no folder of this machine is in it."""
+        return {
+            "dataset": dataclasses.asdict(self.dataset),
+            **dataclasses.asdict(self.profile),
+            "profile": self.profile_name,
+            "as_of": self.as_of.isoformat() if self.as_of else None,
+            "where": [list(pair) for pair in self.where],
+        }
+
+    def hash_of(self, *sections: str) -> str:
+        """SHA-256 over the named top-level sections of `resolved()` (all of them when none is named)."""
+        resolved = self.resolved()
+        chosen = {name: resolved[name] for name in sections} if sections else resolved
+        return hashlib.sha256(canonical_json(chosen).encode()).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces, so that equal values have equal texts."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str, ensure_ascii=False)

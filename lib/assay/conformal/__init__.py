@@ -1,0 +1,28 @@
+"""Conformity scores in, prediction intervals with a promised coverage out: split conformal, overall and per segment."""
+
+from assay.conformal.calibration import ALL_ROWS, Calibration, SegmentQuantiles, fit, segment_labels
+from assay.conformal.quantiles import (
+    conformal_quantile,
+    conformal_quantiles,
+    conformal_rank,
+    grouped_quantiles,
+    minimum_rows,
+)
+from assay.conformal.scores import SCORES, AbsoluteResidual, ConformalScore, score_named
+
+__all__ = [
+    "ALL_ROWS",
+    "SCORES",
+    "AbsoluteResidual",
+    "Calibration",
+    "ConformalScore",
+    "SegmentQuantiles",
+    "conformal_quantile",
+    "conformal_quantiles",
+    "conformal_rank",
+    "fit",
+    "grouped_quantiles",
+    "minimum_rows",
+    "score_named",
+    "segment_labels",
+]

@@ -1,0 +1,249 @@
+"""Consumes conformity scores and a segment label per row, produces a `Calibration`: quantiles by segment and level."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.config import canonical_json
+from assay.conformal.quantiles import Floats, conformal_quantiles, conformal_rank, grouped_quantiles
+from assay.conformal.scores import AbsoluteResidual, score_named
+
+Labels = npt.NDArray[np.object_]
+
+ALL_ROWS = ""  # label of all calibration rows together; no segment of any columns can have it
+MISSING = "∅"  # a segment value that is absent; the text '∅' itself is escaped
+
+_CALIBRATION_FIELDS = {
+    "levels": list,
+    "segment_columns": list,
+    "score": str,
+    "min_segment_rows": int,
+    "quantiles": dict,
+}
+_SEGMENT_FIELDS = {"rows": int, "quantiles": list}
+_INFINITE = {"inf": np.inf, "-inf": -np.inf}
+
+
+class SegmentQuantiles(NamedTuple):
+    """Calibration rows of a segment and its conformal quantile at each level, in order of the calibration's levels."""
+
+    rows: int
+    quantiles: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns a prediction into intervals: plain data, the same wherever it is loaded.
+
+    levels: promised coverages, (L,). segment_columns: columns whose values make a label. score: name in `SCORES`.
+    min_segment_rows: below it a segment uses all rows together.
+    quantiles: segment label -> rows and quantiles on the model's scale; `ALL_ROWS` is always there.
+
+    A higher level never gets a narrower interval: one segment serves all levels of a row, its ranks
+    ceil((n + 1) * level) do not fall as the level rises, and order statistics do not fall as the rank rises.
+    Raises ValueError on contradictions, such as a missing `ALL_ROWS` or quantiles that fall as the level rises.
+    """
+
+    levels: tuple[float, ...]
+    segment_columns: tuple[str, ...]
+    score: str
+    min_segment_rows: int
+    quantiles: Mapping[str, SegmentQuantiles]
+
+    def __post_init__(self) -> None:
+        score_named(self.score)
+        for level in self.levels:
+            conformal_rank(0, level)  # refuses what is no level
+        if not self.levels or len(set(self.levels)) != len(self.levels):
+            raise ValueError(f"levels must be at least one and all different, found {list(self.levels)}")
+        if self.min_segment_rows < 1:
+            raise ValueError(f"min_segment_rows must be at least 1, found {self.min_segment_rows}")
+        if ALL_ROWS not in self.quantiles:
+            raise ValueError("a calibration needs the quantiles of all rows together, under the empty label")
+        rising = np.argsort(self.levels)
+        for label, (rows, quantiles) in self.quantiles.items():
+            values = np.array(quantiles, dtype=np.float64)
+            if rows < 0 or values.shape != rising.shape or not _rises(values[rising]):
+                raise ValueError(f"segment {label!r}: {rows} rows with quantiles {quantiles} at levels {self.levels}")
+
+    def label_used(self, label: str) -> str:
+        """Return the segment whose quantiles serve `label`: itself, or `ALL_ROWS`.
+
+        It is `ALL_ROWS` for a segment never seen, for one with fewer than `min_segment_rows` rows, and for one that is
+        infinite at a level where all rows together are finite: a promise over all rows beats an empty one over few.
+        """
+        segment = self.quantiles.get(label)
+        if segment is None or segment.rows < self.min_segment_rows:
+            return ALL_ROWS
+        pairs = zip(segment.quantiles, self.quantiles[ALL_ROWS].quantiles, strict=True)
+        return ALL_ROWS if any(own == np.inf and whole < np.inf for own, whole in pairs) else label
+
+    def quantiles_for(self, labels: npt.ArrayLike) -> tuple[Floats, Labels]:
+        """Return the quantiles (n, L) and the label of the segment they come from (n,), for rows of any segments.
+
+        Raises ValueError when labels are not (n,).
+        """
+        codes, distinct = _factorise(_column(labels, "labels").tolist())
+        used = [self.label_used(label) for label in distinct]
+        table = np.array([self.quantiles[label].quantiles for label in used], dtype=np.float64)
+        return table.reshape(len(used), len(self.levels))[codes], _objects(used)[codes]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for strict JSON: an infinite quantile, for which JSON has no number, is the text "inf"."""
+        return {
+            "levels": list(self.levels),
+            "segment_columns": list(self.segment_columns),
+            "score": self.score,
+            "min_segment_rows": self.min_segment_rows,
+            "quantiles": {
+                label: {"rows": rows, "quantiles": [str(q) if np.isinf(q) else q for q in quantiles]}
+                for label, (rows, quantiles) in self.quantiles.items()
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Calibration:
+        """Return the calibration that `to_dict` wrote, equal to the last bit.
+
+        Raises ValueError naming the field for unknown, missing or mistyped fields, and on contradictions.
+        """
+        fields = _fields(data, _CALIBRATION_FIELDS, "calibration")
+        return cls(
+            levels=tuple(_typed(level, float, "levels") for level in fields["levels"]),
+            segment_columns=tuple(_typed(name, str, "segment_columns") for name in fields["segment_columns"]),
+            score=fields["score"],
+            min_segment_rows=fields["min_segment_rows"],
+            quantiles={_typed(label, str, "quantiles"): _segment(label, q) for label, q in fields["quantiles"].items()},
+        )
+
+    @property
+    def version(self) -> str:
+        """First 12 hexadecimal digits of the SHA-256 of the canonical JSON: equal calibrations, equal versions."""
+        return hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest()[:12]
+
+
+def fit(
+    scores: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    levels: Sequence[float],
+    *,
+    min_segment_rows: int,
+    segment_columns: Sequence[str] = (),
+    score: str = AbsoluteResidual.name,
+) -> Calibration:
+    """Return the split-conformal calibration of all rows and of every segment (Mondrian; Vovk et al. 2005).
+
+    scores: (n,) on the model's scale, of rows the model has not seen. labels: (n,) texts from `segment_labels`;
+    `ALL_ROWS` marks a row of no segment. The order of rows does not matter. Every segment is kept, even one with too
+    few rows, so that what it would have used can be seen. An empty calibration set gives infinite quantiles: no finite
+    interval keeps a promise that no row supports.
+
+    Raises ValueError for NaN scores, lengths that differ, labels that are no text and levels outside (0, 1).
+    """
+    values, names = np.asarray(scores, dtype=np.float64), _column(labels, "labels")
+    if values.shape != names.shape:
+        raise ValueError(f"scores have shape {values.shape}, labels {names.shape}")
+    codes, distinct = _factorise(names.tolist())
+    for label in distinct:
+        _typed(label, str, "labels")
+    levels = tuple(float(level) for level in levels)
+    quantiles, rows = grouped_quantiles(codes, values, len(distinct), levels)
+    segments = sorted(zip(distinct, rows.tolist(), quantiles.tolist(), strict=True))
+    whole = SegmentQuantiles(len(values), tuple(conformal_quantiles(values, levels).tolist()))
+    return Calibration(
+        levels=levels,
+        segment_columns=tuple(segment_columns),
+        score=score,
+        min_segment_rows=int(min_segment_rows),
+        quantiles={
+            ALL_ROWS: whole,
+            **{label: SegmentQuantiles(n, tuple(q)) for label, n, q in segments if label != ALL_ROWS},
+        },
+    )
+
+
+def segment_labels(columns: Mapping[str, npt.ArrayLike], *, rows: int | None = None) -> Labels:
+    r"""Return a label per row, (n,) texts such as ``zipcode=98001|grade=7``, in the order of `columns`.
+
+    columns: name -> (n,) texts; None and NaN are missing values, written ``∅``. `rows` is needed only without columns,
+    where every row is of `ALL_ROWS`. Different rows never share a label: ``\``, ``=``, ``|`` and ``∅`` in names and
+    texts are escaped by ``\``. Each distinct combination is written once, so 1M rows take a fraction of a second.
+
+    Raises ValueError for columns of different lengths and for values that are neither text nor missing.
+    """
+    lists = {name: _column(values, f"segment column {name!r}").tolist() for name, values in columns.items()}
+    if not lists and rows is None:
+        raise ValueError("without segment columns the number of rows must be given")
+    if len({len(values) for values in lists.values()} | ({rows} if rows is not None else set())) > 1:
+        lengths = {name: len(values) for name, values in lists.items()}
+        raise ValueError(f"segment columns need one length, found {lengths}{f' for {rows} rows' if rows else ''}")
+    if not lists:
+        return np.full(rows or 0, ALL_ROWS, dtype=object)
+    codes, combinations = _factorise(zip(*lists.values(), strict=True))
+    names = [_escape(name) for name in lists]
+    written = [{value: _value(name, value) for value in dict.fromkeys(lists[name])} for name in lists]
+    texts = [
+        "|".join(f"{name}={text[value]}" for name, text, value in zip(names, written, combination, strict=True))
+        for combination in combinations
+    ]
+    return _objects(texts)[codes]
+
+
+def _factorise(values: Iterable[Any]) -> tuple[npt.NDArray[np.int64], list[Any]]:
+    """Code of each value and the distinct values in order of appearance: hashing, because texts are slow to sort."""
+    index: dict[Any, int] = {}
+    codes = np.fromiter((index.setdefault(value, len(index)) for value in values), dtype=np.int64)
+    return codes, list(index)
+
+
+def _objects(values: Sequence[str]) -> Labels:
+    return np.fromiter(values, dtype=object, count=len(values))
+
+
+def _column(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
+    array = values if isinstance(values, np.ndarray) else np.array(values, dtype=object)
+    if array.ndim != 1:
+        raise ValueError(f"{what} must be one-dimensional, found shape {array.shape}")
+    return array
+
+
+def _value(name: str, value: Any) -> str:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return MISSING
+    return _escape(_typed(value, str, f"segment column {name!r}"))
+
+
+def _escape(text: str) -> str:
+    for special in ("\\", "=", "|", MISSING):
+        text = text.replace(special, f"\\{special}")
+    return text
+
+
+def _rises(values: Floats) -> bool:
+    return bool(np.all(values[:-1] <= values[1:])) and not bool(np.isnan(values).any())
+
+
+def _typed(value: Any, kind: type, field: str) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{field}: expected {kind.__name__}, found {value!r}")
+    return value
+
+
+def _fields(data: Any, kinds: Mapping[str, type], where: str) -> dict[str, Any]:
+    found = _typed(data, dict, where)
+    if set(found) != set(kinds):
+        raise ValueError(f"{where}: expected the fields {sorted(kinds)}, found {sorted(map(str, found))}")
+    return {name: _typed(found[name], kind, f"{where}.{name}") for name, kind in kinds.items()}
+
+
+def _segment(label: Any, data: Any) -> SegmentQuantiles:
+    where = f"quantiles[{label!r}]"
+    fields = _fields(data, _SEGMENT_FIELDS, where)
+    quantiles = (_INFINITE.get(q, q) if isinstance(q, str) else q for q in fields["quantiles"])
+    return SegmentQuantiles(fields["rows"], tuple(_typed(q, float, where) for q in quantiles))

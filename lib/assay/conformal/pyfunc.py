@@ -1,0 +1,41 @@
+"""Consumes a pandas frame of feature rows, produces predictions with intervals: the MLflow face of a model.
+
+MLflow loads this file as code; nothing of the model is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pyarrow as pa
+
+
+class AssayModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """A model bundle and its calibration."""
+
+    def load_context(self, context: Any) -> None:
+        """Load and verify the bundle."""
+        from assay.model.bundle import Model
+
+        root = Path(context.artifacts["bundle"])
+        self.model = Model.load(root)
+        self.calibration = json.loads((root / "calibration.json").read_text(encoding="utf-8"))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Columns prediction, lower_80, upper_80, ... in the target's unit, one row per input row."""
+        from assay.conformal.intervals import score_batch
+
+        texts = [*self.model.encoding.categories, *self.calibration["segment_columns"]]
+        kinds = {c: pa.string() if c in texts else pa.float64() for c in [*self.model.input_columns, *texts]}
+        batch = pa.RecordBatch.from_pydict(
+            {c: pa.array(model_input[c], kind, from_pandas=True) for c, kind in kinds.items()}
+        )
+        scored = score_batch(self.model, self.calibration, batch)
+        return pd.DataFrame({k: v for k, v in scored.items() if k != "segment"})
+
+
+mlflow.models.set_model(AssayModel())

@@ -1,0 +1,1 @@
+"""Consumes predictions and outcomes, produces metrics, segment tables, plots and the report."""

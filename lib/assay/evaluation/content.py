@@ -1,0 +1,153 @@
+"""Consumes evaluated rows and the facts of a run, produces `ReportContent`: all that the report says, typed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from assay.metrics import binomial_band, interval_metrics, point_metrics
+from assay.runtime.tables import level_label
+
+BASELINE_PREFIX = "baseline_"
+
+
+@dataclass(frozen=True)
+class BaselineResult:
+    """A simple rule on the test rows. metrics: `point_metrics`; rows: test rows for which the rule had an answer."""
+
+    name: str
+    metrics: Mapping[str, float]
+    rows: int
+
+
+@dataclass(frozen=True)
+class CoverageResult:
+    """One promised level on the test rows. metrics: `interval_metrics`; low, high: share that chance allows."""
+
+    level: float
+    metrics: Mapping[str, float]
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Split:
+    """One period of the run: train, tune, calibrate or test. start, end: first and last time in it, UTC."""
+
+    name: str
+    start: dt.datetime
+    end: dt.datetime
+    rows: int
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One threshold. found, required: in `unit` ("%" or empty); at_least: whether more is better."""
+
+    name: str
+    found: float
+    required: float
+    passed: bool
+    unit: str = ""
+    at_least: bool = True
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What ingest made of the source. quarantined: reason -> rows; a row may break several rules."""
+
+    rows_read: int
+    rows_kept: int
+    quarantined: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The plots of `plots.py`; None leaves one out."""
+
+    predicted: Figure | None = None
+    residuals: Figure | None = None
+    coverage: Figure | None = None
+    importance: Figure | None = None
+    fan: Figure | None = None
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """Everything that the page says.
+
+    target, unit: what is valued and in which unit ("USD").  rows: test rows, evaluated between start and end (UTC).
+    metrics: `point_metrics` of the model.  segments: `segment_table`.  run: label -> value, shown as it is (dataset,
+    profile, model and calibration version, config hash, git revision, ...).  tables: table name -> version read.
+    gates_enforced: whether a failed gate keeps the model from being registered.
+    """
+
+    title: str
+    description: str
+    target: str
+    unit: str
+    created: dt.datetime
+    rows: int
+    start: dt.datetime
+    end: dt.datetime
+    metrics: Mapping[str, float]
+    baselines: Sequence[BaselineResult]
+    coverage: Sequence[CoverageResult]
+    segments: pl.DataFrame
+    figures: Figures
+    data: DataFacts
+    splits: Sequence[Split]
+    run: Mapping[str, str]
+    tables: Mapping[str, int]
+    gates: Sequence[Gate] = ()
+    gates_enforced: bool = True
+    min_segment_rows: int = 30
+
+    @property
+    def splits_in_order(self) -> bool:
+        """Whether each period begins after the one before it has ended."""
+        return all(early.end < late.start for early, late in itertools.pairwise(self.splits))
+
+    @property
+    def strongest_baseline(self) -> BaselineResult | None:
+        """The baseline with the lowest RMSE, among those that answered for every row where there is one."""
+        complete = [baseline for baseline in self.baselines if baseline.rows == self.rows]
+        return min(complete or self.baselines, key=lambda baseline: baseline.metrics["rmse"], default=None)
+
+    @property
+    def skill(self) -> float | None:
+        """1 - RMSE of the model / RMSE of the strongest baseline; below 0 the simple rule is better."""
+        strongest = self.strongest_baseline
+        if strongest is None or not strongest.metrics["rmse"] > 0:
+            return None
+        return 1 - self.metrics["rmse"] / strongest.metrics["rmse"]
+
+
+def baseline_results(rows: pl.DataFrame) -> list[BaselineResult]:
+    """Point metrics of each column `baseline_<name>` of `rows` (as in `segments.py`), where it has an answer."""
+    results = []
+    for column in (name for name in rows.columns if name.startswith(BASELINE_PREFIX)):
+        known = rows.filter(pl.col(column).is_finite())
+        if known.height:
+            metrics = point_metrics(known["actual"].to_numpy(), known[column].to_numpy())
+            results.append(BaselineResult(column.removeprefix(BASELINE_PREFIX), metrics, known.height))
+    return results
+
+
+def coverage_results(
+    rows: pl.DataFrame, levels: Sequence[float], calibration_rows: int | None = None
+) -> list[CoverageResult]:
+    """Interval metrics of each level over all `rows`, with `binomial_band`; see there for calibration_rows."""
+    results = []
+    for level in sorted(levels):
+        lower, upper = (rows[f"{end}_{level_label(level)}"].cast(pl.Float64).to_numpy() for end in ("lower", "upper"))
+        metrics = interval_metrics(rows["actual"].to_numpy(), lower, upper, level)
+        given = round(rows.height * (1 - metrics["missing_share"]))
+        band = binomial_band(level, given, calibration_rows=calibration_rows)
+        results.append(CoverageResult(level, metrics, *band))
+    return results

@@ -1,0 +1,313 @@
+"""Consumes `predictions` and the outcomes known by now, produces `segment_metrics`, plots and the HTML report."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from assay.config import TargetConfig
+from assay.config.dataset import stored_name
+from assay.errors import DataError
+from assay.evaluation import plots
+from assay.evaluation.canvas import to_svg
+from assay.evaluation.content import (
+    DataFacts,
+    Figures,
+    Gate,
+    ReportContent,
+    Split,
+    baseline_results,
+    coverage_results,
+)
+from assay.evaluation.report import render
+from assay.evaluation.segments import best_and_worst, segment_table
+from assay.evaluation.wording import gate_outcome, headline, number, percent, readable, skill_sentence
+from assay.model.baselines import Baselines
+from assay.model.bundle import Model
+from assay.model.registry import load_trained
+from assay.runtime.conditions import Condition
+from assay.runtime.job import Done, JobContext, Plan, reports_folder
+from assay.runtime.plane import Output
+from assay.runtime.tables import FEATURES, PREDICTIONS, SEGMENT_METRICS, level_label
+
+JOB = "evaluate"
+MIN_NAMED_ROWS = 30
+
+
+def plan(context: JobContext, target: TargetConfig) -> Plan:
+    """What evaluation is about to compare."""
+    predictions = context.version(PREDICTIONS.name, made_by="score")
+    features = context.version(FEATURES.name, made_by="build_features")
+    commit = context.plane.last_commit(PREDICTIONS.name, target.name)
+    if commit is None:
+        raise DataError(f"table predictions has none of {target.name!r}: run the job score first")
+    return Plan(
+        job=JOB,
+        inputs={PREDICTIONS.name: predictions, FEATURES.name: features},
+        sections=("dataset", "training", "where"),
+        slots=[(SEGMENT_METRICS.name, target.name)],
+        extra={"target": target.name, "predictions": commit.identity},
+        execute=lambda identity: Evaluation(context, target, commit.details["run_id"]).run(
+            identity, predictions, features
+        ),
+        still_valid=lambda _: _report_path(context, target).is_file(),
+    )
+
+
+def _report_path(context: JobContext, target: TargetConfig) -> Path:
+    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in target.name)
+    return reports_folder(context.config) / f"evaluation-{safe}.html"
+
+
+class Evaluation:
+    """One target's evaluation."""
+
+    def __init__(self, context: JobContext, target: TargetConfig, trained_run_id: str) -> None:
+        self.context = context
+        self.config = context.config
+        self.target = target
+        self.segments = [stored_name(s) for s in context.config.dataset.segments]
+        self.trained_run_id = trained_run_id
+        self.model: Model = load_trained(context.tracking, trained_run_id).model
+
+    def run(self, identity: str, predictions: int, features: int) -> Done:
+        """Join, measure, draw, write."""
+        with self.context.reporter.step("joining predictions with outcomes"):
+            rows, levels = self.rows(predictions, features)
+        with self.context.reporter.step(f"evaluating {rows.height:,} outcomes"):
+            table = segment_table(rows, self.segments, levels)
+            written = self._write_segments(table, identity)
+            content = self.content(rows, table, levels, {"predictions": predictions, "features": features})
+        with self.context.reporter.step("plots and report"):
+            page = render(content)
+            path = _report_path(self.context, self.target)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            part.write_text(page, encoding="utf-8")
+            part.replace(path)
+            self._log(content, page, table)
+        return Done(metrics=figures_of(content), written=written, summary=summary_of(content), report=str(path))
+
+    def rows(self, predictions: int, features: int) -> tuple[pl.DataFrame, list[float]]:
+        """One row per prediction with a known outcome; slim columns only (about 100 bytes a row on the driver)."""
+        plane, column = self.context.plane, stored_name(self.target.name)
+        baselines = Baselines.from_dict(self.model.facts["baselines"])
+        schema = plane.schema(PREDICTIONS.name)
+        ends = [n for n in schema.names if n.startswith(("lower_", "upper_"))]
+        labels = [n.removeprefix("lower_") for n in ends if n.startswith("lower_")]
+        levels = [float(label.replace("_", ".")) / 100 for label in labels]
+        entity = [stored_name(n) for n in self.config.dataset.entity]
+        extra = list(dict.fromkeys([*entity, *self.segments, *baselines.columns]))
+        scored = plane.read(
+            PREDICTIONS.name,
+            version=predictions,
+            columns=["row_id", "prediction", *ends],
+            where=[Condition("target", "==", self.target.name)],
+        )
+        start = self.model.facts["split"]["test"]["start"]
+        outcomes = plane.read(
+            FEATURES.name,
+            version=features,
+            columns=["row_id", "time", column, *extra],
+            where=[
+                Condition(column, "not_null"),
+                *([Condition("time", ">=", dt.datetime.fromisoformat(start))] if start else []),
+            ],
+        )
+        hint = self.context.plane.rows(PREDICTIONS.name, predictions)
+        joined = scored.join(outcomes, ["row_id"], rows_hint=hint)
+        names = ["row_id", "time", "prediction", *ends, column, *dict.fromkeys([*entity, *self.segments])]
+        named = [f"baseline_{n}" for n in baseline_names(baselines)]
+        wanted = pa.schema([*(joined.schema.field(n) for n in names), *(pa.field(n, pa.float64()) for n in named)])
+        table = joined.map(AddBaselines(baselines, tuple(names)), wanted).collect()
+        frame = pl.from_arrow(table)
+        assert isinstance(frame, pl.DataFrame)
+        if not frame.height:
+            raise DataError(
+                f"none of the predictions of {self.target.name!r} has a known outcome yet: ingest outcomes, then run "
+                "build_features, score and evaluate again"
+            )
+        return frame.rename({column: "actual"}).sort("time", "row_id"), levels
+
+    def _write_segments(self, table: pl.DataFrame, identity: str) -> list[Any]:
+        full = table.with_columns(model_version=pl.lit(self.model.version), target=pl.lit(self.target.name))
+        schema = SEGMENT_METRICS.schema()
+        rows = pa.Table.from_batches(full.to_arrow().to_batches())
+        commit = self.context.commit(JOB, self.target.name, identity)
+        flow = self.context.plane.rows_of(SEGMENT_METRICS, schema, rows)
+        return flow.write([Output(SEGMENT_METRICS, schema, commit, owns={"target": self.target.name})])
+
+    def content(
+        self, rows: pl.DataFrame, table: pl.DataFrame, levels: list[float], versions: Mapping[str, int]
+    ) -> ReportContent:
+        """Everything that the report says."""
+        from assay.metrics import point_metrics
+
+        tracking, dataset = self.context.tracking, self.config.dataset
+        trained = tracking.client.get_run(self.trained_run_id)
+        calibration_rows = self._calibration_rows()
+        gains = self.model.importance()
+        entity = stored_name(dataset.entity[0])
+        figures = Figures(
+            predicted=plots.predicted_against_actual(rows, self.target.name),
+            residuals=plots.residuals_over_time(rows, self.target.name),
+            coverage=plots.coverage_per_segment(table, levels),
+            importance=plots.importance(list(gains), list(gains.values())) if gains else None,
+            fan=plots.fan(rows, entity, levels, self.target.name),
+        )
+        times = rows["time"]
+        start, end = times.min(), times.max()
+        assert isinstance(start, dt.datetime)
+        assert isinstance(end, dt.datetime)
+        return ReportContent(
+            title=f"{dataset.name}: {self.target.name}",
+            description=dataset.description,
+            target=self.target.name,
+            unit="",
+            created=dt.datetime.fromtimestamp(trained.info.end_time / 1000, dt.timezone.utc),
+            rows=rows.height,
+            start=start,
+            end=end,
+            metrics=point_metrics(rows["actual"].to_numpy(), rows["prediction"].to_numpy()),
+            baselines=baseline_results(rows),
+            coverage=coverage_results(rows, levels, calibration_rows=calibration_rows or None),
+            segments=table,
+            figures=figures,
+            data=self._data_facts(),
+            splits=self._splits(start, end),
+            run={
+                "Dataset": dataset.name,
+                "Profile": self.config.profile_name,
+                "Model version": self.model.version,
+                "Engine": f"{self.model.engine}, {self.model.facts['rounds']} rounds",
+                "Seed": str(self.model.facts["seed"]),
+                "MLflow run": self.trained_run_id,
+                "Configuration hash": trained.data.tags.get("assay.config_hash", "")[:16],
+                "Git revision": trained.data.tags.get("mlflow.source.git.commit", "not from a checkout")[:12],
+                "assay version": trained.data.tags.get("assay.version", ""),
+            },
+            tables=versions,
+            gates=self._gates(),
+            gates_enforced=self.config.training.force_production_quality,
+        )
+
+    def _artifact(self, run_id: str, name: str) -> Any:
+        with self.context.tracking.download(run_id, name) as path:
+            return json.loads(path.read_text(encoding="utf-8"))
+
+    def _gates(self) -> list[Gate]:
+        units = {"min_r2": ("", True), "min_business_accuracy": ("%", True), "beats_best_baseline": ("", False)}
+        found = []
+        for verdict in self._artifact(self.trained_run_id, "gates.json"):
+            unit, at_least = units.get(verdict["gate"], ("", True))
+            gate = Gate(
+                readable(verdict["gate"]), verdict["figure"], verdict["threshold"], verdict["passed"], unit, at_least
+            )
+            found.append(gate)
+        return found
+
+    def _calibration_rows(self) -> int:
+        version = self.context.plane.version("calibrations")
+        if version is None:
+            return 0
+        where = [Condition("target", "==", self.target.name), Condition("segment", "==", "")]
+        rows = self.context.plane.read("calibrations", version=version, columns=["rows"], where=where).collect()
+        return int(rows.column("rows")[0].as_py()) if rows.num_rows else 0
+
+    def _data_facts(self) -> DataFacts:
+        plane = self.context.plane
+        version = plane.version("quality_reports")
+        measures: dict[str, float] = {}
+        if version is not None:
+            where = [Condition("column", "==", "")]
+            rows = plane.read("quality_reports", version=version, columns=["measure", "value"], where=where).collect()
+            measures = {row["measure"]: row["value"] for row in rows.to_pylist()}
+        counted = {k: int(measures.pop(k, 0)) for k in ("rows_in", "rows_kept", "rows_quarantined")}
+        return DataFacts(counted["rows_in"], counted["rows_kept"], {k: int(v) for k, v in measures.items()})
+
+    def _splits(self, start: dt.datetime, end: dt.datetime) -> list[Split]:
+        found = []
+        for name in ("train", "tune", "calibrate", "test"):
+            period = self.model.facts["split"][name]
+            first, last = period.get("first"), period.get("last")
+            if first and last:
+                moments = dt.datetime.fromisoformat(first), dt.datetime.fromisoformat(last)
+                found.append(Split(name, *moments, int(period["rows"])))
+        return found
+
+    def _log(self, content: ReportContent, page: str, table: pl.DataFrame) -> None:
+        tracking = self.context.tracking
+        tracking.text(page, "report.html")
+        tracking.text(table.write_csv(), "segment_metrics.csv")
+        for field in dataclasses.fields(content.figures):
+            figure = getattr(content.figures, field.name)
+            if figure is not None:
+                tracking.text(to_svg(figure, field.name, field.name), f"plots/{field.name}.svg")
+
+
+def baseline_names(baselines: Baselines) -> list[str]:
+    """Names of the baselines that predict."""
+    names = ["global_median"]
+    names += ["group_median"] if baselines.group_columns else []
+    return names + (["last_value"] if baselines.last_value else [])
+
+
+@dataclasses.dataclass(frozen=True)
+class AddBaselines:
+    """Kernel: joined rows with one column per baseline instead of the columns that baselines are made from."""
+
+    baselines: Baselines
+    keep: tuple[str, ...]
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Columns of `keep` and `baseline_*`."""
+        for batch in batches:
+            predicted = self.baselines.predict(batch)
+            columns = {name: batch.column(name) for name in self.keep}
+            columns |= {f"baseline_{name}": pa.array(values, pa.float64()) for name, values in predicted.items()}
+            yield pa.RecordBatch.from_pydict(columns)
+
+
+def figures_of(content: ReportContent) -> dict[str, float]:
+    """The figures of `--json` and of MLflow."""
+    metrics = {f"test_{k}": v for k, v in content.metrics.items()}
+    for result in content.coverage:
+        label = level_label(result.level)
+        metrics[f"coverage_{label}"] = result.metrics["coverage"]
+        metrics[f"width_{label}"] = result.metrics["width"]
+        metrics[f"interval_score_{label}"] = result.metrics["interval_score"]
+        metrics[f"coverage_{label}_chance_low"], metrics[f"coverage_{label}_chance_high"] = result.low, result.high
+    if content.strongest_baseline is not None:
+        metrics["best_baseline_rmse"] = content.strongest_baseline.metrics["rmse"]
+    if content.skill is not None:
+        metrics["skill_over_best_baseline"] = content.skill
+    return metrics
+
+
+def summary_of(content: ReportContent) -> list[str]:
+    """The result in a few lines, for the terminal."""
+    lines = [headline(content), skill_sentence(content)]
+    for result in content.coverage:
+        lines.append(
+            f"The {percent(result.level, 0)} interval held {percent(result.metrics['coverage'])} of the time "
+            f"(chance allows {percent(result.low)} to {percent(result.high)}), "
+            f"mean width {number(result.metrics['width'])}"
+        )
+    extremes = best_and_worst(content.segments, min_rows=MIN_NAMED_ROWS)
+    if extremes is None:
+        extremes = best_and_worst(content.segments, min_rows=5)
+    if extremes is not None and extremes.segments > 1:
+        for word, found in (("Best", extremes.best), ("Worst", extremes.worst)):
+            lines.append(
+                f"{word} segment: {found.segment_column} {found.segment}, median error {percent(found.value)} "
+                f"in {found.rows:,} rows"
+            )
+    lines.append(gate_outcome(content)[1])
+    return lines

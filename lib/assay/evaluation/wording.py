@@ -1,0 +1,135 @@
+"""Consumes numbers and `ReportContent`, produces the words for them: formats, verdicts, the headline, picture texts."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+
+from assay.evaluation.content import ReportContent
+
+NO_VALUE = "–"
+MINUS = "\u2212"
+NARROW_SPACE = "\u202f"  # keeps a number and its unit on one line
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """Three significant digits, thousands grouped, the unit behind: 1234.5 is 1,234 and 0.01234 is 0.0123."""
+    if value is None or math.isnan(value):
+        return NO_VALUE
+    if math.isinf(value):
+        return "no bound"
+    if value == 0 or abs(value) >= 100:
+        text = f"{value:,.0f}"
+    elif abs(value) >= 0.001:
+        rounded = abs(float(f"{value:.3g}"))  # 99.96 is 100 then, and not 100.0
+        text = f"{value:.{max(0, 2 - math.floor(math.log10(rounded)))}f}"
+    else:
+        text = f"{value:.2e}"
+    text = text.replace("-", MINUS, 1) if value < 0 else text
+    return f"{text}\u00a0{unit}" if unit else text
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share as percent: 0.031 is 3.1 %. Whole with `digits` 0, except where that would hide a part: 97.5 %."""
+    if share is None or math.isnan(share):
+        return NO_VALUE
+    text = f"{100 * share:,.{digits}f}" if digits else f"{100 * share:.10g}"
+    return f"{text.replace('-', MINUS)}{NARROW_SPACE}%"
+
+
+def count(value: int, noun: str = "", nouns: str = "") -> str:
+    """1234 is 1,234; with a noun, 1 row or 1,234 rows. nouns: the plural where it is not noun + s."""
+    text = f"{value:,}"
+    return f"{text}\u00a0{noun if value == 1 else nouns or noun + 's'}" if noun else text
+
+
+def day(moment: dt.datetime) -> str:
+    """A date as people write it: 1 Mar 2015."""
+    return f"{moment.day}\u00a0{moment:%b}\u00a0{moment.year}"
+
+
+def readable(name: str) -> str:
+    """A table's or rule's name as words: group_median is group median."""
+    return name.replace("_", " ")
+
+
+def verdict(coverage: float | None, low: float | None, high: float | None) -> str:
+    """Whether an observed coverage is what the promise leads one to expect, given the band that chance allows."""
+    if coverage is None or low is None or high is None or math.isnan(coverage):
+        return "no intervals"
+    # A band's end is k / n and so is the coverage: equal counts must stay equal after division.
+    if coverage < low - 1e-9:
+        return "too narrow"
+    return "too wide" if coverage > high + 1e-9 else "holds"
+
+
+def headline(content: ReportContent) -> str:
+    """The result in one sentence, for the page and for the summary on the terminal."""
+    half = content.metrics["median_ape"]
+    if math.isnan(half):
+        sentence = f"On average, predictions missed by {number(content.metrics['mae'], content.unit)}"
+    else:
+        sentence = f"Half of all predictions were within {percent(half)} of the outcome"
+    held = [result for result in content.coverage if not math.isnan(result.metrics["coverage"])]
+    if held:
+        share = percent(held[-1].metrics["coverage"])
+        sentence += f"; the {percent(held[-1].level, 0)} interval held {share} of the time"
+    return f"{sentence}."
+
+
+def skill_sentence(content: ReportContent) -> str:
+    """How the model compares with the strongest baseline."""
+    strongest, skill = content.strongest_baseline, content.skill
+    if strongest is None:
+        return "No baseline was evaluated, so nothing says how hard these outcomes are to predict."
+    rule = f"the strongest simple rule ({readable(strongest.name)})"
+    if skill is None:
+        return f"A simple rule, {readable(strongest.name)}, makes no error at all here: a model has nothing to add."
+    if skill < 0:
+        return f"The model's error (RMSE) is {percent(-skill)} larger than that of {rule}: the simple rule does better."
+    return f"The model's error (RMSE) is {percent(skill)} smaller than that of {rule}."
+
+
+def gate_outcome(content: ReportContent) -> tuple[str, str]:
+    """(state, words) of the quality gates; state is `passed`, `refused` or `open`."""
+    failed = [gate for gate in content.gates if not gate.passed]
+    if not content.gates:
+        return "open", "No quality gate was set"
+    if not failed:
+        return (
+            "passed",
+            f"Passed {'its quality gate' if len(content.gates) == 1 else f'all {len(content.gates)} quality gates'}",
+        )
+    missed = f"missed {len(failed)} of {count(len(content.gates), 'quality gate')}"
+    return ("refused", f"Refused: {missed}") if content.gates_enforced else ("open", f"Not enforced: {missed}")
+
+
+def picture_texts(content: ReportContent) -> dict[str, tuple[str, str]]:
+    """Name of a figure -> (alt text, caption): what the picture shows, for those who cannot or do not want to look."""
+    metrics, target = content.metrics, content.target
+    levels = " and ".join(percent(result.level, 0) for result in content.coverage)
+    share = f"{metrics['within_20pct']:.1f} % of them within 20 % of the outcome"
+    relative = "" if math.isnan(metrics["median_ape"]) else f", {share}"
+    return {
+        "predicted": (
+            f"Predicted against actual {target} for {count(content.rows, 'row')}{relative}.",
+            "On the line, prediction and outcome agree. Above it the prediction was too high, below it too low.",
+        ),
+        "residuals": (
+            f"Error of the predicted {target} from {day(content.start)} to {day(content.end)}: "
+            f"median and the band of 8 in 10 rows. Mean error {number(metrics['bias'], content.unit)}.",
+            "A line that leaves zero and stays away is a market that has moved on: time to train again.",
+        ),
+        "coverage": (
+            f"Share of outcomes inside the {levels} intervals, per segment, beside the range that chance allows.",
+            "A mark inside its grey bar keeps the promise as well as its rows can show. The table has every segment.",
+        ),
+        "importance": (
+            "Features with the largest share of the model's gain.",
+            "How much each feature helped to split outcomes apart while training. It is no statement about cause.",
+        ),
+        "fan": (
+            f"Outcome, prediction and {levels} intervals of {target} over time, for up to four examples.",
+            "Examples are taken at even steps from the most to the least precisely predicted.",
+        ),
+    }

@@ -1,0 +1,90 @@
+"""Consumes `observations`, produces `features`: what was known of each row strictly before its time."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pyarrow as pa
+import pyarrow.ipc
+
+from assay.features.calendar import check_calendar
+from assay.features.kernel import (
+    BuildFeatures,
+    Condense,
+    GroupHistory,
+    condensed_schema,
+    feature_schema,
+    group_schema,
+    observation_columns,
+)
+from assay.features.plan import FeaturePlan
+from assay.runtime.conditions import Condition
+from assay.runtime.job import Done, JobContext, Plan
+from assay.runtime.plane import Output
+from assay.runtime.tables import FEATURES, OBSERVATIONS
+
+JOB = "build_features"
+
+
+def plan(context: JobContext) -> Plan:
+    """What the job is about to build."""
+    config = context.config
+    check_calendar(config.dataset.calendar.country, config.dataset.calendar.subdivision)
+    feature_plan = FeaturePlan.of(config)
+    version = context.version(OBSERVATIONS.name, made_by="ingest")
+    return Plan(
+        job=JOB,
+        inputs={OBSERVATIONS.name: version},
+        sections=("as_of",),
+        slots=[(FEATURES.name, "all")],
+        extra={"plan": feature_plan.hash},
+        execute=lambda identity: _execute(context, identity, feature_plan, version),
+    )
+
+
+def _execute(context: JobContext, identity: str, plan: FeaturePlan, version: int) -> Done:
+    plane, rows_hint = context.plane, context.plane.rows(OBSERVATIONS.name, version)
+    where = []
+    if context.config.as_of is not None:
+        where = [Condition("time", "<", context.config.as_of + dt.timedelta(microseconds=1))]
+    groups: dict[str, bytes] = {}
+    values = list(dict.fromkeys(h.column for h in plan.history))
+    if plan.temporal or plan.market:
+        for label, columns in plan.groups.items():
+            with context.reporter.step(f"history of the market {label}"):
+                table = (
+                    plane.read(OBSERVATIONS.name, version=version, columns=[*columns, "time", *values], where=where)
+                    .map(Condense(plan, label), condensed_schema(plan, label))
+                    .by_key(columns, rows_hint=rows_hint // 10)
+                    .map(GroupHistory(plan, label), group_schema(plan, label))
+                    .collect()
+                )
+                groups[label] = _packed(table)
+    schema = feature_schema(plan)
+    with context.reporter.step(f"{len(plan.features())} features per row"):
+        written = (
+            plane.read(OBSERVATIONS.name, version=version, columns=observation_columns(plan), where=where)
+            .by_key(plan.entity, rows_hint=rows_hint)
+            .map(BuildFeatures(plan, groups), schema)
+            .write(
+                [
+                    Output(
+                        FEATURES, schema, context.commit(JOB, "all", identity, plan_hash=plan.hash, plan=plan.to_dict())
+                    )
+                ]
+            )
+        )
+    context.tracking.json(plan.to_dict(), "feature_plan.json")
+    rows = written[0].rows
+    return Done(
+        metrics={"features": len(plan.features()), "rows": rows},
+        written=written,
+        summary=[f"{len(plan.features())} features for {rows:,} rows"],
+    )
+
+
+def _packed(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())

@@ -1,0 +1,165 @@
+"""Consumes the run's configuration, produces the feature plan: which columns are built, from what, known when.
+
+The plan is plain data. It is logged with the model, and scoring refuses features that were built by another plan.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any
+
+from assay.config import RunConfig, canonical_json
+from assay.config.dataset import stored_name
+
+PLAN_VERSION = 1
+OWN = "own"
+CALENDAR = (
+    *("year", "quarter", "month_of_year", "week_of_year", "day_of_year", "day_of_month", "day_of_week"),
+    *("is_weekend", "is_month_start", "is_month_end", "days_in_month", "epoch_days"),
+    *("year_sin", "year_cos", "week_sin", "week_cos"),
+)
+HOLIDAY = ("is_holiday", "days_since_holiday", "days_to_holiday")
+
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """One column of the features table: its family, the columns it is made from and the time that it looks back."""
+
+    name: str
+    family: str
+    inputs: tuple[str, ...]
+    window: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class HistoryOf:
+    """A column whose past becomes features, and the days after which a value is known."""
+
+    column: str
+    delay_days: float
+
+
+@dataclasses.dataclass(frozen=True)
+class FeaturePlan:
+    """Everything that building features needs to know. All names are stored names.
+
+    entity: keys of the entity.  groups: label -> columns of a market.  texts: key, group, segment and category columns.
+    numeric: attributes used as they are.  categorical: categories used as they are.
+    targets: kept as doubles beside the features.  history: columns with history features.
+    """
+
+    entity: tuple[str, ...]
+    texts: tuple[str, ...]
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    targets: tuple[str, ...]
+    history: tuple[HistoryOf, ...]
+    groups: dict[str, tuple[str, ...]]
+    lags: tuple[int, ...]
+    windows_days: tuple[int, ...]
+    statistics: tuple[str, ...]
+    momentum_months: tuple[int, ...]
+    anchors: tuple[str, ...]
+    temporal: bool
+    market: bool
+    country: str | None = None
+    subdivision: str | None = None
+    version: int = PLAN_VERSION
+
+    @classmethod
+    def of(cls, config: RunConfig) -> FeaturePlan:
+        """The plan that the dataset and the profile's flags ask for."""
+        dataset, flags = config.dataset, config.training
+        advanced = flags.enable_advanced_features
+        targets = tuple(stored_name(t.name) for t in dataset.targets)
+        names = [t.name for t in dataset.targets] + list(dataset.columns.outcomes)
+        return cls(
+            entity=tuple(stored_name(n) for n in dataset.entity),
+            texts=tuple(stored_name(n) for n in dataset.text_columns),
+            numeric=tuple(stored_name(n) for n in dataset.columns.numeric),
+            categorical=tuple(stored_name(n) for n in dataset.columns.categorical),
+            targets=targets,
+            history=tuple(HistoryOf(stored_name(n), dataset.delay_days(n)) for n in dict.fromkeys(names)),
+            groups={group_label(g): tuple(stored_name(n) for n in g) for g in dataset.groups},
+            lags=tuple(sorted(set(dataset.features.lags))),
+            windows_days=tuple(sorted(set(dataset.features.windows_days))),
+            statistics=tuple(dataset.features.statistics),
+            momentum_months=tuple(sorted(set(dataset.features.market_momentum_months))),
+            anchors=tuple(stored_name(t.name) for t in dataset.targets if t.relative_to == "last_value"),
+            temporal=advanced and flags.enable_temporal_features,
+            market=advanced and flags.enable_market_features,
+            country=dataset.calendar.country,
+            subdivision=dataset.calendar.subdivision,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, tree: dict[str, Any]) -> FeaturePlan:
+        """Read back `to_dict`."""
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in tree.items()}
+        plain["history"] = tuple(HistoryOf(**h) for h in tree["history"])
+        plain["groups"] = {label: tuple(columns) for label, columns in tree["groups"].items()}
+        return cls(**plain)
+
+    @property
+    def hash(self) -> str:
+        """Identity of the plan."""
+        return hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest()[:16]
+
+    def own_lags(self, column: str) -> tuple[int, ...]:
+        """Lags of the entity's own history of a column; an anchored target always has its last value."""
+        lags = self.lags if self.temporal else ()
+        return tuple(sorted({*lags, 1})) if column in self.anchors else lags
+
+    def features(self) -> list[Feature]:
+        """Every feature in the order of the table's columns."""
+        found = [Feature(name, "raw", (name,)) for name in self.numeric]
+        found += [Feature(name, "category", (name,)) for name in self.categorical]
+        if self.temporal:
+            found += [Feature(f"calendar__{part}", "calendar", ("time",)) for part in CALENDAR]
+            if self.country:
+                found += [Feature(f"calendar__{part}", "calendar", ("time",)) for part in HOLIDAY]
+        for item in self.history:
+            found += self._history(item.column, OWN, self.own_lags(item.column))
+        for label in self.groups:
+            for item in self.history:
+                found += self._history(item.column, label, self.lags[:1] if self.temporal else ())
+            if self.market:
+                for target in self.targets:
+                    found += self._market(target, label)
+        return found
+
+    def _history(self, column: str, by: str, lags: tuple[int, ...]) -> list[Feature]:
+        family = "history" if by == OWN else "group_history"
+        found = [Feature(f"{column}__{by}__lag_{k}", family, (column,), f"{k} observations") for k in lags]
+        if self.temporal:
+            found.append(Feature(f"{column}__{by}__age_days", family, (column,), "since the last known value"))
+            for days in self.windows_days:
+                for statistic in self.statistics:
+                    name = f"{column}__{by}__{statistic}_{days}d"
+                    found.append(Feature(name, family, (column,), f"{days} days"))
+        return found
+
+    def _market(self, target: str, label: str) -> list[Feature]:
+        prefix = f"{target}__{label}__market"
+        return [
+            Feature(f"{prefix}_level", "market", (target,), "last whole month"),
+            Feature(f"{prefix}_volume", "market", (target,), "last whole month"),
+            *(
+                Feature(f"{prefix}_momentum_{k}m", "market", (target,), f"last whole month against {k} months before")
+                for k in self.momentum_months
+            ),
+        ]
+
+    def numeric_features(self) -> list[str]:
+        """Names of the float32 features."""
+        return [f.name for f in self.features() if f.family != "category"]
+
+
+def group_label(columns: tuple[str, ...]) -> str:
+    """How a group is called in feature names: its columns joined, or `all` for the whole market."""
+    return "+".join(stored_name(c) for c in columns) or "all"

@@ -1,0 +1,1 @@
+"""Raw files -> observations, quarantine, quality."""

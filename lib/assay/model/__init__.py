@@ -1,0 +1,1 @@
+"""What a trained model is: data plus a hash, loadable anywhere."""

@@ -1,0 +1,146 @@
+"""Consumes what training found out, produces a model that is data plus a hash: saved, verified, loaded anywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from assay.config import canonical_json
+from assay.errors import AssayError
+from assay.model.encoding import Encoding
+from assay.model.predictors import Predictor, load_predictor, stored_file
+from assay.model.scale import Floats, TargetScale, as_floats
+
+MANIFEST = "manifest.json"
+DESCRIPTION = "model.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A trained model with everything that predicting needs.
+
+    engine, stored: the learner's kind and bytes.  encoding: inputs.  scale: target.
+    plan: the feature plan it was trained on, as data.  facts: split times, rounds, parameters, baselines.
+    """
+
+    engine: str
+    stored: bytes
+    encoding: Encoding
+    scale: TargetScale
+    plan: dict[str, Any]
+    plan_hash: str
+    facts: dict[str, Any]
+    threads: int = 1
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The learner, loaded at first use and once per process."""
+        return load_predictor(self.engine, self.stored, threads=self.threads)
+
+    @property
+    def input_columns(self) -> list[str]:
+        """Columns of the features table that predicting reads."""
+        return list(dict.fromkeys([*self.encoding.columns, *self.scale.columns]))
+
+    def predict_scaled(self, batch: pa.RecordBatch) -> Floats:
+        """Feature batch -> predictions (n,) on the model's scale, where conformity scores live."""
+        return self.predictor.predict(self.encoding.matrix(batch))
+
+    def predict(self, batch: pa.RecordBatch) -> Floats:
+        """Feature batch -> predictions (n,) in the target's unit."""
+        return self.scale.inverse(self.predict_scaled(batch), batch)
+
+    def residual_inputs(self, batch: pa.RecordBatch) -> tuple[Floats, Floats]:
+        """Labelled feature batch -> (truth, prediction), both (n,) on the model's scale."""
+        truth = self.scale.forward(as_floats(batch.column(self.scale.target)), batch)
+        return truth, self.predict_scaled(batch)
+
+    def importance(self) -> dict[str, float]:
+        """Feature name -> total gain, greatest first."""
+        names = self.encoding.columns
+        gains = {names[i]: gain for i, gain in self.predictor.importance().items()}
+        return dict(sorted(gains.items(), key=lambda item: -item[1]))
+
+    @cached_property
+    def files(self) -> dict[str, bytes]:
+        """The model as files, manifest last."""
+        description = {
+            "engine": self.engine,
+            "encoding": self.encoding.to_dict(),
+            "scale": self.scale.to_dict(),
+            "plan": self.plan,
+            "plan_hash": self.plan_hash,
+            "facts": self.facts,
+        }
+        files = {stored_file(self.engine): self.stored, DESCRIPTION: canonical_json(description).encode()}
+        return {**files, MANIFEST: manifest_of(files)}
+
+    @property
+    def version(self) -> str:
+        """First 12 hex digits of the SHA-256 of the manifest: equal models have equal versions."""
+        return digest_of(self.files[MANIFEST])[:12]
+
+    def save(self, folder: Path) -> None:
+        """Write the files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in self.files.items():
+            (folder / name).write_bytes(content)
+
+    @classmethod
+    def load(cls, folder: Path, *, sha256: str | None = None, threads: int = 1) -> Model:
+        """Read a model after checking every file against the manifest, and the manifest against `sha256`.
+
+        Raises:
+            AssayError: a file is missing or was changed.
+        """
+        files = verified_files(folder, sha256=sha256)
+        tree = json.loads(files[DESCRIPTION])
+        return cls(
+            engine=tree["engine"],
+            stored=files[stored_file(tree["engine"])],
+            encoding=Encoding.from_dict(tree["encoding"]),
+            scale=TargetScale(**tree["scale"]),
+            plan=tree["plan"],
+            plan_hash=tree["plan_hash"],
+            facts=tree["facts"],
+            threads=threads,
+        )
+
+
+def digest_of(content: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def manifest_of(files: dict[str, bytes]) -> bytes:
+    """File name -> SHA-256, as JSON."""
+    return canonical_json({name: digest_of(content) for name, content in files.items()}).encode()
+
+
+def verified_files(folder: Path, *, sha256: str | None = None) -> dict[str, bytes]:
+    """Files of a bundle whose hashes hold.
+
+    Raises:
+        AssayError: names the file that is missing or was changed.
+    """
+    try:
+        manifest = (folder / MANIFEST).read_bytes()
+    except OSError:
+        raise AssayError(f"model in {folder.name}: {MANIFEST} is missing; refusing to load it") from None
+    if sha256 is not None and digest_of(manifest) != sha256:
+        raise AssayError(f"model in {folder.name}: {MANIFEST} is not the one on record; refusing to load it")
+    files = {MANIFEST: manifest}
+    for name, expected in json.loads(manifest).items():
+        path = folder / name
+        if path.parent != folder or not path.is_file():
+            raise AssayError(f"model in {folder.name}: file {name} is missing; refusing to load it")
+        files[name] = path.read_bytes()
+        if digest_of(files[name]) != expected:
+            raise AssayError(f"model in {folder.name}: file {name} was changed after it was saved; refusing to load it")
+    return files

@@ -1,0 +1,147 @@
+"""Consumes trained and calibrated models, produces registered versions and the champion, verified at every load."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from assay import __version__
+from assay.errors import AssayError, DataError
+from assay.model.bundle import Model, digest_of
+from assay.runtime.tracking import Tracking
+
+BUNDLE = "bundle"
+CALIBRATION = "calibration.json"
+CHAMPION = "champion"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """A training run and its model."""
+
+    run_id: str
+    target: str
+    model: Model
+    registered_name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Champion:
+    """The model that scores, with its calibration. number: version in the registry."""
+
+    number: str
+    run_id: str
+    model: Model
+    calibration: dict[str, Any]
+    calibration_version: str
+
+
+def registered_name(dataset: str, target: str) -> str:
+    """Name in the registry; MLflow takes no slashes and colons there."""
+    return f"{dataset}.{target}".replace("/", "_").replace(":", "_")
+
+
+def load_trained(tracking: Tracking, run_id: str) -> TrainedRun:
+    """The model of a training run, its hash checked against the run's tag."""
+    tags = tracking.client.get_run(run_id).data.tags
+    with tracking.download(run_id, BUNDLE) as folder:
+        model = Model.load(folder, sha256=tags["assay.model_sha256"])
+    target = tags["assay.target"]
+    return TrainedRun(run_id, target, model, registered_name(tracking.config.dataset.name, target))
+
+
+def register(
+    tracking: Tracking, trained: TrainedRun, calibration: dict[str, Any], calibration_version: str, code: Path
+) -> str:
+    """Log the calibrated model as an MLflow pyfunc (its code is the file `code`), register it, make it champion.
+
+    Returns:
+        its number in the registry.
+
+    A version of this very model and calibration that is registered already is made champion again.
+    """
+    mlflow, client, name = tracking.mlflow, tracking.client, trained.registered_name
+    wanted = {"assay.model_version": trained.model.version, "assay.calibration_version": calibration_version}
+    existing = client.search_model_versions(f"name = '{name}'") if _is_registered(tracking, name) else []
+    for found in existing:
+        if all(found.tags.get(k) == v for k, v in wanted.items()):
+            client.set_registered_model_alias(name, CHAMPION, found.version)
+            return str(found.version)
+    text = json.dumps(calibration, sort_keys=True)
+    with tempfile.TemporaryDirectory(prefix="assay-register-") as folder:
+        root = Path(folder) / BUNDLE
+        trained.model.save(root)
+        (root / CALIBRATION).write_text(text, encoding="utf-8")
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(code),
+            artifacts={BUNDLE: str(root)},
+            **_signature(trained.model, calibration),
+            pip_requirements=[f"assay=={__version__}", "xgboost", "pyarrow", "pandas"],
+        )
+    tags = {
+        **wanted,
+        "assay.model_sha256": digest_of(trained.model.files["manifest.json"]),
+        "assay.calibration_sha256": digest_of(text.encode()),
+        "assay.run_id": trained.run_id,
+    }
+    if not _is_registered(tracking, name):
+        client.create_registered_model(name)
+    version = client.create_model_version(name, source=info.model_uri, run_id=None, tags=tags)
+    client.set_registered_model_alias(name, CHAMPION, version.version)
+    return str(version.version)
+
+
+def champion(tracking: Tracking, target: str) -> Champion:
+    """The champion of a target, every file checked against the hashes on record.
+
+    Raises:
+        DataError: there is none yet.
+        AssayError: an artifact was changed.
+    """
+    name = registered_name(tracking.config.dataset.name, target)
+    try:
+        version = tracking.client.get_model_version_by_alias(name, CHAMPION)
+    except tracking.mlflow.MlflowException:
+        raise DataError(
+            f"no model of {name} is registered: run the job train first (a refused model is not registered)"
+        ) from None
+    tags = version.tags
+    with tempfile.TemporaryDirectory(prefix="assay-champion-") as folder:
+        local = tracking.mlflow.artifacts.download_artifacts(
+            artifact_uri=f"models:/{name}/{version.version}", dst_path=folder, tracking_uri=tracking.uri
+        )
+        root = Path(local) / "artifacts" / BUNDLE
+        model = Model.load(root, sha256=tags["assay.model_sha256"])
+        content = (root / CALIBRATION).read_bytes()
+    if digest_of(content) != tags["assay.calibration_sha256"]:
+        raise AssayError(f"the calibration of {name} version {version.version} was changed; refusing to load it")
+    return Champion(
+        str(version.version), tags["assay.run_id"], model, json.loads(content), tags["assay.calibration_version"]
+    )
+
+
+def _is_registered(tracking: Tracking, name: str) -> bool:
+    try:
+        tracking.client.get_registered_model(name)
+    except tracking.mlflow.MlflowException:
+        return False
+    return True
+
+
+def _signature(model: Model, calibration: dict[str, Any]) -> dict[str, Any]:
+    """Signature and input example: one row of everything missing, which the model takes too."""
+    import pandas as pd
+    from mlflow.models import infer_signature
+
+    from assay.runtime.tables import level_label
+
+    texts = list(dict.fromkeys([*model.encoding.categories, *calibration["segment_columns"]]))
+    numbers = [c for c in model.input_columns if c not in texts]
+    example = pd.DataFrame({**{c: pd.Series([1.0]) for c in numbers}, **{c: pd.Series(["a"]) for c in texts}})
+    ends = [f"{end}_{level_label(level)}" for level in calibration["levels"] for end in ("lower", "upper")]
+    outcome = pd.DataFrame({name: [1.0] for name in ["prediction", *ends]})
+    return {"signature": infer_signature(example, outcome), "input_example": example}

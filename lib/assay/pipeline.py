@@ -1,0 +1,158 @@
+"""Consumes a configuration, produces results of jobs: the one module that knows all stages and their order."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from assay.config import canonical_json
+from assay.runtime.job import DONE, REFUSED, UNCHANGED, JobContext, Result, run_stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A job as users know it: what it reads and writes, what it is for, and how to run it."""
+
+    name: str
+    purpose: str
+    reads: str
+    writes: str
+    example: str
+    run: Callable[[JobContext], Result]
+
+
+def ingest(context: JobContext) -> Result:
+    """Raw files -> observations, quarantine and quality."""
+    from assay.ingest import job
+
+    return run_stage(context, job.plan(context))
+
+
+def build_features(context: JobContext) -> Result:
+    """Observations -> features."""
+    from assay.features import job
+
+    return run_stage(context, job.plan(context))
+
+
+def train(context: JobContext) -> Result:
+    """Features -> model, and, where the gates let it pass, its calibration and its registration."""
+    from assay.conformal import job as conformal
+    from assay.training import job as training
+
+    results: list[tuple[str, Result]] = []
+    for target in context.config.dataset.targets:
+        trained = run_stage(context, training.plan(context, target))
+        results.append((target.name, trained))
+        if trained.status != REFUSED:
+            results.append((target.name, run_stage(context, conformal.plan(context, target, trained.run_id))))
+    return _merged("train", context, results, run_id=results[0][1].run_id)
+
+
+def score(context: JobContext) -> Result:
+    """Features and champion -> predictions."""
+    from assay.scoring import job
+
+    results = [(t.name, run_stage(context, job.plan(context, t))) for t in context.config.dataset.targets]
+    return _merged("score", context, results, run_id=results[0][1].run_id)
+
+
+def evaluate(context: JobContext) -> Result:
+    """Predictions and outcomes -> metrics, segments and the report."""
+    from assay.evaluation import job
+
+    results = [(t.name, run_stage(context, job.plan(context, t))) for t in context.config.dataset.targets]
+    return _merged("evaluate", context, results, run_id=results[0][1].run_id)
+
+
+def pipeline(context: JobContext) -> Result:
+    """All stages in order, as one MLflow run with the stages nested below it. Ends at the first refusal."""
+    tracking = context.tracking
+    first = context.config.dataset.targets[0].name
+    results: list[tuple[str, Result]] = []
+    with tracking.run("pipeline", context.config.hash_of()[:16]) as run_id:
+        for stage in (ingest, build_features, train, score, evaluate):
+            result = stage(context)
+            results.append((first, result))
+            if result.status == REFUSED:
+                break
+        merged = _merged("pipeline", context, results, run_id=run_id)
+        tracking.metrics(merged.metrics)
+        tracking.finish(REFUSED if merged.status == REFUSED else DONE)
+    return merged
+
+
+def _merged(job: str, context: JobContext, results: Sequence[tuple[str, Result]], *, run_id: str) -> Result:
+    """Several results as one. Figures of further targets carry the target's name in front."""
+    if len(results) == 1 and results[0][1].job == job:
+        return results[0][1]
+    first = context.config.dataset.targets[0].name
+    metrics: dict[str, float] = {}
+    tables: dict[str, Any] = {}
+    summary: list[str] = []
+    for target, result in results:
+        metrics |= {k if target == first else f"{target}.{k}": v for k, v in result.metrics.items()}
+        tables |= result.tables
+        summary += result.summary
+    statuses = {r.status for _, r in results}
+    status = REFUSED if REFUSED in statuses else UNCHANGED if statuses == {UNCHANGED} else DONE
+    identity = hashlib.sha256(canonical_json([r.identity for _, r in results]).encode()).hexdigest()[:16]
+    report = next((r.report for _, r in reversed(results) if r.report), None)
+    return Result(job, status, run_id, identity, metrics, tables, summary, report)
+
+
+JOBS: dict[str, Job] = {
+    job.name: job
+    for job in (
+        Job(
+            "ingest",
+            "Check raw rows and keep the good ones; quarantine the others with reasons.",
+            "the dataset's source (CSV or Parquet)",
+            "observations, observations_quarantine, quality_reports",
+            "assay ingest --dataset conf/datasets/txhousing.yml",
+            ingest,
+        ),
+        Job(
+            "build_features",
+            "Build what was known of each row strictly before its time.",
+            "observations",
+            "features",
+            "assay build_features --dataset conf/datasets/txhousing.yml --date 2012-12-31",
+            build_features,
+        ),
+        Job(
+            "train",
+            "Train, test against baselines and gates, calibrate intervals, register the champion.",
+            "features",
+            "a model in MLflow, calibrations",
+            "assay train --dataset conf/datasets/txhousing.yml --set engine.rounds=300",
+            train,
+        ),
+        Job(
+            "score",
+            "Predict with intervals, for every row later than the champion's calibration.",
+            "features, calibrations, the champion",
+            "predictions",
+            "assay score --dataset conf/datasets/txhousing.yml",
+            score,
+        ),
+        Job(
+            "evaluate",
+            "Compare predictions with outcomes, by segment; write plots and the HTML report.",
+            "predictions, features",
+            "segment_metrics, reports/*.html",
+            "assay evaluate --dataset conf/datasets/txhousing.yml --json",
+            evaluate,
+        ),
+        Job(
+            "pipeline",
+            "All of the above, in this order.",
+            "the dataset's source",
+            "all tables, a model, a report",
+            "assay pipeline --dataset conf/datasets/kc_house.yml --workspace workspace/kc",
+            pipeline,
+        ),
+    )
+}

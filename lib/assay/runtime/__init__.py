@@ -1,0 +1,1 @@
+"""What every job stands on: session, tables, tracking, job shell, progress."""

@@ -1,0 +1,248 @@
+"""Consumes a job and its configuration, produces its result on record: parse, preflight, run, record, exit code."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from assay import __version__
+from assay.config import RunConfig, canonical_json
+from assay.errors import DataError, GateRefused, UserError
+from assay.runtime import preflight
+from assay.runtime.plane import Commit, Plane, Written
+from assay.runtime.progress import Reporter
+from assay.runtime.session import SparkSettings, open_session
+from assay.runtime.tracking import PastRun, Tracking
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+DONE, UNCHANGED, REFUSED = "done", "unchanged", "refused"
+
+
+@dataclasses.dataclass(frozen=True)
+class TableState:
+    """A table as a job left it or found it."""
+
+    location: str
+    version: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON output."""
+        return {"location": self.location, "version": self.version}
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a job did.
+
+    status: done, unchanged (an equal run is on record) or refused (by a quality gate).
+    summary: lines for a person.  report: path of an HTML report, where there is one.
+    """
+
+    job: str
+    status: str
+    run_id: str
+    identity: str
+    metrics: Mapping[str, float]
+    tables: Mapping[str, TableState]
+    summary: Sequence[str] = ()
+    report: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        import math
+
+        figures = {k: (v if math.isfinite(v) else None) for k, v in self.metrics.items()}
+        return {
+            "job": self.job,
+            "status": self.status,
+            "run_id": self.run_id,
+            "identity": self.identity,
+            "metrics": figures,
+            "tables": {name: state.as_dict() for name, state in self.tables.items()},
+            **({"report": self.report} if self.report else {}),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What a stage hands to the shell after its work."""
+
+    metrics: Mapping[str, float]
+    written: Sequence[Written]
+    summary: Sequence[str] = ()
+    refused: str | None = None
+    report: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a stage is about to do, worked out before anything is read.
+
+    inputs: table -> version, or source file -> hash. sections: configuration that can change the outcome.
+    slots: (table, slot) pairs that the stage writes. execute: does it; gets the identity.
+    """
+
+    job: str
+    inputs: Mapping[str, int | str]
+    sections: Sequence[str]
+    slots: Sequence[tuple[str, str]]
+    execute: Callable[[str], Done]
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    still_valid: Callable[[Commit], bool] = lambda _: True
+
+
+class JobContext:
+    """What a stage may touch of the outside: tables, MLflow, Spark, the terminal. Spark starts at first use."""
+
+    def __init__(self, config: RunConfig, settings: SparkSettings, reporter: Reporter) -> None:
+        self.config = config
+        self.settings = settings
+        self.reporter = reporter
+        self._session: SparkSession | None = None
+        preflight.check_workspace(config)
+        self._tracking = concurrent.futures.ThreadPoolExecutor(1).submit(Tracking, config)
+        reporter.watch(lambda: self._session.sparkContext if self._session is not None else None)
+
+    def spark(self) -> SparkSession:
+        """The Spark session, checked once when it starts."""
+        if self._session is None:
+            with self.reporter.step("starting Spark"):
+                self._session = open_session(
+                    self.settings,
+                    app=f"assay {self.config.dataset.name}",
+                    log_file=self.config.workspace / "logs" / "spark.log",
+                )
+            preflight.check_session(self._session, self.config)
+        return self._session
+
+    @property
+    def tracking(self) -> Tracking:
+        """The MLflow store, opened in the background while other things start."""
+        if not self._tracking.done():
+            with self.reporter.step("opening the MLflow store"):
+                return self._tracking.result()
+        return self._tracking.result()
+
+    @cached_property
+    def plane(self) -> Plane:
+        """The road that rows take."""
+        return choose_plane(self)
+
+    def version(self, table: str, *, made_by: str) -> int:
+        """Version of a table that must exist.
+
+        Raises:
+            DataError: it does not; says which job makes it.
+        """
+        found = self.plane.version(table)
+        if found is None:
+            raise DataError(
+                f"table {table} does not exist in {self.plane.location(table)}: run the job {made_by} first "
+                f"(or `pipeline`, which runs all)"
+            )
+        return found
+
+    def commit(self, job: str, slot: str, identity: str, **details: Any) -> Commit:
+        """The commit to write under."""
+        return Commit(version=-1, job=job, slot=slot, identity=identity, details=details)
+
+    def close(self) -> None:
+        """Remove scratch files and stop a Spark that we started."""
+        if "plane" in self.__dict__:
+            self.plane.clean()  # type: ignore[attr-defined]
+
+
+def choose_plane(context: JobContext) -> Plane:
+    """Arrow where executors share the table's files with the driver, else Spark."""
+    from assay.runtime.arrow_plane import ArrowPlane
+    from assay.runtime.spark_plane import SparkPlane
+
+    runtime = context.config.profile.runtime
+    lake = context.config.workspace / "lake"
+    road = runtime.road
+    if road == "auto":
+        road = "spark" if runtime.catalog else "arrow"
+    if road == "arrow" and runtime.catalog:
+        raise UserError("runtime.road=arrow cannot write to runtime.catalog: executors may not touch its files")
+    if road == "arrow":
+        return ArrowPlane(lambda: context.spark().sparkContext, lake, rows_per_task=runtime.rows_per_task)
+    return SparkPlane(context.spark, lake.as_uri(), catalog=runtime.catalog, rows_per_task=runtime.rows_per_task)
+
+
+def identity_of(plan: Plan, config: RunConfig) -> str:
+    """Hash of everything that can change the outcome: job, configuration, input versions, as-of date, code version."""
+    told = {
+        "job": plan.job,
+        "config": config.hash_of(*plan.sections, "as_of", "where"),
+        "inputs": dict(plan.inputs),
+        "extra": dict(plan.extra),
+        "version": __version__,
+    }
+    return hashlib.sha256(canonical_json(told).encode()).hexdigest()[:16]
+
+
+def run_stage(context: JobContext, plan: Plan) -> Result:
+    """Run one stage, unless an equal run is on record and its tables still are as it left them."""
+    identity = identity_of(plan, context.config)
+    past = _past(context, plan, identity)
+    if past is not None:
+        context.reporter.say(f"{plan.job}: unchanged, an equal run is on record ({past.run_id[:8]})")
+        tables = _states(context, [table for table, _ in plan.slots])
+        summary = json.loads(past.tags.get("assay.summary", "[]"))
+        status = REFUSED if past.status == REFUSED else UNCHANGED
+        report = past.tags.get("assay.report")
+        return Result(plan.job, status, past.run_id, identity, past.metrics, tables, summary, report)
+    context.reporter.say(f"{plan.job}", style="bold")
+    context.spark()
+    with context.tracking.run(plan.job, identity) as run_id:
+        for name, version in plan.inputs.items():
+            if isinstance(version, int):
+                context.tracking.input_table(name, context.plane.location(name), version)
+        done = plan.execute(identity)
+        context.tracking.metrics(done.metrics)
+        tables = _states(context, [w.table for w in done.written] or [table for table, _ in plan.slots])
+        context.tracking.json({n: s.as_dict() for n, s in tables.items()}, "tables.json")
+        context.tracking.mlflow.set_tag("assay.summary", json.dumps(list(done.summary)))
+        if done.report:
+            context.tracking.mlflow.set_tag("assay.report", done.report)
+        if done.refused:
+            context.tracking.mlflow.set_tag("assay.refused", done.refused)
+        context.tracking.finish(REFUSED if done.refused else DONE)
+    status = REFUSED if done.refused else DONE
+    return Result(plan.job, status, run_id, identity, done.metrics, tables, done.summary, done.report)
+
+
+def _past(context: JobContext, plan: Plan, identity: str) -> PastRun | None:
+    for table, slot in plan.slots:
+        commit = context.plane.last_commit(table, slot)
+        if commit is None or commit.identity != identity or not plan.still_valid(commit):
+            return None
+    return context.tracking.finished(plan.job, identity)
+
+
+def _states(context: JobContext, tables: Sequence[str]) -> dict[str, TableState]:
+    states = {}
+    for table in dict.fromkeys(tables):
+        version = context.plane.version(table)
+        if version is not None:
+            states[table] = TableState(context.plane.location(table), version)
+    return states
+
+
+def raise_if_refused(result: Result) -> None:
+    """Turn a refused result into the error that ends the process with exit code 3."""
+    if result.status == REFUSED:
+        raise GateRefused("; ".join(result.summary) or f"{result.job} was refused by a quality gate")
+
+
+def reports_folder(config: RunConfig) -> Path:
+    """Folder of HTML reports."""
+    return config.workspace / "reports"

@@ -1,0 +1,160 @@
+"""Consumes tables and kernels, produces tables: the one place that chooses by which road rows travel.
+
+A stage describes its work as a `Flow` (read, map a kernel, bring keys together, write) and never learns which road
+carries it: `ArrowPlane` moves table files between executors with Arrow and commits them to the Delta log;
+`SparkPlane` takes the same kernels through `mapInArrow` and lets Spark read and write. Both give the same rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from assay.runtime.conditions import Condition
+from assay.runtime.tables import Table
+
+Kernel = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+Approve = Callable[[Mapping[str, int]], Sequence[str]]
+COMMIT_KEY = "assay"
+
+
+@dataclasses.dataclass(frozen=True)
+class Commit:
+    """One write of assay to a table.
+
+    slot: the part of the table that the writer owns (`all`, or a target). identity: hash of all its inputs.
+    details: what the writer wants to find again, such as the hash of the feature plan.
+    """
+
+    version: int
+    job: str
+    slot: str
+    identity: str
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def payload(self) -> dict[str, Any]:
+        """What is kept in the Delta commit's user metadata."""
+        return {
+            COMMIT_KEY: {"job": self.job, "slot": self.slot, "identity": self.identity, "details": dict(self.details)}
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Where rows of a flow go.
+
+    schema: of the table, partition columns last.
+    owns: column=value of the partitions that this write replaces as a whole; empty means the whole table.
+    only: a text column that must be null (`keep="null"`) or filled (`keep="filled"`) for a row to go here.
+    """
+
+    table: Table
+    schema: pa.Schema
+    commit: Commit
+    owns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    only: str | None = None
+    keep: str = "null"
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """Outcome of a write: the table's version after it and the rows that this write put there."""
+
+    table: str
+    version: int
+    rows: int
+
+
+class Flow(Protocol):
+    """Rows on their way. Nothing is read before `by_key`, `collect` or `write`."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Schema of the rows as they are now."""
+        ...
+
+    def map(self, kernel: Kernel, schema: pa.Schema) -> Flow:
+        """Apply a kernel to each task's batches; no shuffle."""
+        ...
+
+    def by_key(self, keys: Sequence[str], *, rows_hint: int) -> Flow:
+        """Bring all rows with equal keys into one task (one shuffle). No keys: all rows into one task."""
+        ...
+
+    def join(self, other: Flow, on: Sequence[str], *, rows_hint: int) -> Flow:
+        """Inner join on `on` (one shuffle of both sides); the other side adds its columns that are not in `on`."""
+        ...
+
+    def collect(self) -> pa.Table:
+        """Bring a small result to the driver."""
+        ...
+
+    def write(self, outputs: Sequence[Output], *, approve: Approve | None = None) -> list[Written]:
+        """Run the flow once and commit each output atomically, in the order given.
+
+        approve: gets the rows of each table before anything is committed and returns the tables to commit.
+        """
+        ...
+
+
+class Plane(Protocol):
+    """The lake, seen along one road."""
+
+    road: str
+
+    @property
+    def slots(self) -> int:
+        """Tasks that can run at once."""
+        ...
+
+    def location(self, table: str) -> str:
+        """Folder, URI or catalog name of a table."""
+        ...
+
+    def version(self, table: str) -> int | None:
+        """Newest version, or None where the table does not exist."""
+        ...
+
+    def schema(self, table: str) -> pa.Schema:
+        """Schema of an existing table."""
+        ...
+
+    def rows(self, table: str, version: int) -> int:
+        """Rows of a table at a version."""
+        ...
+
+    def last_commit(self, table: str, slot: str) -> Commit | None:
+        """Newest write of assay to this slot of the table."""
+        ...
+
+    def read(
+        self, table: str, *, version: int, columns: Sequence[str] | None = None, where: Sequence[Condition] = ()
+    ) -> Flow:
+        """Rows of a table at one version."""
+        ...
+
+    def rows_of(self, table: Table, schema: pa.Schema, rows: pa.Table) -> Flow:
+        """A small table that the driver has, as a flow."""
+        ...
+
+    def inputs(
+        self, items: Sequence[Any], kernel: Callable[[Iterator[Any]], Iterator[pa.RecordBatch]], schema: pa.Schema
+    ) -> Flow:
+        """A flow whose tasks each turn one item (a part of a source file) into batches."""
+        ...
+
+    def train(self, reads: Sequence[Flow], task: Any, ranks: int) -> list[Any]:
+        """Run `task` as one barrier stage of `ranks` tasks, each with its own share of every flow.
+
+        task(rank_context, shares) gets, for each flow, a callable that starts a fresh iterator over its batches.
+        """
+        ...
+
+
+def tasks_for(rows: int, *, rows_per_task: int, slots: int) -> int:
+    """How many tasks `rows` are worth: at least 1, a multiple of what runs at once when there are many."""
+    wanted = max(1, -(-rows // rows_per_task))
+    return wanted if wanted <= slots else -(-wanted // slots) * slots

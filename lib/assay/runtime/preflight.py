@@ -1,0 +1,122 @@
+"""Consumes a configuration and a session, produces nothing or one plain message: what would hang or fail late."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlparse
+
+from assay.config import RunConfig
+from assay.errors import PreflightError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+MARK = "assay.json"
+
+
+def check_workspace(config: RunConfig) -> None:
+    """The workspace can be written and belongs to this dataset.
+
+    Raises:
+        PreflightError: it does not.
+    """
+    folder = config.workspace
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-{os.getpid()}"
+        probe.write_text("", encoding="utf-8")
+        probe.unlink()
+    except OSError as error:
+        raise PreflightError(
+            f"--workspace {folder}: cannot write there ({error.strerror or error}); choose another folder"
+        ) from None
+    mark = folder / MARK
+    if mark.is_file():
+        owner = json.loads(mark.read_text(encoding="utf-8")).get("dataset")
+        if owner != config.dataset.name:
+            raise PreflightError(
+                f"--workspace {folder} holds the dataset {owner!r}, not {config.dataset.name!r}: "
+                "give each dataset a workspace of its own"
+            )
+    else:
+        _write_once(mark, json.dumps({"dataset": config.dataset.name}))
+
+
+def _write_once(path: Path, text: str) -> None:
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def check_session(session: SparkSession, config: RunConfig) -> None:
+    """Versions fit, and the tracking store can be reached from where jobs run.
+
+    Raises:
+        PreflightError: with what to change.
+    """
+    import pyspark
+
+    if not session.version.startswith(".".join(pyspark.__version__.split(".")[:2])):
+        raise PreflightError(
+            f"the cluster runs Spark {session.version}, this Python has pyspark {pyspark.__version__}: "
+            "install the pyspark of the cluster's version"
+        )
+    check_delta_jar(session)
+    master = session.conf.get("spark.master", "")
+    check_tracking(config, str(master))
+
+
+def check_delta_jar(session: SparkSession) -> None:
+    """Delta's jar, where Spark has one, is of this Spark version and of the Python package's version."""
+    from importlib.metadata import version
+
+    named = str(session.conf.get("spark.jars", "") or "") + "," + str(session.conf.get("spark.jars.packages", "") or "")
+    spark_line = ".".join(session.version.split(".")[:2])
+    for item in named.replace(":", "-").split(","):
+        name = item.rsplit("/", 1)[-1].removesuffix(".jar").removeprefix("io.delta-")
+        if not name.startswith("delta-spark_"):
+            continue
+        built_for, _, delta = name.removeprefix("delta-spark_").rpartition("-")
+        wanted = version("delta-spark")
+        if delta != wanted or (built_for.count("_") and not built_for.startswith(f"{spark_line}_")):
+            raise PreflightError(
+                f"mismatched jar {item}: this session is Spark {session.version} with delta-spark {wanted}; "
+                f"use the jar delta-spark_{spark_line}_2.13-{wanted}"
+            )
+
+
+def check_tracking(config: RunConfig, master: str) -> None:
+    """SQLite serves one host: refuse it where the master is another one."""
+    from assay.runtime.tracking import tracking_uri
+
+    if not tracking_uri(config).startswith("sqlite") or master.startswith("local") or not master:
+        return
+    host = urlparse(master.removeprefix("k8s://")).hostname or master
+    if host in {"localhost", "127.0.0.1", "::1", socket.gethostname()}:
+        return
+    raise PreflightError(
+        f"the MLflow store is SQLite, which serves one host only, but the master is {master}: "
+        "set runtime.tracking_uri to an MLflow server, --set runtime.tracking_uri=http://HOST:PORT"
+    )
+
+
+def check_ranks(session: SparkSession, ranks: int, slots: int) -> None:
+    """A barrier stage needs all its slots at once, from a fixed set of executors.
+
+    Raises:
+        PreflightError: it would wait for ever.
+    """
+    if ranks > slots:
+        raise PreflightError(
+            f"engine.ranks={ranks} needs {ranks} free task slots at once, the cluster has {slots}: "
+            f"set engine.ranks to {slots} or less, or ask for more executors"
+        )
+    if str(session.conf.get("spark.dynamicAllocation.enabled", "false")).lower() == "true":
+        raise PreflightError(
+            "training is a barrier stage, which Spark does not run with dynamic allocation: "
+            "set spark.dynamicAllocation.enabled=false"
+        )

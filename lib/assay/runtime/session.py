@@ -1,0 +1,157 @@
+"""Consumes a master and a Spark settings file, produces the Spark session: ours on a laptop, or the one that is there.
+
+Python starts the JVM itself through `spark-submit pyspark-shell`, so settings files and `--master` have their usual
+precedence, and whatever the JVM prints goes to a log file instead of the terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assay.config import conf_root
+from assay.errors import PreflightError
+from assay.runtime import jars
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+DELTA = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+
+
+@dataclass(frozen=True)
+class SparkSettings:
+    """How to reach Spark.
+
+    master: overrides the settings file's; None leaves it.
+    conf_file: a Spark properties file; None takes `conf/spark/local.conf`, or `standalone.conf` for spark:// masters.
+    """
+
+    master: str | None = None
+    conf_file: Path | None = None
+
+    def properties_file(self) -> Path:
+        """The settings file that applies.
+
+        Raises:
+            PreflightError: the file does not exist.
+        """
+        if self.conf_file is not None:
+            if not self.conf_file.is_file():
+                raise PreflightError(f"--conf-file {self.conf_file}: there is no such file")
+            return self.conf_file
+        scheme = (self.master or "local").split(":")[0].split("[")[0]
+        name = {"spark": "standalone", "yarn": "yarn", "k8s": "kubernetes"}.get(scheme, "local")
+        return conf_root() / "spark" / f"{name}.conf"
+
+
+def session_is_given() -> bool:
+    """Whether somebody else started Spark for this process: `spark-submit`, Databricks, or a notebook."""
+    if "PYSPARK_GATEWAY_PORT" in os.environ or "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        return True
+    if "pyspark" not in sys.modules:
+        return False
+    from pyspark.sql import SparkSession
+
+    return SparkSession.getActiveSession() is not None
+
+
+def open_session(settings: SparkSettings, *, app: str, log_file: Path) -> SparkSession:
+    """Start Spark, or take the session that is there.
+
+    Raises:
+        PreflightError: Java is missing or the JVM did not start.
+    """
+    from pyspark.sql import SparkSession
+
+    given = session_is_given()
+    builder = SparkSession.builder.appName(app)
+    if given and SparkSession.getActiveSession() is not None:
+        return SparkSession.getActiveSession()
+    if not given:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        os.environ["PYSPARK_SUBMIT_ARGS"] = submit_arguments(settings, log_file)
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        for key, value in DELTA.items():
+            builder = builder.config(key, value)
+    builder = builder.config("spark.sql.session.timeZone", "UTC")
+    try:
+        with _terminal_spared(None if given else log_file):
+            session = builder.getOrCreate()
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise PreflightError(
+            f"Spark did not start: {first}. Its log: {log_file}. Spark needs Java 17 or newer (JAVA_HOME or `java`)"
+        ) from error
+    if not given:
+        session.sparkContext.setLogLevel("WARN")
+        _ship_package(session)
+    return session
+
+
+def submit_arguments(settings: SparkSettings, log_file: Path) -> str:
+    """The command line of `spark-submit` below `pyspark`, for this process."""
+    options = f"-Dassay.log={_java_quoted(log_file)}"
+    logging = conf_root() / "spark" / "log4j2.properties"
+    if logging.is_file():
+        options += f" -Dlog4j2.configurationFile={logging.resolve().as_uri()}"
+    arguments = ["--properties-file", str(settings.properties_file()), "--driver-java-options", options]
+    if settings.master:
+        arguments += ["--master", settings.master]
+    found = jars.jar_paths()
+    if found:
+        arguments += ["--jars", ",".join(Path(p).as_uri() for p in found)]
+    else:
+        ivy = conf_root() / "spark" / "ivysettings.xml"
+        arguments += ["--packages", jars.COORDINATE]
+        if ivy.is_file():
+            arguments += ["--conf", f"spark.jars.ivySettings={ivy}"]
+    return " ".join(shlex.quote(a) for a in [*arguments, "pyspark-shell"])
+
+
+def _java_quoted(path: Path) -> str:
+    text = str(path)
+    return f'"{text}"' if " " in text else text
+
+
+@contextlib.contextmanager
+def _terminal_spared(log_file: Path | None) -> Iterator[None]:
+    """Send what the JVM inherits as standard error to the log file while it is being started."""
+    if log_file is None:
+        yield
+        return
+    sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:
+        yield
+        return
+    with log_file.open("ab") as sink:
+        os.dup2(sink.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def is_local(master: str) -> bool:
+    """Whether executors are threads of the driver's own machine and Python."""
+    return master.startswith("local")
+
+
+def _ship_package(session: SparkSession) -> None:
+    """Give executors of a cluster this very package, as a zip; local ones import what the driver imports."""
+    from assay.runtime.shipping import package_zip
+
+    if not is_local(session.sparkContext.master):
+        session.sparkContext.addPyFile(str(package_zip()))

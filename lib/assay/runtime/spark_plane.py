@@ -1,0 +1,285 @@
+"""Consumes a lake that only Spark may touch (a catalog, a foreign file system), produces the same flows through Spark.
+
+The kernels are those of the Arrow road; their batches come from `mapInArrow`, and Spark's writer commits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from assay.runtime.arrow_files import conform
+from assay.runtime.arrow_plane import parse_commit
+from assay.runtime.conditions import Condition, spark_column
+from assay.runtime.plane import Approve, Commit, Flow, Kernel, Output, Plane, Written, tasks_for
+from assay.runtime.tables import Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
+
+
+def spark_schema(schema: pa.Schema) -> StructType:
+    """Spark's type of an Arrow schema; times are instants."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    return from_arrow_schema(schema, prefer_timestamp_ntz=False)
+
+
+def quoted(*parts: str) -> str:
+    """An SQL identifier of these parts, each quoted."""
+    return ".".join("`" + part.replace("`", "``") + "`" for part in parts)
+
+
+class SparkPlane(Plane):
+    """Tables as folders of any file system that Spark knows, or in a catalog's schema."""
+
+    road = "spark"
+
+    def __init__(
+        self, session: Callable[[], SparkSession], root: str, *, catalog: str = "", rows_per_task: int = 250_000
+    ) -> None:
+        self._session = session
+        self.root = root
+        self.catalog = catalog
+        self.rows_per_task = rows_per_task
+
+    @property
+    def session(self) -> SparkSession:
+        """The Spark session."""
+        return self._session()
+
+    @property
+    def slots(self) -> int:
+        """Tasks that can run at once, as far as Spark says it."""
+        return max(1, int(self.session.conf.get("spark.default.parallelism", "0") or 0) or _parallelism(self.session))
+
+    def location(self, table: str) -> str:
+        """`catalog.schema.table`, or the table's folder."""
+        return f"{self.catalog}.{table}" if self.catalog else f"{self.root.rstrip('/')}/{table}"
+
+    def _identifier(self, table: str) -> str:
+        if self.catalog:
+            return quoted(*self.catalog.split("."), table)
+        return "delta." + quoted(self.location(table))
+
+    def _exists(self, table: str) -> bool:
+        if self.catalog:
+            return bool(self.session.catalog.tableExists(self._identifier(table)))
+        from delta.tables import DeltaTable
+
+        return bool(DeltaTable.isDeltaTable(self.session, self.location(table)))
+
+    def version(self, table: str) -> int | None:
+        """Newest version of a table."""
+        if not self._exists(table):
+            return None
+        newest = self.session.sql(f"DESCRIBE HISTORY {self._identifier(table)} LIMIT 1").collect()
+        return int(newest[0]["version"])
+
+    def schema(self, table: str) -> pa.Schema:
+        """Schema of a table, as Arrow types."""
+        from pyspark.sql.pandas.types import to_arrow_schema
+
+        return to_arrow_schema(self.session.table(self._identifier(table)).schema, timezone="UTC")
+
+    def rows(self, table: str, version: int) -> int:
+        """Rows of a table at a version."""
+        return int(self.read(table, version=version, columns=[]).frame.count())
+
+    def last_commit(self, table: str, slot: str) -> Commit | None:
+        """Newest write of assay to this slot."""
+        if not self._exists(table):
+            return None
+        rows = self.session.sql(f"DESCRIBE HISTORY {self._identifier(table)}").select("version", "userMetadata")
+        for row in sorted(rows.collect(), key=lambda r: -r["version"]):
+            found = parse_commit(row["userMetadata"], int(row["version"]))
+            if found is not None and found.slot == slot:
+                return found
+        return None
+
+    def read(
+        self, table: str, *, version: int, columns: Sequence[str] | None = None, where: Sequence[Condition] = ()
+    ) -> SparkFlow:
+        """Rows of a table at one version."""
+        reader = self.session.read.format("delta").option("versionAsOf", version)
+        frame = reader.table(self._identifier(table)) if self.catalog else reader.load(self.location(table))
+        schema = self.schema(table)
+        names = list(columns) if columns is not None else schema.names
+        for condition in where:
+            frame = frame.where(spark_column(condition))
+        frame = frame.select([f"`{name}`" for name in names])
+        return SparkFlow(self, frame, pa.schema([schema.field(name) for name in names]))
+
+    def rows_of(self, table: Table, schema: pa.Schema, rows: pa.Table) -> SparkFlow:
+        """A small table of the driver's."""
+        fitted = pa.Table.from_batches([conform(b.select(schema.names), schema) for b in rows.to_batches()], schema)
+        frame = self.session.createDataFrame(fitted.to_pylist(), spark_schema(schema))
+        return SparkFlow(self, frame.coalesce(1), schema)
+
+    def inputs(
+        self, items: Sequence[Any], kernel: Callable[[Iterator[Any]], Iterator[pa.RecordBatch]], schema: pa.Schema
+    ) -> SparkFlow:
+        """One task per item; items travel as pickled cells of a frame made by this driver."""
+        import cloudpickle
+
+        cells = [(index, bytearray(cloudpickle.dumps(item))) for index, item in enumerate(items)]
+        frame = self.session.createDataFrame(cells, "i long, item binary").repartition(max(1, len(cells)), "i")
+
+        def unpack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            import pickle
+
+            for batch in batches:
+                for cell in batch.column("item"):
+                    yield from kernel(iter([pickle.loads(cell.as_py())]))  # noqa: S301  made above, by this driver
+
+        return SparkFlow(self, frame, schema).map(unpack, schema)
+
+    def train(self, reads: Sequence[Flow], task: Any, ranks: int) -> list[Any]:
+        """One barrier stage; each rank first spools its batches to local files, because training reads them twice."""
+        import cloudpickle
+        from pyspark.sql import functions as F  # noqa: N812
+
+        frames = []
+        for index, flow in enumerate(reads):
+            assert isinstance(flow, SparkFlow)
+            schema = flow.schema
+
+            def pack(
+                batches: Iterator[pa.RecordBatch], i: int = index, s: pa.Schema = schema
+            ) -> Iterator[pa.RecordBatch]:
+                for batch in batches:
+                    sink = pa.BufferOutputStream()
+                    with pa.ipc.new_stream(sink, s) as writer:
+                        writer.write_batch(conform(batch, s))
+                    yield pa.record_batch({"flow": pa.array([i]), "batch": pa.array([bytes(sink.getvalue())])})
+
+            frames.append(flow.frame.mapInArrow(pack, "flow long, batch binary"))
+        union = frames[0]
+        for frame in frames[1:]:
+            union = union.unionAll(frame)
+        spread = union.repartition(ranks, F.monotonically_increasing_id()) if ranks > 1 else union.repartition(1)
+        schemas = [flow.schema for flow in reads]
+
+        def rank_task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            from assay.runtime.spool import run_spooled
+
+            result = run_spooled(batches, schemas, task, ranks)
+            yield pa.record_batch({"rank": pa.array([result[0]]), "result": pa.array([cloudpickle.dumps(result[1])])})
+
+        rows = spread.mapInArrow(rank_task, "rank long, result binary", barrier=True).collect()
+        import pickle
+
+        return [pickle.loads(r["result"]) for r in sorted(rows, key=lambda r: r["rank"])]  # noqa: S301  our executors'
+
+    def clean(self) -> None:
+        """Nothing of this road stays behind."""
+
+
+def _parallelism(session: SparkSession) -> int:
+    try:
+        return int(session.sparkContext.defaultParallelism)
+    except Exception:
+        return 2
+
+
+class SparkFlow(Flow):
+    """A DataFrame and the Arrow schema that its rows have."""
+
+    def __init__(self, plane: SparkPlane, frame: DataFrame, schema: pa.Schema) -> None:
+        self.plane = plane
+        self.frame = frame
+        self._schema = schema
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Schema of the rows."""
+        return self._schema
+
+    def map(self, kernel: Kernel, schema: pa.Schema) -> SparkFlow:
+        """Apply a kernel through `mapInArrow`."""
+        before, after = self._schema, schema
+
+        def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            fitted = (conform(b, before) if b.num_columns == len(before) else b for b in batches)
+            for batch in kernel(fitted):
+                yield conform(batch, after)
+
+        return SparkFlow(self.plane, self.frame.mapInArrow(run, spark_schema(schema)), schema)
+
+    def by_key(self, keys: Sequence[str], *, rows_hint: int) -> SparkFlow:
+        """Spark's own shuffle."""
+        if not keys:
+            return SparkFlow(self.plane, self.frame.repartition(1), self._schema)
+        tasks = tasks_for(rows_hint, rows_per_task=self.plane.rows_per_task, slots=self.plane.slots)
+        return SparkFlow(self.plane, self.frame.repartition(tasks, *(f"`{k}`" for k in keys)), self._schema)
+
+    def join(self, other: Flow, on: Sequence[str], *, rows_hint: int) -> SparkFlow:
+        """Spark's own inner join."""
+        assert isinstance(other, SparkFlow)
+        schema = pa.schema([*self._schema, *(f for f in other.schema if f.name not in on)])
+        frame = self.frame.join(other.frame, list(on), "inner").select([f"`{name}`" for name in schema.names])
+        return SparkFlow(self.plane, frame, schema)
+
+    def collect(self) -> pa.Table:
+        """Bring all rows to the driver."""
+        table = self.frame.toArrow()
+        batches = [conform(batch, self._schema) for batch in table.to_batches()]
+        return pa.Table.from_batches(batches, self._schema)
+
+    def write(self, outputs: Sequence[Output], *, approve: Approve | None = None) -> list[Written]:
+        """Run once (kept on executors while there are several outputs), then one Delta commit per output."""
+        from pyspark import StorageLevel
+
+        keep = len(outputs) > 1 or approve is not None
+        frame = self.frame.persist(StorageLevel.DISK_ONLY) if keep else self.frame
+        try:
+            if approve is not None:
+                approved = set(approve({o.table.name: self._only(frame, o).count() for o in outputs}))
+                outputs = [o for o in outputs if o.table.name in approved]
+            return [self._write_one(frame, output) for output in outputs]
+        finally:
+            if keep:
+                frame.unpersist()
+
+    def _only(self, frame: DataFrame, output: Output) -> DataFrame:
+        if output.only is None:
+            return frame
+        return frame.where(spark_column(Condition(output.only, "is_null" if output.keep == "null" else "not_null")))
+
+    def _write_one(self, frame: DataFrame, output: Output) -> Written:
+        frame = self._only(frame, output)
+        frame = frame.select([f"`{name}`" for name in output.schema.names])
+        writer = (
+            frame.write.format("delta").mode("overwrite").option("userMetadata", json.dumps(output.commit.payload()))
+        )
+        if output.table.partition_by:
+            writer = writer.partitionBy(*output.table.partition_by)
+        name = output.table.name
+        exists = self.plane._exists(name)
+        if exists and output.owns:
+            literal = " AND ".join(f"{quoted(c)} = '{_escape(v)}'" for c, v in output.owns.items())
+            writer = writer.option("replaceWhere", literal)
+        elif exists:
+            writer = writer.option("overwriteSchema", "true")
+        elif output.table.statistics_columns:
+            writer = writer.option("delta.dataSkippingStatsColumns", ",".join(output.table.statistics_columns))
+        if self.plane.catalog:
+            writer.saveAsTable(self.plane._identifier(name))
+        else:
+            writer.save(self.plane.location(name))
+        version = self.plane.version(name)
+        assert version is not None
+        return Written(name, version, self._rows_written(name, version))
+
+    def _rows_written(self, table: str, version: int) -> int:
+        history = self.plane.session.sql(f"DESCRIBE HISTORY {self.plane._identifier(table)}")
+        row = history.where(f"version = {version}").select("operationMetrics").collect()[0]
+        return int(row["operationMetrics"].get("numOutputRows", 0))
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")

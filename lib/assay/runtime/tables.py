@@ -1,0 +1,177 @@
+"""Consumes the dataset's columns, produces every table's declaration: grain, key, partitions, columns, units."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from assay.config import DatasetConfig
+from assay.config.dataset import stored_name
+
+TIME = pa.timestamp("us", tz="UTC")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A declared table.
+
+    grain: what one row is.  key: columns that identify a row.  partition_by: Hive-style partition columns, text.
+    stage: the one stage that writes it.  columns: name -> (type, meaning and unit).
+    open_columns: whether the dataset or the feature plan adds columns of its own.
+    """
+
+    name: str
+    stage: str
+    grain: str
+    key: tuple[str, ...]
+    partition_by: tuple[str, ...]
+    columns: Mapping[str, tuple[pa.DataType, str]]
+    open_columns: bool = False
+
+    def schema(self, extra: Sequence[pa.Field] = ()) -> pa.Schema:
+        """Arrow schema: declared columns, then `extra` ones, then partition columns last, as Delta lists them."""
+        declared = [pa.field(name, kind) for name, (kind, _) in self.columns.items() if name not in self.partition_by]
+        partitions = [pa.field(name, pa.string()) for name in self.partition_by]
+        return pa.schema([*declared, *extra, *partitions])
+
+    @property
+    def statistics_columns(self) -> tuple[str, ...]:
+        """Columns with file statistics: only keys and time, because those of a wide table cost more than they save."""
+        return tuple(name for name in dict.fromkeys((*self.key, "time")) if name in self.columns)
+
+
+OBSERVATIONS = Table(
+    name="observations",
+    stage="ingest",
+    grain="one observation of an entity at a time",
+    key=("row_id",),
+    partition_by=("month",),
+    columns={
+        "row_id": (pa.int64(), "stable hash of entity, time and occurrence"),
+        "time": (TIME, "time of the observation, UTC"),
+        "month": (pa.string(), "YYYY-MM of time"),
+    },
+    open_columns=True,
+)
+QUARANTINE = Table(
+    name="observations_quarantine",
+    stage="ingest",
+    grain="one source row that could not be used",
+    key=("source_file", "source_row"),
+    partition_by=(),
+    columns={
+        "source_file": (pa.string(), "name of the source file"),
+        "source_row": (pa.int64(), "1-based row of the source, header not counted"),
+        "time": (TIME, "time of the row where it could be read, UTC"),
+        "reasons": (pa.string(), "rules that the row broke, each with the setting to change; separated by '; '"),
+        "raw": (pa.string(), "the source row as JSON text"),
+    },
+)
+QUALITY_REPORTS = Table(
+    name="quality_reports",
+    stage="ingest",
+    grain="one measure of one ingest run",
+    key=("column", "measure"),
+    partition_by=(),
+    columns={
+        "column": (pa.string(), "source column; empty for the whole table"),
+        "measure": (pa.string(), "rows_in, rows_kept, rows_quarantined, missing_share, or a quarantine reason"),
+        "value": (pa.float64(), "rows, or a share from 0 to 1"),
+    },
+)
+FEATURES = Table(
+    name="features",
+    stage="features",
+    grain="one observation",
+    key=("row_id",),
+    partition_by=("month",),
+    columns={
+        "row_id": (pa.int64(), "row of observations"),
+        "time": (TIME, "time of the observation, UTC"),
+        "month": (pa.string(), "YYYY-MM of time"),
+    },
+    open_columns=True,
+)
+CALIBRATIONS = Table(
+    name="calibrations",
+    stage="conformal",
+    grain="one conformal quantile of one segment and level",
+    key=("target", "segment", "level"),
+    partition_by=("target",),
+    columns={
+        "segment": (pa.string(), "segment column=value, or empty for all rows together"),
+        "level": (pa.float64(), "promised coverage, 0 to 1"),
+        "quantile": (
+            pa.float64(),
+            "conformity score at that coverage, on the model's scale; infinite with too few rows",
+        ),
+        "rows": (pa.int64(), "calibration rows"),
+        "model_version": (pa.string(), "model that the scores belong to"),
+        "calibration_version": (pa.string(), "hash of the whole calibration"),
+        "target": (pa.string(), "target column"),
+    },
+)
+PREDICTIONS = Table(
+    name="predictions",
+    stage="scoring",
+    grain="one scored observation of one target",
+    key=("row_id", "target"),
+    partition_by=("target", "month"),
+    columns={
+        "row_id": (pa.int64(), "row of observations"),
+        "time": (TIME, "time of the observation, UTC"),
+        "prediction": (pa.float64(), "in the target's unit"),
+        "segment": (pa.string(), "segment whose calibration was used; empty for all rows together"),
+        "model_version": (pa.string(), "hash of the model's content"),
+        "calibration_version": (pa.string(), "hash of the calibration"),
+        "target": (pa.string(), "target column"),
+        "month": (pa.string(), "YYYY-MM of time"),
+    },
+    open_columns=True,
+)
+SEGMENT_METRICS = Table(
+    name="segment_metrics",
+    stage="evaluation",
+    grain="one metric of one segment of one target",
+    key=("target", "segment_column", "segment", "metric"),
+    partition_by=("target",),
+    columns={
+        "segment_column": (pa.string(), "column that splits the rows; empty for all rows"),
+        "segment": (pa.string(), "value of that column"),
+        "metric": (pa.string(), "rmse, mae, r2, median_ape, within_20pct, coverage_80, width_80, ..."),
+        "value": (pa.float64(), "target's unit, or a share from 0 to 1, or percent where the name says so"),
+        "low": (pa.float64(), "lower end of the 95 % binomial band, coverage metrics only"),
+        "high": (pa.float64(), "upper end of that band"),
+        "rows": (pa.int64(), "rows with a known outcome"),
+        "model_version": (pa.string(), "model that was evaluated"),
+        "target": (pa.string(), "target column"),
+    },
+)
+
+TABLES = {
+    table.name: table
+    for table in (
+        OBSERVATIONS,
+        QUARANTINE,
+        QUALITY_REPORTS,
+        FEATURES,
+        CALIBRATIONS,
+        PREDICTIONS,
+        SEGMENT_METRICS,
+    )
+}
+
+
+def observation_fields(dataset: DatasetConfig) -> list[pa.Field]:
+    """Columns that a dataset adds to `observations`: text as string, numbers as double."""
+    return [
+        *(pa.field(stored_name(name), pa.string()) for name in dataset.text_columns),
+        *(pa.field(stored_name(name), pa.float64()) for name in dataset.numeric_columns),
+    ]
+
+
+def level_label(level: float) -> str:
+    """Suffix of the columns and metrics of an interval level: 0.8 -> ``80``, 0.975 -> ``97_5``."""
+    return f"{level * 100:.10g}".replace(".", "_")

@@ -1,0 +1,199 @@
+"""Consumes what a job did, produces its MLflow record: resolved config, input versions, figures, files, models."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay import __version__
+from assay.config import RunConfig
+from assay.runtime.logs import redact, redact_tree
+
+PARAM_CHARACTERS = 500
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A finished run found again by its identity."""
+
+    run_id: str
+    status: str
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
+class Tracking:
+    """One MLflow experiment. The URI is always explicit: a stray folder must not redirect it."""
+
+    def __init__(self, config: RunConfig) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        import mlflow
+
+        from assay.runtime.logs import set_up_logging
+
+        self.config = config
+        self.uri = tracking_uri(config)
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_registry_uri(self.uri)
+        set_up_logging()  # MLflow's import brings handlers of its own
+        self.mlflow = mlflow
+        self.client = mlflow.MlflowClient(self.uri)
+        name = f"assay/{config.dataset.name}"
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
+            location = (config.workspace / "mlartifacts").as_uri() if self.uri.startswith("sqlite") else None
+            self.experiment_id = self.client.create_experiment(name, artifact_location=location)
+        else:
+            self.experiment_id = experiment.experiment_id
+
+    def finished(self, job: str, identity: str) -> PastRun | None:
+        """The newest finished run of this job with this identity."""
+        found = self.client.search_runs(
+            [self.experiment_id],
+            filter_string=f"tags.`assay.job` = '{job}' and tags.`assay.identity` = '{identity}' "
+            "and tags.`assay.status` != 'running' and attributes.status = 'FINISHED'",
+            max_results=1,
+        )
+        if not found:
+            return None
+        run = found[0]
+        return PastRun(run.info.run_id, run.data.tags["assay.status"], dict(run.data.metrics), dict(run.data.tags))
+
+    @contextlib.contextmanager
+    def run(self, job: str, identity: str) -> Iterator[str]:
+        """A run, nested below the one that is open. Runs of this identity that died earlier are marked as killed."""
+        for dead in self.client.search_runs(
+            [self.experiment_id],
+            filter_string=f"tags.`assay.identity` = '{identity}' and attributes.status = 'RUNNING'",
+        ):
+            self.client.set_terminated(dead.info.run_id, "KILLED")
+        tags = {
+            "assay.job": job,
+            "assay.identity": identity,
+            "assay.status": "running",
+            "assay.version": __version__,
+            "assay.config_hash": self.config.hash_of(),
+            "assay.dataset": self.config.dataset.name,
+            "assay.profile": self.config.profile_name,
+            **git_tags(),
+        }
+        nested = self.mlflow.active_run() is not None
+        with self.mlflow.start_run(
+            experiment_id=self.experiment_id, run_name=job, nested=nested, tags=tags, log_system_metrics=False
+        ) as run:
+            self._log_config()
+            yield run.info.run_id
+
+    def finish(self, status: str) -> None:
+        """Say how the open run ended: `done` or `refused`. Without it the run does not count as finished."""
+        self.mlflow.set_tag("assay.status", status)
+
+    def _log_config(self) -> None:
+        resolved = redact_tree(self.config.resolved())
+        flat = {k: v for k, v in _flatten(resolved) if len(v) <= PARAM_CHARACTERS}
+        self.mlflow.log_params(dict(list(flat.items())[:100]))
+        self.mlflow.log_dict(resolved, "config.json")
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Log finite figures; MLflow's SQL stores know no infinity."""
+        import math
+
+        self.mlflow.log_metrics({k: float(v) for k, v in values.items() if math.isfinite(v)}, step=step)
+
+    def rounds(self, history: Mapping[str, list[float]]) -> None:
+        """Log a training's figures per round, in few calls."""
+        import time
+
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        entries = [
+            Metric(name, float(v), now, step) for name, values in history.items() for step, v in enumerate(values)
+        ]
+        run = self.mlflow.active_run()
+        for start in range(0, len(entries), 1000):
+            self.client.log_batch(run.info.run_id, metrics=entries[start : start + 1000])
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Tag the open run."""
+        self.mlflow.set_tags(dict(values))
+
+    def input_table(self, name: str, location: str, version: int) -> None:
+        """Log a Delta table at a version as an input of the open run."""
+        from mlflow.data.delta_dataset_source import DeltaDatasetSource
+        from mlflow.data.meta_dataset import MetaDataset
+
+        source = DeltaDatasetSource(path=location, delta_table_version=version)
+        self.mlflow.log_input(MetaDataset(source=source, name=f"{name}@v{version}"), context="input")
+
+    def json(self, value: Any, path: str) -> None:
+        """Log plain data as a JSON artifact."""
+        self.mlflow.log_dict(redact_tree(value), path)
+
+    def text(self, value: str, path: str) -> None:
+        """Log a text artifact (HTML too)."""
+        self.mlflow.log_text(value, path)
+
+    def figure(self, svg: str, path: str) -> None:
+        """Log a plot."""
+        self.mlflow.log_text(svg, path)
+
+    def folder(self, source: Path, path: str) -> None:
+        """Log a folder of files."""
+        self.mlflow.log_artifacts(str(source), path)
+
+    @contextlib.contextmanager
+    def download(self, run_id: str, path: str) -> Iterator[Path]:
+        """A local copy of a run's artifact folder, while the block lasts."""
+        with tempfile.TemporaryDirectory(prefix="assay-artifacts-") as folder:
+            local = self.mlflow.artifacts.download_artifacts(
+                run_id=run_id, artifact_path=path, dst_path=folder, tracking_uri=self.uri
+            )
+            yield Path(local)
+
+    def ui_command(self) -> str:
+        """The command that opens MLflow on this store."""
+        return f"mlflow ui --backend-store-uri '{redact(self.uri)}'"
+
+
+def tracking_uri(config: RunConfig) -> str:
+    """The configured MLflow store, or SQLite in the workspace."""
+    configured = config.profile.runtime.tracking_uri
+    return configured or f"sqlite:///{config.workspace / 'mlflow.db'}"
+
+
+def git_tags() -> dict[str, str]:
+    """The code's git revision, where it runs from a checkout."""
+    root = Path(__file__).resolve().parent
+    try:
+        revision = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"mlflow.source.git.commit": revision, "assay.git_dirty": "true" if dirty else "false"}
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in tree.items():
+        name = "".join(c if c.isalnum() or c in "_-. /" else "_" for c in f"{prefix}{key}")
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{name}.")
+        else:
+            yield name, value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)

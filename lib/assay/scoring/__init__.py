@@ -1,0 +1,1 @@
+"""Model + calibration + features -> predictions."""

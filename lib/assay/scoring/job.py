@@ -1,0 +1,73 @@
+"""Consumes `features` and the champion, produces `predictions` for every row later than its calibration."""
+
+from __future__ import annotations
+
+from assay.config import TargetConfig
+from assay.config.dataset import stored_name
+from assay.errors import DataError
+from assay.model.carried import Carried
+from assay.model.registry import Champion, champion
+from assay.runtime.conditions import Condition, period_conditions
+from assay.runtime.job import Done, JobContext, Plan
+from assay.runtime.plane import Output
+from assay.runtime.tables import FEATURES, PREDICTIONS
+from assay.scoring.kernel import ScoreRows, prediction_schema
+
+JOB = "score"
+
+
+def plan(context: JobContext, target: TargetConfig) -> Plan:
+    """What scoring is about to do.
+
+    Raises:
+        DataError: there is no champion, or the features were built by another plan than the champion's.
+    """
+    version = context.version(FEATURES.name, made_by="build_features")
+    found = champion(context.tracking, target.name)
+    commit = context.plane.last_commit(FEATURES.name, "all")
+    built = str(commit.details.get("plan_hash", "")) if commit is not None else ""
+    if built != found.model.plan_hash:
+        raise DataError(
+            f"the features were built by plan {built}, the champion of {target.name} learned from plan "
+            f"{found.model.plan_hash}: run `build_features --plan champion`, or train again"
+        )
+    return Plan(
+        job=JOB,
+        inputs={FEATURES.name: version},
+        sections=("where",),
+        slots=[(PREDICTIONS.name, target.name)],
+        extra={
+            "target": target.name,
+            "model": found.model.version,
+            "calibration": found.calibration_version,
+            "entity": list(context.config.dataset.entity),
+        },
+        execute=lambda identity: _execute(context, identity, target, found, version),
+    )
+
+
+def _execute(context: JobContext, identity: str, target: TargetConfig, found: Champion, version: int) -> Done:
+    config, plane = context.config, context.plane
+    entity = tuple(stored_name(name) for name in config.dataset.entity)
+    levels = tuple(found.calibration["levels"])
+    segments = found.calibration["segment_columns"]
+    columns = list(dict.fromkeys(["row_id", "time", *entity, *found.model.input_columns, *segments, "month"]))
+    where = [
+        *(Condition(stored_name(c), "==", v) for c, v in config.where),
+        *period_conditions(found.model.facts["split"]["test"]),
+    ]
+    kernel = ScoreRows(Carried.of(found.model), found.calibration, found.calibration_version, target.name, entity)
+    schema = prediction_schema(levels, entity)
+    commit = context.commit(JOB, target.name, identity, model=found.model.version, run_id=found.run_id)
+    with context.reporter.step("scoring"):
+        written = (
+            plane.read(FEATURES.name, version=version, columns=columns, where=where)
+            .map(kernel, schema)
+            .write([Output(PREDICTIONS, schema, commit, owns={"target": target.name})])
+        )
+    rows = written[0].rows
+    return Done(
+        metrics={"predictions": float(rows)},
+        written=written,
+        summary=[f"{rows:,} predictions of {target.name} by model {found.model.version} (version {found.number})"],
+    )

@@ -1,0 +1,51 @@
+"""Consumes feature batches, a model and its calibration, produces predictions with intervals. Pure; runs anywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from assay.conformal.calibration import Calibration
+from assay.conformal.intervals import score_batch
+from assay.model.carried import Carried
+from assay.runtime.arrow_files import conform
+from assay.runtime.tables import PREDICTIONS, level_label
+
+
+def prediction_schema(levels: tuple[float, ...], entity: tuple[str, ...]) -> pa.Schema:
+    """Schema of `predictions` for these levels and entity keys."""
+    ends = [pa.field(f"{end}_{level_label(level)}", pa.float64()) for level in levels for end in ("lower", "upper")]
+    return PREDICTIONS.schema([*(pa.field(name, pa.string()) for name in entity), *ends])
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreRows:
+    """Kernel: rows of `predictions`. Model and calibration are loaded once per Python worker."""
+
+    carried: Carried
+    calibration: dict[str, Any]
+    calibration_version: str
+    target: str
+    entity: tuple[str, ...]
+
+    @cached_property
+    def fitted(self) -> Calibration:
+        """The calibration, read once."""
+        return Calibration.from_dict(self.calibration)
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Score every batch."""
+        model, fitted = self.carried.model(), self.fitted
+        schema = prediction_schema(fitted.levels, self.entity)
+        for batch in batches:
+            rows = batch.num_rows
+            columns = {name: batch.column(name) for name in ("row_id", "time", *self.entity, "month")}
+            columns |= {k: pa.array(v) for k, v in score_batch(model, fitted, batch).items()}
+            columns["model_version"] = pa.array([model.version] * rows)
+            columns["calibration_version"] = pa.array([self.calibration_version] * rows)
+            columns["target"] = pa.array([self.target] * rows)
+            yield conform(pa.RecordBatch.from_pydict({name: columns[name] for name in schema.names}), schema)

@@ -1,0 +1,67 @@
+"""Consumes labelled feature flows, produces a learner's bytes: the contract that every engine fulfils."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from assay.model.encoding import Encoding
+from assay.model.scale import TargetScale
+from assay.runtime.plane import Flow, Plane
+
+OnRound = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class FitRequest:
+    """What an engine is asked to learn.
+
+    train, tune: flows with the encoding's and the scale's columns and the target; tune is later than train.
+    params: the learner's own parameters. threads: per rank.
+    refit: fit again on train and tune together with the rounds that tune chose.
+    """
+
+    train: Flow
+    tune: Flow | None
+    encoding: Encoding
+    scale: TargetScale
+    params: Mapping[str, Any]
+    rounds: int
+    early_stopping_rounds: int
+    refit: bool
+    seed: int
+    ranks: int
+    threads: int
+    driver_host: str
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """What an engine learned.
+
+    stored: the learner, in the engine's own format.  rounds: boosting rounds used.
+    history: metric -> value per round, on the model's scale.  devices: where each rank ran.
+    """
+
+    stored: bytes
+    rounds: int
+    history: Mapping[str, list[float]]
+    devices: tuple[str, ...]
+
+
+class Engine(Protocol):
+    """A way to learn."""
+
+    name: str
+
+    def fit(self, plane: Plane, request: FitRequest, on_round: OnRound) -> FitResult:
+        """Learn, distributed over `request.ranks` ranks."""
+        ...
+
+
+def engine_named(name: str) -> Engine:
+    """The engine of `engine.name`."""
+    from assay.training.xgboost_engine import XGBoostEngine
+
+    return {"xgboost": XGBoostEngine()}[name]

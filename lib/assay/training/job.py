@@ -1,0 +1,317 @@
+"""Consumes `features`, produces a trained model on record in MLflow, judged on the test period by the quality gates."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from assay.config import TargetConfig
+from assay.config.dataset import stored_name
+from assay.errors import DataError
+from assay.metrics import point_metrics
+from assay.model.baselines import Baselines
+from assay.model.bundle import MANIFEST, Model, digest_of
+from assay.model.carried import Carried
+from assay.model.encoding import Encoding
+from assay.model.scale import TargetScale, as_floats
+from assay.runtime import preflight
+from assay.runtime.conditions import Condition
+from assay.runtime.job import Done, JobContext, Plan
+from assay.runtime.session import is_local
+from assay.runtime.tables import FEATURES, TIME
+from assay.training.baselines import fit_baselines
+from assay.training.engine import FitRequest, FitResult, engine_named
+from assay.training.gates import judge
+from assay.training.split import Period, Split, forward_split
+
+JOB = "train"
+BUNDLE = "bundle"
+NOT_YET = ("enable_interaction_features", "enable_hyperparameter_tuning", "enable_advanced_ensemble")
+
+
+def plan(context: JobContext, target: TargetConfig) -> Plan:
+    """What training is about to learn."""
+    version = context.version(FEATURES.name, made_by="build_features")
+    return Plan(
+        job=JOB,
+        inputs={FEATURES.name: version},
+        sections=("dataset", "training", "split", "engine", "where"),
+        slots=[],
+        extra={"target": target.name},
+        execute=lambda identity: Training(context, target, version).run(identity),
+    )
+
+
+class Training:
+    """One target's training run: split, baselines, vocabulary, fit, test, judge."""
+
+    def __init__(self, context: JobContext, target: TargetConfig, version: int) -> None:
+        self.context = context
+        self.config = context.config
+        self.target = target
+        self.column = stored_name(target.name)
+        self.version = version
+        self.slice = [Condition(stored_name(c), "==", v) for c, v in context.config.where]
+        commit = context.plane.last_commit(FEATURES.name, "all")
+        details = commit.details if commit is not None else {}
+        self.plan_hash, self.feature_plan = str(details.get("plan_hash", "")), dict(details.get("plan", {}))
+
+    def run(self, _: str) -> Done:
+        """Do all of it and report."""
+        reporter = self.context.reporter
+        self._warn_of_flags()
+        with reporter.step("splitting forward in time"):
+            split = self.split()
+        with reporter.step("baselines and vocabulary"):
+            baselines = self.baselines(split)
+            encoding = self.encoding(split)
+        scale = TargetScale(
+            self.column,
+            self.target.transform,
+            self._last_value() if self.target.relative_to == "last_value" else None,
+            baselines.global_median,
+        )
+        with reporter.step(f"training {self.config.profile.engine.name} on {split.train.rows:,} rows"):
+            fitted = self.fit(split, encoding, scale)
+        model = self.model(fitted, encoding, scale, split, baselines)
+        with reporter.step(f"testing on {split.test.rows:,} later rows"):
+            metrics = self.test(model, baselines, split)
+        verdicts = judge(metrics, self.config.training)
+        failed = [v for v in verdicts if not v.passed]
+        refused = (
+            "; ".join(v.rule for v in failed) if failed and self.config.training.force_production_quality else None
+        )
+        self._record(model, fitted, baselines, split, verdicts)
+        best = min((k for k in metrics if k.startswith("baseline_") and k.endswith("_rmse")), key=lambda k: metrics[k])
+        summary = [
+            f"{self.target.name}: RMSE {metrics['test_rmse']:,.4g} on the test period, best baseline "
+            f"{metrics['best_baseline_rmse']:,.4g} ({best.removeprefix('baseline_').removesuffix('_rmse')}); "
+            f"R² {metrics['test_r2']:.3f}, median error {metrics['test_median_ape']:.1%}, "
+            f"{metrics['test_within_20pct']:.1f} % within 20 %",
+        ]
+        summary += [("refused: " if refused else "below threshold, not enforced: ") + v.rule for v in failed]
+        return Done(metrics={**metrics, "rounds": fitted.rounds}, written=[], summary=summary, refused=refused)
+
+    def split(self) -> Split:
+        """The forward split over labelled rows."""
+        flow = self.context.plane.read(
+            FEATURES.name,
+            version=self.version,
+            columns=["time"],
+            where=[*self.slice, Condition(self.column, "not_null")],
+        )
+        found = flow.map(count_times, COUNTS).collect().group_by("time").aggregate([("rows", "sum")]).sort_by("time")
+        times: list[dt.datetime] = found.column("time").to_pylist()
+        if not times:
+            where = " and ".join(f"{c}={v}" for c, v in self.config.where)
+            raise DataError(
+                f"no row has a known target {self.target.name!r}"
+                + (f" where {where} (--where)" if where else "")
+                + "; nothing can be learned"
+            )
+        delay = self.config.dataset.delay_days(self.target.name)
+        return forward_split(
+            times, found.column("rows_sum").to_pylist(), self.config.profile.split, label_delay_days=delay
+        )
+
+    def where(self, *periods: Period) -> list[Condition]:
+        """Labelled rows of the slice in consecutive periods."""
+        span = dataclasses.replace(periods[0], end=periods[-1].end)
+        return [*self.slice, Condition(self.column, "not_null"), *span.conditions()]
+
+    def baselines(self, split: Split) -> Baselines:
+        """Baselines that saw the train and tune periods: as much as the model will have seen."""
+        dataset = self.config.dataset
+        groups = dataset.segments or next((g for g in dataset.groups if g), ())
+        names = set(self.context.plane.schema(FEATURES.name).names)
+        last = self._last_value()
+        return fit_baselines(
+            self.context.plane,
+            version=self.version,
+            where=self.where(split.train, split.tune),
+            target=self.column,
+            group_columns=[stored_name(g) for g in groups],
+            last_value=last if last in names else None,
+            rows_hint=split.train.rows + split.tune.rows,
+        )
+
+    def _last_value(self) -> str:
+        return f"{self.column}__own__lag_1"
+
+    def encoding(self, split: Split) -> Encoding:
+        """Numeric features and the vocabulary of each category over everything that is trained on."""
+        dataset = self.config.dataset
+        categorical = [stored_name(c) for c in dataset.columns.categorical]
+        schema = self.context.plane.schema(FEATURES.name)
+        numeric = [f.name for f in schema if pa.types.is_float32(f.type)]
+        periods = (split.train, split.tune) if self.config.profile.engine.refit else (split.train,)
+        values: dict[str, set[str]] = {c: set() for c in categorical}
+        if categorical:
+            flow = self.context.plane.read(
+                FEATURES.name, version=self.version, columns=categorical, where=self.where(*periods)
+            )
+            for row in flow.map(distinct_values, VALUES).collect().to_pylist():
+                values[row["column"]].add(row["value"])
+        if not numeric and not categorical:
+            raise DataError(
+                f"dataset {dataset.name} has no feature: list columns under dataset.columns, or set "
+                "training.enable_advanced_features=true for history and calendar"
+            )
+        return Encoding(tuple(numeric), {c: tuple(sorted(v)) for c, v in values.items()})
+
+    def fit(self, split: Split, encoding: Encoding, scale: TargetScale) -> FitResult:
+        """Run the engine."""
+        context, engine = self.context, self.config.profile.engine
+        session = context.spark()
+        slots = context.plane.slots
+        ranks = engine.ranks or max(1, min(slots, math.ceil(split.train.rows / engine.min_rows_per_rank)))
+        preflight.check_ranks(session, ranks, slots)
+        cpus = int(session.conf.get("spark.task.cpus", "1"))
+        threads = max(cpus, slots * cpus // ranks) if is_local(str(session.conf.get("spark.master", ""))) else cpus
+        columns = list(dict.fromkeys([*encoding.columns, *scale.columns, self.column]))
+
+        def read(period: Period) -> Any:
+            return context.plane.read(FEATURES.name, version=self.version, columns=columns, where=self.where(period))
+
+        request = FitRequest(
+            train=read(split.train),
+            tune=read(split.tune) if engine.early_stopping_rounds else None,
+            encoding=encoding,
+            scale=scale,
+            params=engine.params,
+            rounds=engine.rounds,
+            early_stopping_rounds=engine.early_stopping_rounds,
+            refit=engine.refit,
+            seed=engine.seed,
+            ranks=ranks,
+            threads=threads,
+            driver_host=str(session.conf.get("spark.driver.host", "127.0.0.1")),
+        )
+
+        def on_round(number: int, metrics: Mapping[str, float]) -> None:
+            figures = " ".join(f"{k} {v:.5g}" for k, v in metrics.items())
+            context.reporter.note(f"round {number + 1} of at most {engine.rounds}: {figures}")
+
+        return engine_named(engine.name).fit(context.plane, request, on_round)
+
+    def model(
+        self, fitted: FitResult, encoding: Encoding, scale: TargetScale, split: Split, baselines: Baselines
+    ) -> Model:
+        """Everything that belongs to the model, in one piece."""
+        return Model(
+            engine=self.config.profile.engine.name,
+            stored=fitted.stored,
+            encoding=encoding,
+            scale=scale,
+            plan=self.feature_plan,
+            plan_hash=self.plan_hash,
+            facts={
+                "target": self.target.name,
+                "split": split.to_dict(),
+                "rounds": fitted.rounds,
+                "baselines": baselines.to_dict(),
+                "seed": self.config.profile.engine.seed,
+            },
+        )
+
+    def test(self, model: Model, baselines: Baselines, split: Split) -> dict[str, float]:
+        """Figures of the model and of every baseline on the test period (a few doubles a row come to the driver)."""
+        columns = list(dict.fromkeys([*model.input_columns, *baselines.columns, self.column]))
+        names = ["actual", "model", "global_median"]
+        names += ["group_median"] if baselines.group_columns else []
+        names += ["last_value"] if baselines.last_value else []
+        schema = pa.schema([pa.field(name, pa.float64()) for name in names])
+        flow = self.context.plane.read(
+            FEATURES.name, version=self.version, columns=columns, where=self.where(split.test)
+        )
+        rows = flow.map(PredictAll(Carried.of(model), baselines, self.column), schema).collect()
+        actual = as_floats(rows.column("actual"))
+        figures = {name: point_metrics(actual, as_floats(rows.column(name))) for name in names[1:]}
+        metrics = {f"test_{k}": v for k, v in figures.pop("model").items()}
+        metrics |= {f"baseline_{name}_{k}": f[k] for name, f in figures.items() for k in ("rmse", "mae", "median_ape")}
+        metrics["best_baseline_rmse"] = min(f["rmse"] for f in figures.values())
+        metrics["skill_over_best_baseline"] = (
+            1 - metrics["test_rmse"] / metrics["best_baseline_rmse"] if metrics["best_baseline_rmse"] else math.nan
+        )
+        return metrics
+
+    def _record(self, model: Model, fitted: FitResult, baselines: Baselines, split: Split, verdicts: list[Any]) -> None:
+        tracking = self.context.tracking
+        tracking.rounds(fitted.history)
+        tracking.json(split.to_dict(), "split.json")
+        tracking.json(baselines.to_dict(), "baselines.json")
+        tracking.json([dataclasses.asdict(v) for v in verdicts], "gates.json")
+        tracking.json(model.importance(), "importance.json")
+        with tempfile.TemporaryDirectory(prefix="assay-bundle-") as folder:
+            model.save(Path(folder))
+            tracking.folder(Path(folder), BUNDLE)
+        tracking.tags(
+            {
+                "assay.target": self.target.name,
+                "assay.model_version": model.version,
+                "assay.model_sha256": digest_of(model.files[MANIFEST]),
+                "assay.devices": ",".join(sorted(set(fitted.devices))),
+                "assay.ranks": str(len(fitted.devices)),
+            }
+        )
+
+    def _warn_of_flags(self) -> None:
+        for flag in NOT_YET:
+            if getattr(self.config.training, flag):
+                self.context.reporter.say(
+                    f"  training.{flag} is on, but this version does nothing with it yet", "yellow"
+                )
+
+
+COUNTS = pa.schema([pa.field("time", TIME), pa.field("rows", pa.int64())])
+VALUES = pa.schema([pa.field("column", pa.string()), pa.field("value", pa.string())])
+
+
+def count_times(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Kernel: rows per distinct time of a share."""
+    found = [pa.Table.from_batches([b]).group_by("time").aggregate([([], "count_all")]) for b in batches if b.num_rows]
+    if found:
+        merged = pa.concat_tables(found).group_by("time").aggregate([("count_all", "sum")])
+        table = pa.table({"time": merged.column("time"), "rows": merged.column("count_all_sum")}, schema=COUNTS)
+        yield from table.combine_chunks().to_batches()
+
+
+def distinct_values(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Kernel: the distinct values of each text column of a share, missing left out."""
+    seen: dict[str, set[str]] = {}
+    for batch in batches:
+        for name in batch.schema.names:
+            values = batch.column(name).unique().drop_null().to_pylist()
+            seen.setdefault(name, set()).update(values)
+    pairs = [(name, value) for name, values in seen.items() for value in sorted(values)]
+    if pairs:
+        names, values = zip(*pairs, strict=True)
+        yield pa.record_batch([pa.array(names, pa.string()), pa.array(values, pa.string())], schema=VALUES)
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictAll:
+    """Kernel: outcome, the model's prediction and every baseline's, per labelled row."""
+
+    carried: Carried
+    baselines: Baselines
+    target: str
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Columns of doubles, in the target's unit."""
+        model = self.carried.model()
+        for batch in batches:
+            columns = {
+                "actual": as_floats(batch.column(self.target)),
+                "model": np.asarray(model.predict(batch)),
+                **self.baselines.predict(batch),
+            }
+            yield pa.record_batch({name: pa.array(values, pa.float64()) for name, values in columns.items()})

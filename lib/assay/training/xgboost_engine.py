@@ -1,0 +1,210 @@
+"""Consumes feature flows, produces a booster: XGBoost over one barrier stage, each rank streaming its own share.
+
+Rank 0 starts XGBoost's tracker and tells the others through Spark's barrier, so that a stage that Spark tries again
+gets a tracker of its own. Batches go into a `QuantileDMatrix` one by one: a rank's memory is that of the binned matrix.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from assay.model.encoding import Encoding
+from assay.model.scale import TargetScale, as_floats
+from assay.runtime.barrier import Batches, RankContext
+from assay.runtime.plane import Plane
+from assay.runtime.signals import Address, Sender, listen
+from assay.training.engine import FitRequest, FitResult, OnRound
+
+CHUNK_ROWS = 131_072
+DEFAULTS: dict[str, Any] = {
+    "objective": "reg:squarederror",
+    "tree_method": "hist",
+    "max_depth": 8,
+    "eta": 0.05,
+    "min_child_weight": 5,
+    "subsample": 0.8,
+    "colsample_bytree": 0.8,
+    "max_bin": 256,
+}
+
+
+class XGBoostEngine:
+    """Distributed XGBoost with native categoricals and early stopping on the later tune period."""
+
+    name = "xgboost"
+
+    def fit(self, plane: Plane, request: FitRequest, on_round: OnRound) -> FitResult:
+        """One barrier stage of `request.ranks` ranks; live rounds come back over a socket while it runs."""
+        flows = [request.train] + ([request.tune] if request.tune is not None else [])
+        params = {**DEFAULTS, **request.params, "seed": request.seed}
+
+        def heard(message: dict[str, Any]) -> None:
+            on_round(int(message["round"]), message["metrics"])
+
+        with listen(request.driver_host, heard) as address:
+            task = RankTask(
+                encoding=request.encoding,
+                scale=request.scale,
+                params=params,
+                rounds=request.rounds,
+                early_stopping_rounds=request.early_stopping_rounds if request.tune is not None else 0,
+                refit=request.refit,
+                threads=request.threads,
+                address=address,
+            )
+            results = plane.train(flows, task, request.ranks)
+        first = results[0]
+        return FitResult(
+            stored=first["booster"],
+            rounds=first["rounds"],
+            history=first["history"],
+            devices=tuple(r["device"] for r in results),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RankTask:
+    """What one rank does. Runs on an executor."""
+
+    encoding: Encoding
+    scale: TargetScale
+    params: Mapping[str, Any]
+    rounds: int
+    early_stopping_rounds: int
+    refit: bool
+    threads: int
+    address: Address | None
+
+    def __call__(self, context: RankContext, shares: list[Batches]) -> dict[str, Any]:
+        """Train; rank 0 returns the booster, all return where they ran."""
+        import xgboost as xgb
+
+        device = f"cuda:{context.gpus[0]}" if context.gpus and "device" not in self.params else None
+        params = {**self.params, "nthread": self.threads, **({"device": device} if device else {})}
+        history: dict[str, dict[str, list[float]]] = {}
+        with self._collective(context):
+            train = self._matrix(shares[:1], params)
+            evals = [(train, "train")]
+            if len(shares) > 1:
+                evals.append((self._matrix(shares[1:], params, ref=train), "tune"))
+            callbacks: list[Any] = []
+            if context.rank == 0 and self.address is not None:
+                callbacks.append(_reporter(Sender(self.address)))
+            if self.early_stopping_rounds:
+                callbacks.append(xgb.callback.EarlyStopping(rounds=self.early_stopping_rounds, save_best=True))
+            booster = xgb.train(
+                params,
+                train,
+                self.rounds,
+                evals=evals[1:] or evals,
+                evals_result=history,
+                callbacks=callbacks,
+                verbose_eval=False,
+            )
+            rounds = booster.num_boosted_rounds()
+            if self.refit and len(shares) > 1:
+                del train, evals
+                both = self._matrix(shares, params)
+                booster = xgb.train(params, both, rounds, verbose_eval=False)
+        stored = bytes(booster.save_raw(raw_format="ubj")) if context.rank == 0 else b""
+        flat = {f"{period}_{metric}": values for period, per in history.items() for metric, values in per.items()}
+        return {"booster": stored, "rounds": rounds, "history": flat, "device": device or "cpu"}
+
+    def _matrix(self, shares: Sequence[Batches], params: Mapping[str, Any], ref: Any = None) -> Any:
+        import xgboost as xgb
+
+        def chunks() -> Iterator[pa.RecordBatch]:
+            return coalesce(itertools.chain.from_iterable(share() for share in shares), CHUNK_ROWS)
+
+        return xgb.QuantileDMatrix(
+            _stream(chunks, self.encoding, self.scale),
+            ref=ref,
+            max_bin=int(params["max_bin"]),
+            nthread=self.threads,
+            enable_categorical=True,
+        )
+
+    @contextlib.contextmanager
+    def _collective(self, context: RankContext) -> Iterator[None]:
+        """XGBoost's collective over all ranks; alone, none is needed."""
+        if context.ranks == 1:
+            yield
+            return
+        import xgboost as xgb
+        from xgboost.tracker import RabitTracker
+
+        message, tracker = "", None
+        if context.rank == 0:
+            tracker = RabitTracker(n_workers=context.ranks, host_ip=context.host, sortby="task")
+            tracker.start()
+            message = json.dumps(tracker.worker_args())
+        arguments = json.loads(context.gather(message)[0])
+        with xgb.collective.CommunicatorContext(**arguments, dmlc_task_id=f"{context.rank:08d}"):
+            yield
+        if tracker is not None:
+            tracker.wait_for()
+
+
+def coalesce(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Join small batches (a month of a small table, say) to chunks of about `rows` rows."""
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        held.append(batch)
+        count += batch.num_rows
+        if count >= rows:
+            yield pa.concat_batches(held)
+            held, count = [], 0
+    if held:
+        yield pa.concat_batches(held)
+
+
+def _stream(chunks: Callable[[], Iterator[pa.RecordBatch]], encoding: Encoding, scale: TargetScale) -> Any:
+    """XGBoost's `DataIter` over encoded chunks. An empty share gives one chunk without rows: its rank stays in step."""
+    import xgboost as xgb
+
+    class Stream(xgb.DataIter):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left: Iterator[pa.RecordBatch] | None = None
+            self.given = 0
+            super().__init__()
+
+        def reset(self) -> None:
+            self.left, self.given = None, 0
+
+        def next(self, input_data: Callable[..., Any]) -> bool:
+            if self.left is None:
+                self.left = chunks()
+            chunk = next(self.left, None)
+            if chunk is None and self.given:
+                return False
+            self.given += 1
+            if chunk is None:
+                empty = np.empty((0, len(encoding.columns)), dtype=np.float32)
+                input_data(data=empty, label=np.empty(0), feature_types=encoding.feature_types)
+                return True
+            label = scale.forward(as_floats(chunk.column(scale.target)), chunk)
+            input_data(data=encoding.matrix(chunk), label=label, feature_types=encoding.feature_types)
+            return True
+
+    return Stream()
+
+
+def _reporter(sender: Sender) -> Any:
+    import xgboost as xgb
+
+    class Report(xgb.callback.TrainingCallback):  # type: ignore[misc]
+        def after_iteration(self, model: Any, epoch: int, evals_log: Mapping[str, Mapping[str, list[float]]]) -> bool:
+            metrics = {f"{p}_{m}": values[-1] for p, per in evals_log.items() for m, values in per.items()}
+            sender.send(round=epoch, metrics=metrics)
+            return False
+
+    return Report()

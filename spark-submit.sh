@@ -24,6 +24,9 @@ stamp=$venv/.stamp # "KIND FINGERPRINT FOLDER", written last: an environment wit
 # The environment is whole: another Spark's Python path, or settings for another pip, would break it.
 unset SPARK_HOME PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
 
+# Tools that answer Ctrl-C with an exit code of their own would otherwise be followed by the next one.
+trap 'exit 130' INT
+
 say() { printf 'assay: %s\n' "$*" >&2; }
 
 die() { # STATUS MESSAGE
@@ -76,6 +79,7 @@ set_up() { # KIND
 locked() { # COMMAND...
   mkdir -p "$venv" 2>/dev/null || die 2 "cannot write to $here: copy the project to a folder of your own"
   (
+    trap 'exit 130' INT # traps do not reach into subshells
     if command -v flock >/dev/null && ! flock --nonblock 9; then
       say "waiting for another set-up of this folder to end"
       flock 9
@@ -85,16 +89,17 @@ locked() { # COMMAND...
 }
 
 build() { # KIND
-  local kind=$1 previous='' folder='' built_with=''
+  local kind=$1 previous='' folder='' built_with='' version='' base=''
   if is_ready "$kind"; then return; fi # by the one that was waited for
-  say "setting up .venv, once (about a minute; details in .venv/setup.log)"
   if [[ -r $stamp ]]; then read -r previous _ folder <"$stamp"; fi
   if [[ -x $python ]]; then built_with=$(probe "$python" | cut -d ' ' -f 1) || true; fi
   : >"$log"
   # An unfinished environment may hold half a package; scripts and the link to the code do not survive a move.
   if [[ -z $previous || $folder != "$here" || -z $built_with || $built_with != "$(wanted_python_version)" ]]; then
-    make_venv
+    find_python
   fi
+  say "setting up .venv, once (about a minute; details in .venv/setup.log)"
+  [[ -z $base ]] || make_venv "$version" "$base"
   # The development environment contains the other: once there, it stays.
   [[ $previous != dev ]] || kind=dev
   rm -f -- "$stamp"
@@ -108,9 +113,8 @@ build() { # KIND
   mv -f -- "$stamp.part" "$stamp"
 }
 
-make_venv() {
-  local version base
-  find_python
+make_venv() { # VERSION PYTHON
+  local version=$1 base=$2
   say "making an environment with Python $version"
   # What this script keeps there stays: the lock being held, the log being written, jars with their own manifest.
   find "$venv" -mindepth 1 -maxdepth 1 ! -name .setup-lock ! -name setup.log ! -name jars -exec rm -rf -- {} +
@@ -330,7 +334,12 @@ lock_compile() {
 
 # The lock files are for every platform and both Pythons. hatchling and editables build assay itself, offline.
 lock() {
-  [[ -x $venv/bin/uv ]] || { make_venv && install_uv; }
+  local version base
+  if [[ ! -x $venv/bin/uv ]]; then
+    find_python
+    make_venv "$version" "$base"
+  fi
+  install_uv
   lock_compile "$@" --output-file requirements-uv.lock - <<<$'uv\nsetuptools'
   lock_compile "$@" --extra demo --output-file requirements.lock pyproject.toml - <<<$'hatchling\neditables'
   lock_compile "$@" --extra demo --extra dev --constraints requirements.lock --output-file requirements-dev.lock \

@@ -228,9 +228,9 @@ def _check_kinds(dataset: DatasetConfig, origin: str) -> None:
         raise ConfigError(
             f"{origin}: time.column {dataset.time.column!r} is also listed as a data column; keep it in time alone"
         )
-    numeric_only = set(dataset.numeric_columns) & set(
-        [*dataset.entity, *dataset.segments, *(c for g in dataset.groups for c in g), *columns.categorical]
-    )
+    grouped = {column for group in dataset.groups for column in group}
+    keys = {*dataset.entity, *dataset.segments, *columns.categorical} | grouped
+    numeric_only = keys & set(dataset.numeric_columns)
     if numeric_only:
         raise ConfigError(
             f"{origin}: {sorted(numeric_only)[0]!r} is numeric and also a key, group, segment or categorical; "

@@ -125,23 +125,26 @@ def _java_quoted(path: Path) -> str:
 
 @contextlib.contextmanager
 def _terminal_spared(log_file: Path | None) -> Iterator[None]:
-    """Send what the JVM inherits as standard error to the log file while it is being started."""
+    """Send what the JVM inherits as standard output and error to the log file while it is being started."""
     if log_file is None:
         yield
         return
+    sys.stdout.flush()
     sys.stderr.flush()
     try:
-        saved = os.dup(2)
+        saved = {number: os.dup(number) for number in (1, 2)}  # Ivy reports on standard output
     except OSError:
         yield
         return
     with log_file.open("ab") as sink:
-        os.dup2(sink.fileno(), 2)
+        for number in saved:
+            os.dup2(sink.fileno(), number)
     try:
         yield
     finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+        for number, original in saved.items():
+            os.dup2(original, number)
+            os.close(original)
 
 
 def is_local(master: str) -> bool:

@@ -77,7 +77,7 @@ set_up() { # KIND
 
 # One set-up at a time in this folder; where there is no flock (macOS), people take turns by themselves.
 locked() { # COMMAND...
-  mkdir -p "$venv" 2>/dev/null || die 2 "cannot write to $here: copy the project to a folder of your own"
+  { mkdir -p "$venv" && [[ -w $venv ]]; } 2>/dev/null || die 2 "cannot write to $venv: use a copy of your own"
   (
     trap 'exit 130' INT # traps do not reach into subshells
     if command -v flock >/dev/null && ! flock --nonblock 9; then

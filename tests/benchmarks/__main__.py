@@ -1,0 +1,40 @@
+"""Consumes a benchmark's name, produces its figures: `./spark-submit.sh benchmark NAME [--rows N] [--repeats R] [--json]`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.harness import Benchmark, run
+
+NAMES = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_") and p.stem != "harness")
+
+
+def load(name: str) -> Benchmark:
+    """The benchmark that a module of this folder declares."""
+    benchmark: Benchmark = importlib.import_module(f"benchmarks.{name}").BENCHMARK
+    return benchmark
+
+
+def main() -> int:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(prog="assay benchmark", description="Contenders on the same data, interleaved.")
+    parser.add_argument("name", choices=NAMES, help="what to measure")
+    parser.add_argument("--rows", type=int, help="rows of the data; each benchmark has its own default")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each contender (default 3)")
+    parser.add_argument("--only", action="append", help="run only these contenders; may be repeated")
+    parser.add_argument("--json", action="store_true", help="make the last line of standard output one JSON object")
+    options = parser.parse_args()
+    benchmark = load(options.name)
+    result = run(benchmark, rows=options.rows or benchmark.rows, repeats=options.repeats, only=options.only)
+    print(result.table())
+    if options.json:
+        print(json.dumps(result.as_dict()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""Consumes contenders and a size, produces medians, ratios, spread, output differences and peak memory of each.
+
+Every run is a process of its own, contenders take turns, and only `run` is timed: imports, JVM start and data
+generation are not. Memory is the largest proportional set size of the process and all its children during `run`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+OURS = "assay"
+CACHE = Path(__file__).resolve().parents[2] / "build" / "benchmarks"
+SAMPLE_SECONDS = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """prepare(data) gets ready, untimed; run(state) does the work, timed; outputs(result) is what is compared."""
+
+    prepare: Callable[[Path], Any]
+    run: Callable[[Any], Any]
+    outputs: Callable[[Any], Mapping[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """name; rows: default size; generate(folder, rows) makes the data once; contenders: ours is called `assay`."""
+
+    name: str
+    rows: int
+    generate: Callable[[Path, int], None]
+    contenders: Mapping[str, Contender]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """The figures of one benchmark."""
+
+    benchmark: str
+    rows: int
+    seconds: dict[str, float]
+    ratios: dict[str, float]
+    spread: dict[str, float]
+    max_difference: float
+    peak_mb: dict[str, float]
+    outputs: dict[str, dict[str, float]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return dataclasses.asdict(self)
+
+    def table(self) -> str:
+        """For people."""
+        lines = [f"{self.benchmark}, {self.rows:,} rows; outputs differ by at most {self.max_difference:.3g}"]
+        for name, seconds in self.seconds.items():
+            ratio = f"  ours takes {self.ratios[name]:.2f} of it" if name in self.ratios else ""
+            figures = ", ".join(f"{k} {v:.6g}" for k, v in self.outputs[name].items())
+            lines.append(
+                f"  {name:16s} {seconds:8.2f} s  +-{self.spread[name]:5.1%}  {self.peak_mb[name]:8,.0f} MB  "
+                f"{figures}{ratio}"
+            )
+        return "\n".join(lines)
+
+
+def run(benchmark: Benchmark, *, rows: int, repeats: int, only: Sequence[str] | None = None) -> Outcome:
+    """Run all contenders `repeats` times, taking turns."""
+    data = CACHE / f"{benchmark.name}-{rows}"
+    if not (data / "_READY").exists():
+        print(f"generating {rows:,} rows ...", file=sys.stderr)
+        data.mkdir(parents=True, exist_ok=True)
+        benchmark.generate(data, rows)
+        (data / "_READY").touch()
+    names = [n for n in benchmark.contenders if not only or n in only]
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for turn in range(repeats):
+        for name in names:
+            found = _in_its_own_process(benchmark.name, name, data)
+            print(f"  {turn + 1}/{repeats} {name}: {found['seconds']:.2f} s, {found['peak_mb']:,.0f} MB", file=sys.stderr)
+            results[name].append(found)
+    seconds = {n: statistics.median(r["seconds"] for r in results[n]) for n in names}
+    outputs = {n: dict(results[n][0]["outputs"]) for n in names}
+    return Outcome(
+        benchmark=benchmark.name,
+        rows=rows,
+        seconds=seconds,
+        ratios={n: seconds[OURS] / s for n, s in seconds.items() if n != OURS and OURS in seconds},
+        spread={n: _spread([r["seconds"] for r in results[n]]) for n in names},
+        max_difference=_max_difference(outputs),
+        peak_mb={n: max(r["peak_mb"] for r in results[n]) for n in names},
+        outputs=outputs,
+    )
+
+
+def _spread(values: list[float]) -> float:
+    """Half the range over the median: what the machine's noise does."""
+    return (max(values) - min(values)) / 2 / statistics.median(values)
+
+
+def _max_difference(outputs: Mapping[str, Mapping[str, float]]) -> float:
+    """Largest relative difference of any output from the first contender's."""
+    first, *others = outputs.values()
+    gaps = [abs(o[k] - v) / max(abs(v), 1e-12) for o in others for k, v in first.items() if k in o]
+    return max(gaps, default=0.0)
+
+
+def _in_its_own_process(benchmark: str, contender: str, data: Path) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.harness", benchmark, contender, str(data)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"benchmark {benchmark}: contender {contender} failed with exit code {done.returncode}")
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+def _one(benchmark: str, contender: str, data: Path) -> dict[str, Any]:
+    chosen: Contender = importlib.import_module(f"benchmarks.{benchmark}").BENCHMARK.contenders[contender]
+    state = chosen.prepare(data)
+    peak, stop = [0.0], threading.Event()
+    sampler = threading.Thread(target=_sample, args=(peak, stop), daemon=True)
+    sampler.start()
+    started = time.perf_counter()
+    result = chosen.run(state)
+    seconds = time.perf_counter() - started
+    stop.set()
+    sampler.join()
+    return {"seconds": seconds, "peak_mb": peak[0], "outputs": dict(chosen.outputs(result))}
+
+
+def _sample(peak: list[float], stop: threading.Event) -> None:
+    me = psutil.Process()
+    while True:
+        total = 0.0
+        for process in [me, *me.children(recursive=True)]:
+            try:
+                total += process.memory_full_info().pss
+            except (psutil.Error, AttributeError):
+                continue
+        peak[0] = max(peak[0], total / 1e6)
+        if stop.wait(SAMPLE_SECONDS):
+            return
+
+
+if __name__ == "__main__":
+    print(json.dumps(_one(sys.argv[1], sys.argv[2], Path(sys.argv[3]))), flush=True)

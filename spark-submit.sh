@@ -78,6 +78,9 @@ set_up() { # KIND
 # One set-up at a time in this folder; where there is no flock (macOS), people take turns by themselves.
 locked() { # COMMAND...
   { mkdir -p "$venv" && [[ -w $venv ]]; } 2>/dev/null || die 2 "cannot write to $venv: use a copy of your own"
+  # A user without a home of their own, as in many containers, has nowhere to keep downloads.
+  local cache=${UV_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-}/.cache}}
+  { mkdir -p -- "$cache" && [[ -w $cache ]]; } 2>/dev/null || export UV_NO_CACHE=1
   (
     trap 'exit 130' INT # traps do not reach into subshells
     if command -v flock >/dev/null && ! flock --nonblock 9; then
@@ -161,9 +164,7 @@ install_libraries() { # LOCK FILE
 }
 
 uv_pip() {
-  local cache=${UV_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-}/.cache}} options=()
-  mkdir -p -- "$cache" 2>/dev/null && [[ -w $cache ]] || options=(--no-cache)
-  detailed "$venv/bin/uv" pip "$@" --python "$python" ${options[@]+"${options[@]}"}
+  detailed "$venv/bin/uv" pip "$@" --python "$python"
 }
 
 detailed() { # COMMAND...

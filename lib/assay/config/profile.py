@@ -74,7 +74,7 @@ class ConformalConfig:
     """Intervals. levels: promised coverages; min_segment_rows: below it a segment uses all rows together."""
 
     levels: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.8, 0.9)
-    min_segment_rows: Annotated[int, Field(ge=1)] = 100
+    min_segment_rows: Annotated[int, Field(ge=1)] = 20
 
 
 @dataclass(frozen=True, config=STRICT)

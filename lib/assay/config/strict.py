@@ -2,6 +2,98 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict
+import dataclasses
+import difflib
+import json
+import math
+import reprlib
+import typing
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from assay.errors import ConfigError
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True, str_strip_whitespace=False)
+
+EXPECTED = {
+    "bool_type": "expected true or false",
+    "int_type": "expected a whole number",
+    "float_type": "expected a number",
+    "finite_number": "expected a finite number",
+    "string_type": "expected text (put it in quotes)",
+    "tuple_type": "expected a list, such as [a, b]",
+    "dataclass_type": "expected keys and values",
+    "dict_type": "expected keys and values",
+}
+
+
+def check(kind: Any, tree: Mapping[str, Any], *, origin: str, prefix: str = "") -> Any:
+    """Turn plain data into the dataclass `kind`.
+
+    Raises:
+        ConfigError: one line with every key that is unknown, missing or of another type, by its dotted path.
+    """
+    start = [prefix] if prefix else []
+    for location, value in _numbers(tree, ()):
+        if not math.isfinite(value):
+            raise ConfigError(f"{origin}: {dotted([*start, *location])}: expected a finite number (found {value!r})")
+    try:
+        # By way of JSON: only there does strictness let a list be a tuple and a mapping be a dataclass.
+        return TypeAdapter(kind).validate_json(json.dumps(tree, default=str), strict=True)
+    except ValidationError as error:
+        items = [dict(item) for item in error.errors()]
+        # A list with a wrong item is also called too short.
+        deeper = {item["loc"][:n] for item in items for n in range(len(item["loc"]))}
+        messages = [_explain(kind, item, start) for item in items if item["loc"] not in deeper]
+        raise ConfigError(f"{origin}: " + "; ".join(messages)) from None
+
+
+def dotted(location: Sequence[str | int]) -> str:
+    """Path of a key as a person writes it: ``targets[0].name``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+
+
+def nearest(key: str, valid: Collection[str]) -> str:
+    """`; did you mean X?` for the valid key that is most like `key`, or nothing."""
+    folded = {v.casefold(): v for v in sorted(valid)}
+    close = difflib.get_close_matches(key.casefold(), list(folded), n=1, cutoff=0.5)
+    return f"; did you mean {folded[close[0]]}?" if close else ""
+
+
+def field_types(kind: Any) -> dict[str, Any]:
+    """Names of a dataclass's fields, and their types without annotations."""
+    return typing.get_type_hints(kind)
+
+
+def _numbers(value: Any, location: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], float]]:
+    if isinstance(value, float):
+        yield location, value
+    elif isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in items:
+            yield from _numbers(inner, (*location, key))
+
+
+def _explain(kind: Any, item: dict[str, Any], start: Sequence[str]) -> str:
+    location = [*start, *item["loc"]]
+    path = dotted(location)
+    if item["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
+        siblings = _siblings(kind, item["loc"][:-1])
+        hint = nearest(str(location[-1]), siblings) or f" (valid here: {', '.join(sorted(siblings))})"
+        return f"unknown key {path}{hint}"
+    if item["type"] in {"missing", "missing_argument"}:
+        return f"{path}: this key is required"
+    plain = item["msg"][0].lower() + item["msg"][1:].replace("Tuple", "list")
+    return f"{path}: {EXPECTED.get(item['type'], plain)} (found {reprlib.repr(item['input'])})"
+
+
+def _siblings(kind: Any, location: Sequence[str | int]) -> set[str]:
+    """Keys of the dataclass at a location, looking through tuples of dataclasses."""
+    for part in location:
+        if isinstance(part, int):
+            continue
+        hint = field_types(kind)[part]
+        kind = hint if dataclasses.is_dataclass(hint) else typing.get_args(hint)[0]
+    return set(field_types(kind))

@@ -80,7 +80,7 @@ def open_session(settings: SparkSettings, *, app: str, log_file: Path) -> SparkS
     if not given:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         os.environ["PYSPARK_SUBMIT_ARGS"] = submit_arguments(settings, log_file)
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        _choose_python(settings)
         for key, value in DELTA.items():
             builder = builder.config(key, value)
     builder = builder.config("spark.sql.session.timeZone", "UTC")
@@ -90,12 +90,20 @@ def open_session(settings: SparkSettings, *, app: str, log_file: Path) -> SparkS
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PreflightError(
-            f"Spark did not start: {first}. Its log: {log_file}. Spark needs Java 17 or newer (JAVA_HOME or `java`)"
+            f"Spark did not start: {first}. Its log: {log_file}. Spark needs Java 17 or 21 (JAVA_HOME or `java`)"
         ) from error
     if not given:
         session.sparkContext.setLogLevel("WARN")
         _ship_package(session)
     return session
+
+
+def _choose_python(settings: SparkSettings) -> None:
+    """Executors of a laptop run this very Python; those of a cluster the one that `PYSPARK_PYTHON` names, else this one."""
+    if is_local(settings.master or "local"):
+        os.environ["PYSPARK_PYTHON"] = sys.executable
+    else:
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 
 def submit_arguments(settings: SparkSettings, log_file: Path) -> str:

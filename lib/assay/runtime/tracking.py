@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -161,7 +163,9 @@ class Tracking:
 
     def ui_command(self) -> str:
         """The command that opens MLflow on this store."""
-        return f"mlflow ui --backend-store-uri '{redact(self.uri)}'"
+        program = Path(sys.executable).with_name("mlflow")
+        command = os.path.relpath(program) if program.is_file() else "mlflow"
+        return f"{shlex.quote(command)} ui --backend-store-uri {shlex.quote(redact(self.uri))}"
 
 
 def tracking_uri(config: RunConfig) -> str:

@@ -1,0 +1,153 @@
+"""Consumes a dataset and a profile, produces nothing or the contradiction that no single key shows."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import zoneinfo
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from assay.config.dataset import DatasetConfig, stored_name
+from assay.config.profile import ProfileConfig
+from assay.config.strict import nearest
+from assay.errors import ConfigError
+
+
+def check_dataset(dataset: DatasetConfig, origin: str) -> None:
+    """Refuse a dataset whose keys contradict one another.
+
+    Raises:
+        ConfigError: names the keys and what to change.
+    """
+    _check_source(dataset, origin)
+    _check_time(dataset, origin)
+    _check_targets(dataset, origin)
+    _check_kinds(dataset, origin)
+    _check_repeats(_dataset_lists(dataset), origin)
+    _check_stored_names(dataset, origin)
+    _check_column_maps(dataset, origin)
+
+
+def check_profile(profile: ProfileConfig, origin: str) -> None:
+    """Refuse a profile whose keys contradict one another."""
+    _check_repeats([("conformal.levels", profile.conformal.levels)], origin)
+    split = profile.split
+    held_back = split.tune + split.calibrate + split.test
+    if held_back >= 1:
+        raise ConfigError(
+            f"{origin}: split.tune + split.calibrate + split.test = {held_back:g}: nothing is left to train on; "
+            "make them smaller"
+        )
+
+
+def _check_source(dataset: DatasetConfig, origin: str) -> None:
+    source = dataset.source
+    if not source.delimiter.isascii() or source.delimiter in '"\r\n':
+        raise ConfigError(f"{origin}: source.delimiter {source.delimiter!r}: expected one ASCII character, such as ;")
+    try:
+        codecs.lookup(source.encoding)
+    except LookupError:
+        raise ConfigError(
+            f"{origin}: source.encoding {source.encoding!r}: no such encoding; utf-8 and latin-1 are common ones"
+        ) from None
+
+
+def _check_time(dataset: DatasetConfig, origin: str) -> None:
+    time = dataset.time
+    known = zoneinfo.available_timezones()
+    if time.zone not in known:
+        raise ConfigError(
+            f"{origin}: time.zone {time.zone!r}: no such time zone; it is an IANA name such as America/Chicago"
+            f"{nearest(time.zone, known)}"
+        )
+    if time.format is None:
+        return
+    directives = set(re.findall(r"%[-_0^#:.]*\d*([A-Za-z+%])", time.format))
+    if not directives & set("YyGgDFcxs+"):
+        raise ConfigError(
+            f"{origin}: time.format {time.format!r} names no year, so it gives no date; expected such as '%Y-%m-%d'"
+        )
+    if directives & set("HI") and not directives & set("MTRXr"):
+        raise ConfigError(f"{origin}: time.format {time.format!r} has an hour but no minute (%M); give both or neither")
+
+
+def _check_targets(dataset: DatasetConfig, origin: str) -> None:
+    columns = dataset.columns
+    targets = [t.name for t in dataset.targets]
+    for name in targets:
+        for kind in ("numeric", "categorical", "outcomes"):
+            if name in getattr(columns, kind):
+                raise ConfigError(
+                    f"{origin}: column {name!r} is both a target and in columns.{kind}: a model would see the answer. "
+                    f"Remove it from columns.{kind}; its past values become features by themselves"
+                )
+        if name in (*dataset.entity, *dataset.segments) or any(name in g for g in dataset.groups):
+            raise ConfigError(f"{origin}: target {name!r} cannot be part of entity, groups or segments as well")
+    if len(set(targets)) != len(targets):
+        raise ConfigError(f"{origin}: targets names a column twice: {targets}")
+
+
+def _check_kinds(dataset: DatasetConfig, origin: str) -> None:
+    columns = dataset.columns
+    both = (set(columns.numeric) & set(columns.outcomes)) | (set(columns.numeric) & set(columns.categorical))
+    both |= set(columns.outcomes) & set(columns.categorical)
+    if both:
+        raise ConfigError(f"{origin}: columns.{sorted(both)[0]} is listed under two kinds of columns; keep one")
+    if dataset.time.column in (*dataset.numeric_columns, *dataset.text_columns):
+        raise ConfigError(
+            f"{origin}: time.column {dataset.time.column!r} is also listed as a data column; keep it in time alone"
+        )
+    grouped = {column for group in dataset.groups for column in group}
+    keys = {*dataset.entity, *dataset.segments, *columns.categorical} | grouped
+    numeric_only = keys & set(dataset.numeric_columns)
+    if numeric_only:
+        raise ConfigError(
+            f"{origin}: {sorted(numeric_only)[0]!r} is numeric and also a key, group, segment or categorical; "
+            "keys are text, so list it under columns.categorical instead"
+        )
+
+
+def _dataset_lists(dataset: DatasetConfig) -> Iterator[tuple[str, Sequence[Any]]]:
+    yield "entity", dataset.entity
+    yield "segments", dataset.segments
+    yield "groups", dataset.groups
+    for index, group in enumerate(dataset.groups):
+        yield f"groups[{index}]", group
+    for section in ("columns", "features"):
+        for name, values in vars(getattr(dataset, section)).items():
+            yield f"{section}.{name}", values
+
+
+def _check_repeats(lists: Iterator[tuple[str, Sequence[Any]]] | list[tuple[str, Sequence[Any]]], origin: str) -> None:
+    for path, values in lists:
+        twice = [value for index, value in enumerate(values) if value in values[:index]]
+        if twice:
+            found = list(twice[0]) if isinstance(twice[0], tuple) else twice[0]
+            raise ConfigError(f"{origin}: {path} lists {found!r} twice; keep one")
+
+
+def _check_stored_names(dataset: DatasetConfig, origin: str) -> None:
+    seen: dict[str, str] = {}
+    for name in (*dataset.text_columns, *dataset.numeric_columns):  # the time is always stored as `time`
+        stored = stored_name(name).casefold()
+        if stored in seen:
+            raise ConfigError(
+                f"{origin}: columns {seen[stored]!r} and {name!r} would be stored under one name ({stored}); "
+                "rename one in the source, table columns differ by more than case, spaces and punctuation"
+            )
+        seen[stored] = name
+
+
+def _check_column_maps(dataset: DatasetConfig, origin: str) -> None:
+    for key in ("availability_delay_days", "bounds"):
+        unknown = set(getattr(dataset, key)) - set(dataset.numeric_columns)
+        if unknown:
+            name = sorted(unknown)[0]
+            raise ConfigError(
+                f"{origin}: {key}.{name} names no numeric column of the dataset"
+                f"{nearest(name, set(dataset.numeric_columns))}"
+            )
+    for name, (low, high) in dataset.bounds.items():
+        if low > high:
+            raise ConfigError(f"{origin}: bounds.{name}: the lowest value {low} is above the highest {high}")

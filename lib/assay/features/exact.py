@@ -1,0 +1,107 @@
+"""Consumes doubles, produces their sums exactly: neither the order of adding nor cutting into parts changes a bit.
+
+A double is cut into digits of 32 bits on a fixed grid. Digits are whole numbers, so that running sums of them are
+exact and the sum of any stretch of rows is the difference of two running sums, whatever was summed before it.
+(The idea is Kulisch's accumulator; Demmel and Nguyen, 2015, call such sums reproducible.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+BITS = 32
+HALF, MASK = 1 << (BITS - 1), (1 << BITS) - 1
+LOWEST_PLACE = -30
+BLOCK = 32_768
+
+
+@dataclasses.dataclass(frozen=True)
+class ExactSums:
+    """Numbers as digits: number i is the sum over p of ``digits[p, i] * 2 ** (32 * (low + p))``.
+
+    digits: int64 of shape (places, n). Digits may have any sign and size; sums of up to 2**30 numbers stay exact.
+    """
+
+    low: int
+    digits: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> ExactSums:
+        """Cut doubles of shape (n,), all finite and below 1e250 in size. Bits below 2**-960 are dropped."""
+        rest = np.array(values, dtype=np.float64)
+        peak = float(np.abs(rest).max(initial=0.0))
+        place = max((math.frexp(peak)[1] - 1) // BITS, LOWEST_PLACE) if peak else 0
+        found = []
+        while True:
+            part = np.trunc(rest * _unit(-place))
+            found.append(part.astype(np.int64))
+            rest -= part * _unit(place)
+            if place == LOWEST_PLACE or not rest.any():
+                break
+            place -= 1
+        return cls(place, np.stack(found[::-1]))
+
+    def grouped(self, starts: np.ndarray) -> ExactSums:
+        """Sums of the stretches that begin at `starts`; the last one goes to the end."""
+        return ExactSums(self.low, np.add.reduceat(self.digits, starts, axis=1))
+
+    def rounded(self) -> np.ndarray:
+        """The numbers as doubles, shape (n,), within 1 unit in the last place; equal numbers give equal doubles."""
+        total = np.zeros(self.digits.shape[1])
+        for place, digit in enumerate(self._balanced()):
+            total += digit * _unit(self.low + place)
+        return total
+
+    def parts(self) -> list[np.ndarray]:
+        """Doubles that add up to each number exactly, the greatest first; as many as the longest number needs."""
+        found, rest = [], self
+        while rest.digits.any():
+            head = rest.rounded()
+            found.append(head)
+            rest = rest._minus(ExactSums.of(head))
+        return found or [np.zeros(self.digits.shape[1])]
+
+    def _minus(self, other: ExactSums) -> ExactSums:
+        low = min(self.low, other.low)
+        high = max(s.low + len(s.digits) for s in (self, other))
+        difference = np.zeros((high - low, self.digits.shape[1]), dtype=np.int64)
+        difference[self.low - low : self.low - low + len(self.digits)] += self.digits
+        difference[other.low - low : other.low - low + len(other.digits)] -= other.digits
+        return ExactSums(low, np.stack(ExactSums(low, difference)._balanced()))
+
+    def _balanced(self) -> list[np.ndarray]:
+        """The one way of writing the numbers with digits from -2**31 to 2**31 - 1, lowest first, one place more."""
+        written, carry = [], np.zeros(self.digits.shape[1], dtype=np.int64)
+        for digit in self.digits:
+            whole = digit + carry
+            kept = ((whole + HALF) & MASK) - HALF
+            carry = (whole - kept) >> BITS
+            written.append(kept)
+        return [*written, carry]
+
+
+class RunningSums:
+    """Sums of any stretch of rows, each for the price of two look-ups."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        sums = ExactSums.of(values)
+        self._low = sums.low
+        # Running sums may pass 2**63 and wrap; differences are right all the same.
+        self._sums = np.zeros((len(sums.digits), len(values) + 1), dtype=np.int64)
+        np.cumsum(sums.digits, axis=1, out=self._sums[:, 1:])
+
+    def between(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+        """Sum of rows start <= row < stop, shape (n,); the same double for the same rows, whatever lies around them."""
+        result = np.empty(len(start))
+        for first in range(0, len(start), BLOCK):
+            block = slice(first, first + BLOCK)
+            digits = self._sums[:, stop[block]] - self._sums[:, start[block]]
+            result[block] = ExactSums(self._low, digits).rounded()
+        return result
+
+
+def _unit(place: int) -> float:
+    return math.ldexp(1.0, BITS * place)

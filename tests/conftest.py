@@ -63,18 +63,19 @@ def workspace(tmp_path: Path, empty_store: Path) -> Path:
 RunJob = Callable[..., Result]
 
 
-@pytest.fixture
-def run_job(spark: SparkSession, workspace: Path) -> RunJob:
-    """Run a job in this process, on the shared session: run_job("ingest", dataset_tree_or_path, overrides=[...])."""
+@pytest.fixture(scope="session")
+def run_in(spark: SparkSession, empty_store: Path) -> RunJob:
+    """Run a job in this process, on the shared session: run_in(folder, "ingest", dataset_tree_or_path, date=...)."""
 
-    def run(name: str, dataset: dict[str, Any] | Path, *, folder: Path | None = None, **options: Any) -> Result:
-        target = folder or workspace
-        target.mkdir(parents=True, exist_ok=True)
+    def run(folder: Path, name: str, dataset: dict[str, Any] | Path, **options: Any) -> Result:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "mlflow.db").exists():
+            shutil.copy(empty_store, folder / "mlflow.db")
         if isinstance(dataset, dict):
-            path = target / "dataset.yml"
+            path = folder / "dataset.yml"
             path.write_text(yaml.safe_dump(dataset, allow_unicode=True), encoding="utf-8")
             dataset = path
-        config: RunConfig = load_run(dataset=dataset, workspace=target, **options)
+        config: RunConfig = load_run(dataset=dataset, workspace=folder, **options)
         context = JobContext(config, SparkSettings(), Reporter(quiet=True))
         try:
             return JOBS[name].run(context)
@@ -82,3 +83,49 @@ def run_job(spark: SparkSession, workspace: Path) -> RunJob:
             context.close()
 
     return run
+
+
+@pytest.fixture
+def run_job(run_in: RunJob, workspace: Path) -> RunJob:
+    """The same, in the test's own workspace unless `folder` says otherwise: run_job("ingest", dataset_tree_or_path)."""
+
+    def run(name: str, dataset: dict[str, Any] | Path, *, folder: Path | None = None, **options: Any) -> Result:
+        return run_in(folder or workspace, name, dataset, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def towns() -> Callable[..., dict[str, Any]]:
+    """Write an invented panel of monthly prices as CSV and return its dataset tree: towns(folder, towns=6, months=96).
+
+    Prices follow a random walk per town, with seasons; the last month's prices are not known yet.
+    """
+    import numpy as np
+    import pandas as pd
+
+    def write(folder: Path, *, towns: int = 6, months: int = 96, seed: int = 11) -> dict[str, Any]:
+        random = np.random.default_rng(seed)
+        dates = pd.date_range("2005-01-01", periods=months, freq="MS")
+        parts = []
+        for number in range(towns):
+            walk = np.cumsum(random.normal(0.002, 0.01, months)) + 0.2 * np.sin(2 * np.pi * np.arange(months) / 12)
+            prices = 1000 * (1 + number) * np.exp(walk)
+            prices[-1] = np.nan
+            part = {"city": f"town {number}", "kind": "big" if number % 2 else "small", "day": dates.strftime("%F")}
+            parts.append(pd.DataFrame({**part, "price": prices.round(2), "stock": random.integers(0, 90, months)}))
+        folder.mkdir(parents=True, exist_ok=True)
+        pd.concat(parts).to_csv(folder / "towns.csv", index=False)
+        return {
+            "name": "towns",
+            "source": {"path": str(folder / "towns.csv")},
+            "time": {"column": "day"},
+            "entity": ["city"],
+            "targets": [{"name": "price", "transform": "log", "relative_to": "last_value"}],
+            "columns": {"categorical": ["city", "kind"], "outcomes": ["stock"]},
+            "groups": [[], ["kind"]],
+            "segments": ["kind"],
+            "features": {"lags": [1, 2, 12], "windows_days": [95, 370]},
+        }
+
+    return write

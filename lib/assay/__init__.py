@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assay.version import __version__
+
 if TYPE_CHECKING:
     from assay.workspace import Workspace
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "open_workspace"]
 
 
 def open_workspace(folder: str | Path) -> Workspace:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from assay import __version__, errors
-from assay.pipeline import JOBS, Job
+from assay import errors
+from assay.pipeline import JOBS, Job, build_features
+from assay.version import __version__
 
 HELP = """assay says what things are worth, and how sure it is.
 
@@ -27,6 +31,8 @@ Jobs, in the order in which rows pass through them: ingest → build_features �
 Exit codes: 0 done · 1 our failure · 2 a mistake in the command, data or configuration · 3 a quality gate refused.
 """
 
+# Click's UsageError, wherever this version of Typer keeps Click.
+UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError")
 app = typer.Typer(help=HELP, rich_markup_mode="markdown", add_completion=False, pretty_exceptions_enable=False)
 
 Dataset = Annotated[Path, typer.Option("--dataset", metavar="FILE", help="Dataset YAML: what the data are.")]
@@ -57,6 +63,14 @@ ConfFile = Annotated[
     typer.Option("--conf-file", metavar="FILE", help="Spark settings file. Default: conf/spark/local.conf."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")]
+FeaturesOf = Annotated[
+    Literal["config", "champion"],
+    typer.Option("--plan", help="Features as the configuration describes them, or as the champion learned from them."),
+]
+
+
+def _help_of(job: Job) -> str:
+    return f"{job.purpose}\n\nReads: {job.reads}.\n\nWrites: {job.writes}.\n\nExample:  `{job.example}`"
 
 
 def _command(job: Job) -> Callable[..., None]:
@@ -73,8 +87,27 @@ def _command(job: Job) -> Callable[..., None]:
     ) -> None:
         _run(job, dataset, profile, workspace, set_, date, where, master, conf_file, as_json)
 
-    command.__doc__ = f"{job.purpose}\n\nReads: {job.reads}.\n\nWrites: {job.writes}.\n\nExample:  `{job.example}`"
+    command.__doc__ = _help_of(job)
     return command
+
+
+def _build_features(
+    dataset: Dataset,
+    plan: FeaturesOf = "config",
+    profile: Profile = "production",
+    workspace: Workspace = None,
+    set_: Overrides = None,
+    date: Date = None,
+    where: Where = None,
+    master: Master = None,
+    conf_file: ConfFile = None,
+    as_json: Json = False,
+) -> None:
+    job = dataclasses.replace(JOBS["build_features"], run=functools.partial(build_features, plan=plan))
+    _run(job, dataset, profile, workspace, set_, date, where, master, conf_file, as_json)
+
+
+_build_features.__doc__ = _help_of(JOBS["build_features"])
 
 
 def _demo(
@@ -146,7 +179,7 @@ def _run(
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        _fail(name, _unexpected(error, workspace), as_json)
+        _fail(name, errors.from_worker(error) or _unexpected(error, workspace), as_json)
     finally:
         if context is not None:
             context.close()
@@ -172,15 +205,16 @@ def _unexpected(error: BaseException, workspace: Path | None) -> errors.AssayErr
     from assay.runtime.logs import redact
 
     lines = str(error).strip().splitlines() or [""]
-    inner = [text for text in lines if "assay.errors." in text or text.startswith(("ValueError", "AssertionError"))]
-    first = redact((inner[-1] if inner else lines[0])[:300])
-    place = ""
-    if workspace is not None and workspace.is_dir():
-        log = workspace / "logs" / "error.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
+    inner = [text for text in lines if text.startswith(("ValueError", "AssertionError"))]
+    first = redact(inner[-1] if inner else lines[0])[:300]
+    folder = workspace / "logs" if workspace is not None and workspace.is_dir() else Path(tempfile.gettempdir())
+    log = folder / ("error.log" if folder.name == "logs" else "assay-error.log")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
         log.write_text(redact("".join(traceback.format_exception(error))), encoding="utf-8")
-        place = f" (details: {log})"
-    return errors.AssayError(f"{type(error).__name__}: {first}{place}")
+    except OSError as trouble:  # a full disk may be what went wrong in the first place
+        return errors.AssayError(f"{type(error).__name__}: {first} (no details: {log}: {trouble.strerror})")
+    return errors.AssayError(f"{type(error).__name__}: {first} (this is assay's failure; details: {log})")
 
 
 def _fail(name: str, error: errors.AssayError, as_json: bool) -> None:
@@ -188,7 +222,7 @@ def _fail(name: str, error: errors.AssayError, as_json: bool) -> None:
     from assay.runtime.logs import redact
 
     message = " ".join(redact(str(error)).split())
-    print(f"assay {name}: {message}", file=sys.stderr, flush=True)
+    print(f"assay {name}".strip() + f": {message}", file=sys.stderr, flush=True)
     if as_json:
         status = "refused" if error.exit_code == errors.EXIT_REFUSED else "failed"
         print(json.dumps({"job": name, "status": status, "error": message}), flush=True)
@@ -211,14 +245,22 @@ def _options(
 
 
 for _job in JOBS.values():
-    app.command(name=_job.name, short_help=_job.purpose)(_command(_job))
+    _function = _build_features if _job.name == "build_features" else _command(_job)
+    app.command(name=_job.name, short_help=_job.purpose)(_function)
 app.command(name="demo", short_help="All jobs on real house prices that come with the demo extra.")(_demo)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command `assay`. Ends by SystemExit: Typer's own for mistakes on the command line is 2."""
     given = sys.argv[1:] if arguments is None else arguments
-    app(args=given or ["--help"], prog_name="assay")
+    try:
+        code = app(args=given or ["--help"], prog_name="assay", standalone_mode=False)
+    except UsageError as error:
+        known = given[0] if given[0] in {*JOBS, "demo"} else ""
+        told = error.format_message()  # type: ignore[attr-defined]
+        help_ = " ".join(["assay", known, "--help"]).replace("  ", " ")
+        _fail(known, errors.UserError(f"{told.rstrip('.')}; see `{help_}`"), "--json" in given)
+    raise SystemExit(code or errors.EXIT_OK)
 
 
 def job_main(name: str) -> None:

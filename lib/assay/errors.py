@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 EXIT_OK = 0
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
@@ -39,3 +41,12 @@ class GateRefused(AssayError):
     """A quality gate said no. The evidence is on record in MLflow; exit code 3."""
 
     exit_code = EXIT_REFUSED
+
+
+def from_worker(error: BaseException) -> AssayError | None:
+    """The error of ours that a task raised: it comes to the driver as text, in the middle of Spark's own."""
+    found = re.search(r"\bassay\.errors\.(\w+): ([^\n]+)", str(error))
+    kind = globals().get(found[1]) if found else None
+    if found is None or not (isinstance(kind, type) and issubclass(kind, AssayError)):
+        return None
+    return kind(found[2].strip())

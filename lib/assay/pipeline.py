@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from assay.config import canonical_json
 from assay.runtime.job import DONE, REFUSED, UNCHANGED, JobContext, Result, run_stage
@@ -30,11 +30,11 @@ def ingest(context: JobContext) -> Result:
     return run_stage(context, job.plan(context))
 
 
-def build_features(context: JobContext) -> Result:
-    """Observations -> features."""
+def build_features(context: JobContext, plan: Literal["config", "champion"] = "config") -> Result:
+    """Observations -> features, as the configuration or the champion has them."""
     from assay.features import job
 
-    return run_stage(context, job.plan(context))
+    return run_stage(context, job.plan(context, of=plan))
 
 
 def train(context: JobContext) -> Result:

@@ -43,12 +43,16 @@ class Workspace:
             DataError: there is no such table here.
         """
         import polars as pl
+        from deltalake import DeltaTable
 
         folder = self.folder / "lake" / name
         if not (folder / "_delta_log").is_dir():
             known = ", ".join(self.tables()["table"].to_list())
             raise DataError(f"there is no table {name!r} in {self.folder}; it has {known}")
-        return pl.read_delta(str(folder), version=version)
+        # Polars' own reader does not find folders with blanks in their names.
+        frame = pl.from_arrow(DeltaTable(folder, version=version).to_pyarrow_table())
+        assert isinstance(frame, pl.DataFrame)
+        return frame
 
     def runs(self) -> pd.DataFrame:
         """MLflow runs, newest first: run_id, job, status and one column per figure."""

@@ -1,4 +1,4 @@
-"""Consumes a benchmark's name, produces its figures: `./spark-submit.sh benchmark NAME [--rows N] [--repeats R] [--json]`."""
+"""Consumes a benchmark's name, produces its figures: `benchmark NAME [--rows N] [--repeats R] [--json]`."""
 
 from __future__ import annotations
 

@@ -87,7 +87,9 @@ def run(benchmark: Benchmark, *, rows: int, repeats: int, only: Sequence[str] | 
     for turn in range(repeats):
         for name in names:
             found = _in_its_own_process(benchmark.name, name, data)
-            print(f"  {turn + 1}/{repeats} {name}: {found['seconds']:.2f} s, {found['peak_mb']:,.0f} MB", file=sys.stderr)
+            print(
+                f"  {turn + 1}/{repeats} {name}: {found['seconds']:.2f} s, {found['peak_mb']:,.0f} MB", file=sys.stderr
+            )
             results[name].append(found)
     seconds = {n: statistics.median(r["seconds"] for r in results[n]) for n in names}
     outputs = {n: dict(results[n][0]["outputs"]) for n in names}

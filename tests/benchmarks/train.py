@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from benchmarks.harness import Benchmark, Contender
 
 FEATURES = 30
@@ -75,10 +76,21 @@ def _session() -> Any:
 
 
 def prepare_ours(data: Path) -> Any:
-    """Start Spark and warm one Python worker per core."""
+    """Start Spark, import what is needed here and in one Python worker per core."""
     session = _session()
-    session.sparkContext.parallelize(range(CORES), CORES).map(lambda _: __import__("xgboost").__version__).collect()
+    _import_libraries(0)
+    session.sparkContext.parallelize(range(CORES), CORES).map(_import_libraries).collect()
     return session, data
+
+
+def _import_libraries(_: int) -> str:
+    import deltalake  # noqa: F401
+    import xgboost
+
+    from assay.runtime import arrow_plane
+    from assay.training import xgboost_engine
+
+    return f"{xgboost.__version__} {arrow_plane.__name__} {xgboost_engine.__name__}"
 
 
 def run_ours(state: Any) -> Any:

@@ -23,7 +23,9 @@ def test_every_notebook_runs_on_a_finished_run(run_job, workspace, monkeypatch):
     assert NOTEBOOKS
     for path in NOTEBOOKS:
         notebook = nbformat.read(path, as_version=4)
-        NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+        NotebookClient(
+            notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+        ).execute()
         outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
         assert any("image/png" in o.get("data", {}) for o in outputs)
     tables = open_workspace(workspace).tables()

@@ -13,7 +13,9 @@ Name = Annotated[str, Field(min_length=1)]
 RESERVED = (
     *("row_id", "time", "month", "target", "prediction", "segment", "reasons", "raw", "source_file", "source_row"),
     *("model_version", "calibration_version"),
+    *("own", "all"),  # how features call the entity's own history and the whole market
 )
+FIRST_YEAR, LAST_YEAR = 1678, 2261  # what times in nanoseconds can hold; further out there are only placeholders
 
 
 def stored_name(name: str) -> str:
@@ -31,12 +33,14 @@ class SourceConfig:
 
     path: file or folder; a relative one is looked for beside the YAML, in the current folder, then in `$ASSAY_DATA`.
     format: `auto` goes by the suffix.
+    encoding: of a CSV's text.
     null_values: texts in a CSV that mean "no value".
     """
 
     path: Name
     format: Literal["auto", "csv", "parquet"] = "auto"
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    encoding: str = "utf-8"
     null_values: tuple[str, ...] = ("", "NA", "null", "NULL")
 
 
@@ -46,7 +50,8 @@ class TimeConfig:
 
     format: strptime format of a text column; without it ISO dates and timestamps are understood.
     zone: IANA zone of times that carry none; everything is stored in UTC.
-    future: what to do with rows later than the as-of date (`--date`, default now): they are not known yet.
+    future: what to do with rows later than now: they are not known yet. Rows that `quarantine` has set aside come
+        back by themselves once their time has come. (`--date` leaves later rows out of features and everything after.)
     """
 
     column: Name

@@ -65,8 +65,8 @@ def load_run(
         if not change.for_dataset:
             change.apply(tree)
     profile_config: ProfileConfig = check(ProfileConfig, tree, origin="--set")
-    check_dataset(dataset_config, str(dataset))
-    check_profile(profile_config, "--set" if overrides else str(profile_path))
+    check_dataset(dataset_config, f"{dataset} with --set" if overrides else str(dataset))
+    check_profile(profile_config, f"{profile_path} with --set" if overrides else str(profile_path))
     return RunConfig(
         dataset=dataset_config,
         profile=profile_config,
@@ -118,7 +118,7 @@ def _parse_date(text: str | None) -> dt.datetime | None:
         raise ConfigError(f"--date {text}: not a date; write it as 2015-06-30 or 2015-06-30T12:00:00+00:00") from None
     if not FIRST_YEAR <= moment.year <= LAST_YEAR:
         raise ConfigError(f"--date {text}: expected a year from {FIRST_YEAR} to {LAST_YEAR}")
-    return moment.astimezone(dt.timezone.utc) if moment.tzinfo else moment.replace(tzinfo=dt.timezone.utc)
+    return moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
 def _parse_where(dataset: DatasetConfig, text: str) -> tuple[str, str]:

@@ -107,4 +107,6 @@ def _nearest_setting(path: str, valid: list[str]) -> str:
     """The setting most like `path`, or else the one whose last part is most like its last part."""
     by_leaf = {v.rsplit(".", 1)[-1]: v for v in reversed(valid)}
     leaves = difflib.get_close_matches(path.rsplit(".", 1)[-1], list(by_leaf), n=1, cutoff=0.8)
-    return f"; did you mean {by_leaf[leaves[0]]}?" if leaves else nearest(path, valid)
+    if leaves:
+        return f"; did you mean {by_leaf[leaves[0]]}?"
+    return nearest(path, valid) or f"; settings are in {', '.join(sorted({v.split('.')[0] for v in valid}))}"

@@ -35,10 +35,16 @@ class RunConfig:
         return self.profile.training
 
     def resolved(self) -> dict[str, Any]:
-        """Everything that can change a result, as plain data; no folder of this machine is in it."""
+        """Everything that can change a result, as plain data; no folder of this machine is in it.
+
+        Of the source's path only the name stays (its content has a hash of its own), of the MLflow store nothing.
+        """
+        dataset, profile = dataclasses.asdict(self.dataset), dataclasses.asdict(self.profile)
+        dataset["source"]["path"] = Path(self.dataset.source.path).name
+        del profile["runtime"]["tracking_uri"]
         return {
-            "dataset": dataclasses.asdict(self.dataset),
-            **dataclasses.asdict(self.profile),
+            "dataset": dataset,
+            **profile,
             "profile": self.profile_name,
             "as_of": self.as_of.isoformat() if self.as_of else None,
             "where": [list(pair) for pair in self.where],

@@ -45,8 +45,9 @@ def check(kind: Any, tree: Mapping[str, Any], *, origin: str, prefix: str = "") 
     except ValidationError as error:
         items = [dict(item) for item in error.errors()]
         # A list with a wrong item is also called too short.
-        deeper = {item["loc"][:n] for item in items for n in range(len(item["loc"]))}
+        deeper = {e["loc"][:n] for e in error.errors() for n in range(len(e["loc"]))}
         messages = [_explain(kind, item, start) for item in items if item["loc"] not in deeper]
+        messages.sort(key=lambda text: not text.startswith("unknown key"))  # a typo explains why a key is missing
         raise ConfigError(f"{origin}: " + "; ".join(messages)) from None
 
 
@@ -85,8 +86,8 @@ def _explain(kind: Any, item: dict[str, Any], start: Sequence[str]) -> str:
         return f"unknown key {path}{hint}"
     if item["type"] in {"missing", "missing_argument"}:
         return f"{path}: this key is required"
-    plain = item["msg"][0].lower() + item["msg"][1:].replace("Tuple", "list")
-    return f"{path}: {EXPECTED.get(item['type'], plain)} (found {reprlib.repr(item['input'])})"
+    told = item["msg"].replace("Tuple", "list").replace(" after validation", "")
+    return f"{path}: {EXPECTED.get(item['type'], told[0].lower() + told[1:])} (found {reprlib.repr(item['input'])})"
 
 
 def _siblings(kind: Any, location: Sequence[str | int]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Consumes YAML text, produces plain data by the rules of YAML 1.2: `NO` is a text, `1e8` a number, no key comes twice."""
+"""Consumes YAML text, produces plain data by the rules of YAML 1.2: `NO` is a text, `1e8` a number, no key twice."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ class _Loader(yaml.SafeLoader):
         """A mapping whose keys differ."""
         seen: set[str] = set()
         for key, _ in node.value:
-            if key.tag != MERGE and key.value in seen:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == MERGE:
+                continue
+            if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} comes twice", key.start_mark)
-            if isinstance(key.value, str):
-                seen.add(key.value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -43,7 +44,13 @@ for _tag, _pattern, _first in (
     ),
 ):
     _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), [c if c != "\0" else "" for c in _first])
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node), 10))
+
+
+def _whole_number(loader: _Loader, node: yaml.ScalarNode) -> int:
+    return int(str(loader.construct_scalar(node)), 10)  # YAML 1.1 takes 010 for 8
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 def parse_yaml(text: str) -> Any:

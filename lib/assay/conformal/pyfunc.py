@@ -5,7 +5,6 @@ MLflow loads this file as code; nothing of the model is pickled.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,11 @@ class AssayModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def load_context(self, context: Any) -> None:
         """Load and verify the bundle."""
         from assay.model.bundle import Model
+        from assay.model.registry import load_calibration
 
-        root = Path(context.artifacts["bundle"])
-        self.model = Model.load(root)
-        self.calibration = json.loads((root / "calibration.json").read_text(encoding="utf-8"))
+        root, recorded = Path(context.artifacts["bundle"]), context.model_config
+        self.model = Model.load(root, sha256=recorded["model_sha256"])
+        self.calibration = load_calibration(root, sha256=recorded["calibration_sha256"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Columns prediction, lower_80, upper_80, ... in the target's unit, one row per input row."""

@@ -171,7 +171,7 @@ class Evaluation:
             description=dataset.description,
             target=self.target.name,
             unit="",
-            created=dt.datetime.fromtimestamp(trained.info.end_time / 1000, dt.timezone.utc),
+            created=dt.datetime.fromtimestamp(trained.info.end_time / 1000, dt.UTC),
             rows=rows.height,
             start=start,
             end=end,

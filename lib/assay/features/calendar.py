@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PREFIX = "calendar__"
 FAR_DAYS = 366.0
+LOCAL = "calendar__local_time"
 
 
 def check_calendar(country: str | None, subdivision: str | None) -> None:
@@ -43,14 +44,18 @@ def check_calendar(country: str | None, subdivision: str | None) -> None:
         )
 
 
-def calendar(frame: pl.DataFrame, *, country: str | None, subdivision: str | None) -> pl.DataFrame:
+def calendar(frame: pl.DataFrame, *, country: str | None, subdivision: str | None, zone: str = "UTC") -> pl.DataFrame:
     """Add the calendar columns (float32) to a frame with a UTC `time`; with a country, holiday columns too.
+
+    zone: time zone whose days and months are counted.
 
     ``days_since_holiday`` and ``days_to_holiday`` are whole days to the nearest one, at most 366.
     """
     import polars as pl
 
-    time = pl.col("time")
+    local = frame["time"].dt.convert_time_zone(zone).dt.replace_time_zone(None)
+    frame = frame.with_columns(local.alias(LOCAL))
+    time = pl.col(LOCAL)
     day = time.dt.ordinal_day()
     year_turn = 2 * math.pi * (day - 1) / 365.25
     week_turn = 2 * math.pi * (time.dt.weekday() - 1) / 7
@@ -74,9 +79,10 @@ def calendar(frame: pl.DataFrame, *, country: str | None, subdivision: str | Non
         "week_cos": week_turn.cos(),
     }
     frame = frame.with_columns(parts[name].cast(pl.Float32).alias(PREFIX + name) for name in CALENDAR)
+    frame = frame.drop(LOCAL)
     if country is None:
         return frame
-    since, until = _days_to_holidays(frame["time"], country, subdivision)
+    since, until = _days_to_holidays(local, country, subdivision)
     columns = dict(zip(HOLIDAY, (since == 0, since, until), strict=True))
     return frame.with_columns(
         pl.Series(PREFIX + name, values.astype(np.float32), dtype=pl.Float32) for name, values in columns.items()
@@ -92,7 +98,10 @@ def _days_to_holidays(time: pl.Series, country: str, subdivision: str | None) ->
     epoch = dt.date(1970, 1, 1)
     first = (epoch + dt.timedelta(days=int(days.min()))).year
     last = (epoch + dt.timedelta(days=int(days.max()))).year
-    found = holidays.country_holidays(country, subdiv=subdivision, years=range(first - 1, last + 2))
+    # Two years on either side: the days that fall into a year may be listed under its neighbours, so with fewer years
+    # a row's distances would depend on the years of the other rows.
+    years = range(max(first - 2, 1), min(last + 2, 9998) + 1)
+    found = holidays.country_holidays(country, subdiv=subdivision, years=years)
     dates = np.array(sorted((d - epoch).days for d in found), dtype=np.int64)
     if not len(dates):
         far = np.full(len(days), FAR_DAYS)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 MOMENTS = ("n", "s", "q", "lo", "hi")
+EMPTY = {"n": 0, "s": 0.0, "q": 0.0, "lo": np.nan, "hi": np.nan}
 LARGEST = 1e100
 
 
@@ -28,24 +29,14 @@ def condense(frame: pl.DataFrame, by: Sequence[str], values: Sequence[str], *, i
     """
     import polars as pl
 
-    def known(v: str) -> pl.Expr:
-        return pl.when(pl.col(v).is_finite()).then(pl.col(v).cast(pl.Float64).clip(-LARGEST, LARGEST))
+    def moments(v: str) -> list[pl.Expr]:
+        number = pl.col(v).cast(pl.Float64)
+        usable = number.is_finite().fill_null(False)
+        known = pl.when(usable).then(number.clip(-LARGEST, LARGEST) + 0.0)  # which makes -0.0 of no account
+        forms = (usable.cast(pl.Int64), known.fill_null(0.0), (known**2).fill_null(0.0), known, known)
+        return [form.alias(f"{v}|{m}") for m, form in zip(MOMENTS, forms, strict=True)]
 
-    single = frame.select(
-        *by,
-        "time",
-        *(
-            moment
-            for v in values
-            for moment in (
-                pl.col(v).is_finite().fill_null(False).cast(pl.Int64).alias(f"{v}|n"),
-                known(v).fill_null(0.0).alias(f"{v}|s"),
-                (known(v) ** 2).fill_null(0.0).alias(f"{v}|q"),
-                known(v).alias(f"{v}|lo"),
-                known(v).alias(f"{v}|hi"),
-            )
-        ),
-    )
+    single = frame.select(*by, "time", *(form for v in values for form in moments(v)))
     return _added_up(single if in_order else single.sort([*by, "time"]), by, values)
 
 
@@ -72,35 +63,42 @@ def _added_up(rows: pl.DataFrame, by: Sequence[str], values: Sequence[str]) -> p
     import polars as pl
 
     starts = cell_starts(rows, [*by, "time"])
-    if len(starts) == rows.height:
+    lengths = np.diff(starts, append=rows.height)
+    if (lengths == 1).all():
         return rows
-    levels: list[dict[str, np.ndarray]] = []
-    for v in values:
-        columns = {m: rows[f"{v}|{m}"].to_numpy() for m in MOMENTS}
-        heads = {
-            f"{v}|n": np.add.reduceat(columns["n"], starts),
-            f"{v}|lo": np.fmin.reduceat(columns["lo"], starts),
-            f"{v}|hi": np.fmax.reduceat(columns["hi"], starts),
-        }
-        _put(levels, 0, heads)
-        for moment in ("s", "q"):
-            for level, part in enumerate(ExactSums.of(columns[moment]).grouped(starts).parts()):
-                _put(levels, level, {f"{v}|{moment}": part})
-    cells = rows.select(*by, "time")[starts]
-    frames = [_level(cells, found, values, level) for level, found in enumerate(levels)]
-    whole = frames[0] if len(frames) == 1 else pl.concat(frames).sort("cell", maintain_order=True)
-    return whole.drop("cell")
+    numbered = rows.with_columns(pl.Series("cell", np.repeat(np.arange(len(starts)), lengths)))
+    shared = np.repeat(lengths > 1, lengths)
+    alone, together = numbered.filter(pl.Series(~shared)), numbered.filter(pl.Series(shared))
+    return pl.concat([alone, *_sums(together, by, values)]).sort("cell", maintain_order=True).drop("cell")
 
 
-def _put(levels: list[dict[str, np.ndarray]], level: int, columns: dict[str, np.ndarray]) -> None:
-    while len(levels) <= level:
-        levels.append({})
-    levels[level].update(columns)
-
-
-def _level(cells: pl.DataFrame, found: dict[str, np.ndarray], values: Sequence[str], level: int) -> pl.DataFrame:
-    """The level-th row of each cell that has one."""
+def _sums(rows: pl.DataFrame, by: Sequence[str], values: Sequence[str]) -> list[pl.DataFrame]:
+    """Sums over equal `cell`s: one frame with a row for each, then frames of what their sums need beside it."""
     import polars as pl
 
-    defaults = {"n": pl.Int64, "s": pl.Float64, "q": pl.Float64, "lo": pl.Float64, "hi": pl.Float64}
-    ...
+    starts = cell_starts(rows, ["cell"])
+    columns = {v: _moments(rows, v, starts) for v in values}
+    depth = max((len(column[m]) for column in columns.values() for m in ("s", "q")), default=1)
+    keys, frames = rows[starts].select(*by, "time", "cell"), []
+    for level in range(depth):
+        found = {
+            f"{v}|{m}": column[m][level] if level < len(column[m]) else np.full(len(starts), EMPTY[m])
+            for v, column in columns.items()
+            for m in MOMENTS
+        }
+        filled = np.any([found[f"{v}|{m}"] != 0 for v in values for m in ("s", "q")], axis=0)
+        frame = keys.with_columns(pl.Series(name, array, nan_to_null=True) for name, array in found.items())
+        frames.append((frame.filter(pl.Series(filled)) if level else frame).select(rows.columns))
+    return frames
+
+
+def _moments(rows: pl.DataFrame, value: str, starts: np.ndarray) -> dict[str, list[np.ndarray]]:
+    """Moment -> its parts, each of one number per cell."""
+    n, s, q, low, high = (rows[f"{value}|{m}"].to_numpy() for m in MOMENTS)
+    return {
+        "n": [np.add.reduceat(n, starts)],
+        "s": ExactSums.of(s).grouped(starts).parts(),
+        "q": ExactSums.of(q).grouped(starts).parts(),
+        "lo": [np.fmin.reduceat(low, starts)],
+        "hi": [np.fmax.reduceat(high, starts)],
+    }

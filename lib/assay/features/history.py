@@ -1,7 +1,8 @@
-"""Consumes dated values per key, produces what was known of them strictly before each time. Polars, one task's rows.
+"""Consumes the timeline of one value per key, produces what was known of it strictly before each time.
 
 A value of a row at time s with availability delay d is known after s + d; a row at time t sees values with
-s + d < t and no others. Windows are spans of time [t - d - window, t - d).
+s + d < t and no others. Windows are spans of time [t - d - window, t - d). Each figure is a function of the values
+that it sees alone, to the last bit: sums are exact before they are rounded, once.
 """
 
 from __future__ import annotations
@@ -9,62 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from assay.features.timeline import DAY_US, Timeline, days_us
+
 if TYPE_CHECKING:
     import polars as pl
 
-DAY_US = 86_400_000_000
-
-
-def delay_us(days: float) -> int:
-    """Days as whole microseconds."""
-    return round(days * DAY_US)
-
-
-def condense(frame: pl.DataFrame, by: Sequence[str], values: Sequence[str]) -> pl.DataFrame:
-    """One row per key and time with count, sum, sum of squares, least and greatest of each value.
-
-    Adds ``{v}|n {v}|s {v}|q {v}|lo {v}|hi``. Rows can be condensed in parts and `merge`d.
-    """
-    import polars as pl
-
-    return frame.group_by([*by, "time"]).agg(
-        expression
-        for v in values
-        for expression in (
-            pl.col(v).count().cast(pl.Int64).alias(f"{v}|n"),
-            pl.col(v).sum().alias(f"{v}|s"),
-            (pl.col(v) ** 2).sum().alias(f"{v}|q"),
-            pl.col(v).min().alias(f"{v}|lo"),
-            pl.col(v).max().alias(f"{v}|hi"),
-        )
-    )
-
-
-def merge(parts: pl.DataFrame, by: Sequence[str], values: Sequence[str]) -> pl.DataFrame:
-    """Condensed rows of several parts as one condensed row per key and time.
-
-    Parts are added in order of their values, so that the sums do not depend on how rows were dealt to tasks.
-    """
-    import polars as pl
-
-    ordered = parts.sort([*by, "time", *(c for v in values for c in (f"{v}|s", f"{v}|n"))])
-    return ordered.group_by([*by, "time"], maintain_order=True).agg(
-        expression
-        for v in values
-        for expression in (
-            pl.col(f"{v}|n").sum(),
-            pl.col(f"{v}|s").sum(),
-            pl.col(f"{v}|q").sum(),
-            pl.col(f"{v}|lo").min(),
-            pl.col(f"{v}|hi").max(),
-        )
-    )
+# Squares are rounded once each and their sum once: less than this share of it is no spread (3e-8 of the values' size,
+# which float32 could not tell apart either).
+NO_SPREAD = 1e-15
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def history(
-    condensed: pl.DataFrame,
+    timeline: Timeline,
     *,
-    by: Sequence[str],
     value: str,
     delay_days: float,
     lags: Sequence[int],
@@ -73,115 +34,106 @@ def history(
     prefix: str,
     age: bool,
 ) -> pl.DataFrame:
-    """History of one value at every key and time of `condensed`.
+    """History of one value at every cell of the timeline. Cost: O(cells x windows), whatever a window holds.
 
     Args:
-        condensed: rows of `condense`, one per key and time, any order.
-        by: key columns.
+        timeline: condensed rows of whole keys.
         value: the column whose history is wanted.
         delay_days: availability delay.
         lags: k-th last known value (mean of its time), k from 1.
         windows_days: spans for `statistics`.
         statistics: among mean, std (n - 1), min, max, count.
-        prefix: of the new columns' names.
+        prefix: of the columns' names.
         age: whether days since the last known value are wanted.
 
     Returns:
-        by, time and float32 columns ``{prefix}lag_{k}``, ``{prefix}age_days``, ``{prefix}{stat}_{days}d``, one row per
-        key and time. Nothing known: null, and 0 for counts.
+        float32 columns ``{prefix}lag_{k}``, ``{prefix}age_days``, ``{prefix}{stat}_{days}d``, one row per cell, in the
+        timeline's order. Nothing known: null, and 0 for counts.
     """
-    import polars as pl
-
-    keys, delay = list(by), delay_us(delay_days)
-    # Key order is not enough: window functions cut groups by key, so each key's rows must be in order of time.
-    base = condensed.sort([*keys, "time"])
-    result = base.select([*keys, "time"]).with_columns((pl.col("time").dt.timestamp("us") - delay).alias("q"))
-    known = base.filter(pl.col(f"{value}|n") > 0)
+    columns: dict[str, np.ndarray] = {}
     if lags or age:
-        result = _with_lags(result, known, keys, value, lags, prefix, age)
+        columns |= _lags(timeline, value, days_us(delay_days), lags, age)
     if windows_days:
-        result = _with_windows(result, known, keys, value, delay, windows_days, statistics, prefix)
-    return result.drop("q")
+        columns |= _windows(timeline, value, days_us(delay_days), windows_days, statistics)
+    return float32_columns(columns, prefix)
 
 
-def _with_lags(
-    result: pl.DataFrame,
-    known: pl.DataFrame,
-    keys: list[str],
-    value: str,
-    lags: Sequence[int],
-    prefix: str,
-    age: bool,
-) -> pl.DataFrame:
+def float32_columns(columns: dict[str, np.ndarray], prefix: str) -> pl.DataFrame:
+    """Doubles as float32 columns; NaN becomes null, and what float32 cannot hold its largest number."""
     import polars as pl
 
-    mean = pl.col(f"{value}|s") / pl.col(f"{value}|n")
-    shifted = [_over(mean.shift(k - 1), keys).cast(pl.Float32).alias(f"{prefix}lag_{k}") for k in lags]
-    states = known.select(*keys, pl.col("time").dt.timestamp("us").alias("s"), *shifted)
-    joined = result.sort("q").join_asof(
-        states.sort("s"),
-        left_on="q",
-        right_on="s",
-        by=keys or None,
-        strategy="backward",
-        allow_exact_matches=False,
-        check_sortedness=False,
+    return pl.DataFrame(
+        [
+            pl.Series(prefix + name, np.clip(array, -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32), nan_to_null=True)
+            for name, array in columns.items()
+        ]
     )
+
+
+def _lags(timeline: Timeline, value: str, delay: int, lags: Sequence[int], age: bool) -> dict[str, np.ndarray]:
+    counts = timeline.counts(value)
+    known = np.flatnonzero(counts)
+    before = np.concatenate(([0], np.cumsum(counts > 0)))
+    # Per cell: how many known cells, of all keys, lie before what it may see, and before its own key.
+    seen, own = before[timeline.first_since(delay)], before[timeline.key_start]
+    means = timeline.sums(value, "s")(known, known + 1) / counts[known]
+
+    columns = {f"lag_{k}": or_nan(seen - k >= own, means, seen - k) for k in lags}
     if age:
-        joined = joined.with_columns(
-            ((pl.col("time").dt.timestamp("us") - pl.col("s")) / DAY_US).cast(pl.Float32).alias(f"{prefix}age_days")
-        )
-    return joined.drop("s", strict=False).sort([*keys, "time"])
+        latest = np.where(seen > own, seen - 1, 0)
+        since = (timeline.time - timeline.time[known][latest]) / DAY_US if len(known) else np.zeros(len(seen))
+        columns["age_days"] = np.where(seen > own, since, np.nan)
+    return columns
 
 
-def _with_windows(
-    result: pl.DataFrame,
-    known: pl.DataFrame,
-    keys: list[str],
-    value: str,
-    delay: int,
-    windows_days: Sequence[int],
-    statistics: Sequence[str],
-    prefix: str,
-) -> pl.DataFrame:
-    import polars as pl
+def or_nan(there: np.ndarray, values: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """values[positions] where `there`, else NaN."""
+    return np.append(values, np.nan)[np.where(there, positions, -1)]
 
-    moments = [f"{value}|{m}" for m in ("n", "s", "q", "lo", "hi")]
-    events = known.select(*keys, pl.col("time").dt.timestamp("us").alias("at"), *moments, pl.lit(False).alias("asks"))
-    asks = result.select(
-        *keys,
-        pl.col("q").alias("at"),
-        *(pl.lit(None).cast(known.schema[m]).alias(m) for m in moments),
-        pl.lit(True).alias("asks"),
-    )
-    line = pl.concat([events, asks]).sort([*keys, "at", "asks"]).with_columns(pl.from_epoch("at", time_unit="us"))
-    wanted: list[pl.Expr] = []
+
+def _windows(
+    timeline: Timeline, value: str, delay: int, windows_days: Sequence[int], statistics: Sequence[str]
+) -> dict[str, np.ndarray]:
+    until = timeline.first_since(delay)
+    counts = np.concatenate(([0], np.cumsum(timeline.counts(value))))
+    sums = timeline.sums(value, "s") if {"mean", "std"} & set(statistics) else None
+    squares = timeline.sums(value, "q") if "std" in statistics else None
+    least = timeline.extremes(value, "lo") if "min" in statistics else None
+    greatest = timeline.extremes(value, "hi") if "max" in statistics else None
+    columns: dict[str, np.ndarray] = {}
     for days in windows_days:
-        window = f"{days}d"
-
-        def rolled(moment: str, how: str, window: str = window) -> pl.Expr:
-            method = getattr(pl.col(f"{value}|{moment}"), f"rolling_{how}_by")
-            return _over(method("at", window_size=window, closed="left", min_samples=1), keys)
-
-        n = rolled("n", "sum").fill_null(0)
-        filled = pl.when(n > 0)
+        since = timeline.first_since(delay + days_us(days))
+        n = (counts[until] - counts[since]).astype(np.float64)
         if "count" in statistics:
-            wanted.append(n.cast(pl.Float32).alias(f"{prefix}count_{days}d"))
-        if "mean" in statistics:
-            wanted.append(filled.then(rolled("s", "sum") / n).cast(pl.Float32).alias(f"{prefix}mean_{days}d"))
-        if "std" in statistics:
-            squares = rolled("q", "sum") - rolled("s", "sum") ** 2 / n
-            deviation = (pl.max_horizontal(squares, pl.lit(0.0)) / (n - 1)).sqrt()
-            wanted.append(pl.when(n > 1).then(deviation).cast(pl.Float32).alias(f"{prefix}std_{days}d"))
-        if "min" in statistics:
-            wanted.append(filled.then(rolled("lo", "min")).cast(pl.Float32).alias(f"{prefix}min_{days}d"))
-        if "max" in statistics:
-            wanted.append(filled.then(rolled("hi", "max")).cast(pl.Float32).alias(f"{prefix}max_{days}d"))
-    answers = line.with_columns(wanted).filter("asks").sort([*keys, "at"])
-    names = [e.meta.output_name() for e in wanted]
-    # Both are sorted by key and time, and every row of `result` asked exactly once.
-    return pl.concat([result.sort([*keys, "time"]), answers.select(names)], how="horizontal")
+            columns[f"count_{days}d"] = n
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if sums is not None:
+                total = sums(since, until)
+                if "mean" in statistics:
+                    columns[f"mean_{days}d"] = total / n
+            if sums is not None and squares is not None:
+                square = squares(since, until)
+                spread = square - total * total / n
+                spread = np.where(spread > NO_SPREAD * square, spread, 0.0)
+                columns[f"std_{days}d"] = np.where(n > 1, np.sqrt(spread / (n - 1)), np.nan)
+        if least is not None:
+            columns[f"min_{days}d"] = _least(least, since, until)
+        if greatest is not None:
+            columns[f"max_{days}d"] = -_least(-greatest, since, until)
+    return columns
 
 
-def _over(expression: pl.Expr, keys: list[str]) -> pl.Expr:
-    return expression.over(keys) if keys else expression
+def _least(values: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """Least value of each stretch start <= position < stop, NaN where it has none. O(n log longest), memory O(n).
+
+    A stretch is covered by two overlapping ones whose length is a power of two; one such length is held at a time.
+    """
+    result = np.full(len(start), np.nan)
+    lengths = stop - start
+    level, table = 0, values
+    while (lengths >= 1 << level).any():
+        mine = np.flatnonzero((lengths >= 1 << level) & (lengths < 2 << level))
+        result[mine] = np.fmin(table[start[mine]], table[stop[mine] - (1 << level)])
+        table = np.fmin(table[: -(1 << level)], table[1 << level :])
+        level += 1
+    return result

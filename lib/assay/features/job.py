@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.ipc
 
+from assay.errors import DataError
 from assay.features.calendar import check_calendar
 from assay.features.kernel import (
     BuildFeatures,
@@ -17,7 +19,8 @@ from assay.features.kernel import (
     group_schema,
     observation_columns,
 )
-from assay.features.plan import FeaturePlan
+from assay.features.plan import PLAN_VERSION, FeaturePlan
+from assay.model.registry import champion
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, JobContext, Plan
 from assay.runtime.plane import Output
@@ -26,12 +29,17 @@ from assay.runtime.tables import FEATURES, OBSERVATIONS
 JOB = "build_features"
 
 
-def plan(context: JobContext) -> Plan:
-    """What the job is about to build."""
-    config = context.config
-    check_calendar(config.dataset.calendar.country, config.dataset.calendar.subdivision)
-    feature_plan = FeaturePlan.of(config)
+def plan(context: JobContext, *, of: Literal["config", "champion"] = "config") -> Plan:
+    """What the job is about to build: what the configuration asks for, or what the champion learned from."""
+    feature_plan = FeaturePlan.of(context.config) if of == "config" else champion_plan(context)
+    check_calendar(feature_plan.country, feature_plan.subdivision)
     version = context.version(OBSERVATIONS.name, made_by="ingest")
+    missing = set(observation_columns(feature_plan)) - set(context.plane.schema(OBSERVATIONS.name).names)
+    if missing:
+        raise DataError(
+            f"table observations has no column {sorted(missing)[0]!r}, which the feature plan of the {of} reads: "
+            "name it in the dataset and run ingest again"
+        )
     return Plan(
         job=JOB,
         inputs={OBSERVATIONS.name: version},
@@ -40,6 +48,23 @@ def plan(context: JobContext) -> Plan:
         extra={"plan": feature_plan.hash},
         execute=lambda identity: _execute(context, identity, feature_plan, version),
     )
+
+
+def champion_plan(context: JobContext) -> FeaturePlan:
+    """The plan that every target's champion carries.
+
+    Raises:
+        DataError: there is no champion, champions differ, or one is of a version that builds features in another way.
+    """
+    plans: dict[str, FeaturePlan] = {}
+    for target in context.config.dataset.targets:
+        model = champion(context.tracking, target.name).model
+        if model.plan.get("version") != PLAN_VERSION:
+            raise DataError(f"the champion of {target.name} learned from features of another version: train again")
+        plans[target.name] = FeaturePlan.from_dict(model.plan)
+    if len({found.hash for found in plans.values()}) > 1:
+        raise DataError(f"the champions of {', '.join(plans)} learned from different features: train again")
+    return next(iter(plans.values()))
 
 
 def _execute(context: JobContext, identity: str, plan: FeaturePlan, version: int) -> Done:

@@ -6,13 +6,16 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
 from assay.features.calendar import calendar
-from assay.features.history import condense, history, merge
+from assay.features.condensed import MOMENTS, cell_starts, condense, merge
+from assay.features.history import FLOAT32_MAX, history
 from assay.features.market import market
 from assay.features.plan import OWN, FeaturePlan
+from assay.features.timeline import Timeline
 from assay.runtime.arrow_files import conform_table
 from assay.runtime.tables import FEATURES, TIME
 
@@ -40,16 +43,14 @@ def observation_columns(plan: FeaturePlan) -> list[str]:
 def condensed_schema(plan: FeaturePlan, group: str) -> pa.Schema:
     """Schema of condensed rows of a group."""
     moments = [
-        pa.field(f"{h.column}|{m}", pa.int64() if m == "n" else pa.float64())
-        for h in plan.history
-        for m in ("n", "s", "q", "lo", "hi")
+        pa.field(f"{h.column}|{m}", pa.int64() if m == "n" else pa.float64()) for h in plan.history for m in MOMENTS
     ]
     return pa.schema([*(pa.field(c, pa.string()) for c in plan.groups[group]), pa.field("time", TIME), *moments])
 
 
 def group_schema(plan: FeaturePlan, group: str) -> pa.Schema:
     """Schema of a group's features at each of its times."""
-    names = [f.name for f in plan.features() if f"__{group}__" in f.name and f.family in {"group_history", "market"}]
+    names = [f.name for f in plan.features() if f.group == group]
     keys = [pa.field(c, pa.string()) for c in plan.groups[group]]
     return pa.schema([*keys, pa.field("time", TIME), *(pa.field(n, pa.float32()) for n in names)])
 
@@ -63,11 +64,13 @@ class Condense:
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Rows of `condensed_schema`."""
+        import polars as pl
+
         by, values = self.plan.groups[self.group], [h.column for h in self.plan.history]
-        schema = condensed_schema(self.plan, self.group)
-        parts = [condense(_frame([batch]), by, values) for batch in batches if batch.num_rows]
+        parts = [condense(_frame(iter([batch])), by, values) for batch in batches if batch.num_rows]
         if parts:
-            yield from conform_table(_merged(parts, by, values).to_arrow(), schema)
+            whole = merge(pl.concat(parts), by, values)
+            yield from conform_table(whole.to_arrow(), condensed_schema(self.plan, self.group))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,37 +82,40 @@ class GroupHistory:
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Rows of `group_schema`."""
+        import polars as pl
+
         plan, by = self.plan, list(self.plan.groups[self.group])
-        found = list(batches)
-        if not found:
+        condensed = _frame(batches)
+        if not condensed.height:
             return
-        condensed = _merged([_frame(found)], by, [h.column for h in plan.history]).sort([*by, "time"])
-        result = condensed.select([*by, "time"])
+        timeline = Timeline(merge(condensed, by, [h.column for h in plan.history]), by)
+        found = [timeline.cells]
         for item in plan.history:
             if plan.temporal:
-                part = history(
-                    condensed,
-                    by=by,
-                    value=item.column,
-                    delay_days=item.delay_days,
-                    lags=plan.lags[:1],
-                    windows_days=plan.windows_days,
-                    statistics=plan.statistics,
-                    prefix=f"{item.column}__{self.group}__",
-                    age=True,
+                found.append(
+                    history(
+                        timeline,
+                        value=item.column,
+                        delay_days=item.delay_days,
+                        lags=plan.lags[:1],
+                        windows_days=plan.windows_days,
+                        statistics=plan.statistics,
+                        prefix=f"{item.column}__{self.group}__",
+                        age=True,
+                    )
                 )
-                result = result.join(part, on=[*by, "time"], how="left", maintain_order="left", nulls_equal=True)
             if plan.market and item.column in plan.targets:
-                part = market(
-                    condensed,
-                    by=by,
-                    value=item.column,
-                    delay_days=item.delay_days,
-                    momentum_months=plan.momentum_months,
-                    prefix=f"{item.column}__{self.group}__market",
+                found.append(
+                    market(
+                        timeline,
+                        value=item.column,
+                        delay_days=item.delay_days,
+                        momentum_months=plan.momentum_months,
+                        prefix=f"{item.column}__{self.group}__market",
+                        zone=plan.zone,
+                    )
                 )
-                result = result.join(part, on=[*by, "time"], how="left", maintain_order="left", nulls_equal=True)
-        yield from conform_table(result.to_arrow(), group_schema(plan, self.group))
+        yield from conform_table(pl.concat(found, how="horizontal").to_arrow(), group_schema(plan, self.group))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +132,10 @@ class BuildFeatures:
         """Rows of `feature_schema`, sorted by entity and time."""
         import polars as pl
 
-        plan, found = self.plan, list(batches)
-        if not found:
+        plan, frame = self.plan, _frame(batches)
+        if not frame.height:
             return
-        frame = _frame(found).sort([*plan.entity, "time", "row_id"])
+        frame = frame.sort([*plan.entity, "time", "row_id"])
         if plan.temporal or plan.anchors:
             frame = self._own_history(frame)
         for label, packed in self.groups.items():
@@ -139,40 +145,40 @@ class BuildFeatures:
             on = [*plan.groups[label], "time"]
             frame = frame.join(right, on=on, how="left", maintain_order="left", nulls_equal=True)
         if plan.temporal:
-            frame = calendar(frame, country=plan.country, subdivision=plan.subdivision)
+            frame = calendar(frame, country=plan.country, subdivision=plan.subdivision, zone=plan.zone)
+        frame = frame.with_columns(pl.col(plan.numeric).clip(-FLOAT32_MAX, FLOAT32_MAX))
         yield from conform_table(frame.to_arrow(), feature_schema(plan))
 
     def _own_history(self, frame: pl.DataFrame) -> pl.DataFrame:
+        import polars as pl
+
         plan, by = self.plan, list(self.plan.entity)
-        condensed = condense(frame, by, [h.column for h in plan.history])
+        timeline = Timeline(condense(frame, by, [h.column for h in plan.history], in_order=True), by)
+        found = []
         for item in plan.history:
             lags = plan.own_lags(item.column)
-            if not (lags or plan.temporal):
-                continue
-            part = history(
-                condensed,
-                by=by,
-                value=item.column,
-                delay_days=item.delay_days,
-                lags=lags,
-                windows_days=plan.windows_days if plan.temporal else (),
-                statistics=plan.statistics,
-                prefix=f"{item.column}__{OWN}__",
-                age=plan.temporal,
-            )
-            frame = frame.join(part, on=[*by, "time"], how="left", maintain_order="left", nulls_equal=True)
-        return frame
+            if lags or plan.temporal:
+                found.append(
+                    history(
+                        timeline,
+                        value=item.column,
+                        delay_days=item.delay_days,
+                        lags=lags,
+                        windows_days=plan.windows_days if plan.temporal else (),
+                        statistics=plan.statistics,
+                        prefix=f"{item.column}__{OWN}__",
+                        age=plan.temporal,
+                    )
+                )
+        features = pl.concat(found, how="horizontal")
+        lengths = np.diff(cell_starts(frame, [*by, "time"]), append=frame.height)
+        return frame.hstack(features[np.repeat(np.arange(len(lengths)), lengths)])
 
 
-def _merged(parts: list[pl.DataFrame], by: tuple[str, ...] | list[str], values: list[str]) -> pl.DataFrame:
+def _frame(batches: Iterator[pa.RecordBatch]) -> pl.DataFrame:
     import polars as pl
 
-    return merge(pl.concat(parts), by, values)
-
-
-def _frame(batches: list[pa.RecordBatch]) -> pl.DataFrame:
-    import polars as pl
-
-    frame = pl.from_arrow(pa.Table.from_batches(batches))
+    found = [batch for batch in batches if batch.num_rows]
+    frame = pl.from_arrow(pa.Table.from_batches(found)) if found else pl.DataFrame()
     assert isinstance(frame, pl.DataFrame)
     return frame

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from assay.config import RunConfig, canonical_json
 from assay.config.dataset import stored_name
+from assay.errors import ConfigError
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 OWN = "own"
 CALENDAR = (
     *("year", "quarter", "month_of_year", "week_of_year", "day_of_year", "day_of_month", "day_of_week"),
@@ -24,12 +26,16 @@ HOLIDAY = ("is_holiday", "days_since_holiday", "days_to_holiday")
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """One column of the features table: its family, the columns it is made from and the time that it looks back."""
+    """One column of the features table: its family, the columns it is made from and the time that it looks back.
+
+    group: label of the market that it describes, for the families of groups.
+    """
 
     name: str
     family: str
     inputs: tuple[str, ...]
     window: str = ""
+    group: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +53,7 @@ class FeaturePlan:
     entity: keys of the entity.  groups: label -> columns of a market.  texts: key, group, segment and category columns.
     numeric: attributes used as they are.  categorical: categories used as they are.
     targets: kept as doubles beside the features.  history: columns with history features.
+    zone: the dataset's own time zone, by which days and months are counted.
     """
 
     entity: tuple[str, ...]
@@ -65,6 +72,7 @@ class FeaturePlan:
     market: bool
     country: str | None = None
     subdivision: str | None = None
+    zone: str = "UTC"
     version: int = PLAN_VERSION
 
     @classmethod
@@ -74,14 +82,14 @@ class FeaturePlan:
         advanced = flags.enable_advanced_features
         targets = tuple(stored_name(t.name) for t in dataset.targets)
         names = [t.name for t in dataset.targets] + list(dataset.columns.outcomes)
-        return cls(
+        plan = cls(
             entity=tuple(stored_name(n) for n in dataset.entity),
             texts=tuple(stored_name(n) for n in dataset.text_columns),
             numeric=tuple(stored_name(n) for n in dataset.columns.numeric),
             categorical=tuple(stored_name(n) for n in dataset.columns.categorical),
             targets=targets,
             history=tuple(HistoryOf(stored_name(n), dataset.delay_days(n)) for n in dict.fromkeys(names)),
-            groups={group_label(g): tuple(stored_name(n) for n in g) for g in dataset.groups},
+            groups=_labelled(dataset.groups),
             lags=tuple(sorted(set(dataset.features.lags))),
             windows_days=tuple(sorted(set(dataset.features.windows_days))),
             statistics=tuple(dataset.features.statistics),
@@ -91,7 +99,10 @@ class FeaturePlan:
             market=advanced and flags.enable_market_features,
             country=dataset.calendar.country,
             subdivision=dataset.calendar.subdivision,
+            zone=dataset.time.zone,
         )
+        plan._check_names()
+        return plan
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -133,26 +144,35 @@ class FeaturePlan:
                     found += self._market(target, label)
         return found
 
+    def _check_names(self) -> None:
+        """Two columns of one name, which Spark takes to be so whatever their case, would be one column."""
+        seen = {name.casefold(): "a column" for name in ("row_id", "time", "month", *self.texts, *self.targets)}
+        for feature in self.features():
+            kin = seen.get(feature.name.casefold())
+            if kin is not None and feature.family != "category":
+                raise ConfigError(
+                    f"dataset.columns: the {feature.family} feature {feature.name!r} would have the name of {kin} of "
+                    "the dataset; rename the column in the source"
+                )
+            seen[feature.name.casefold()] = f"the {feature.family} feature {feature.name!r}"
+
     def _history(self, column: str, by: str, lags: tuple[int, ...]) -> list[Feature]:
-        family = "history" if by == OWN else "group_history"
-        found = [Feature(f"{column}__{by}__lag_{k}", family, (column,), f"{k} observations") for k in lags]
+        family, group = ("history", None) if by == OWN else ("group_history", by)
+        found = [Feature(f"{column}__{by}__lag_{k}", family, (column,), f"{k} observations", group) for k in lags]
         if self.temporal:
-            found.append(Feature(f"{column}__{by}__age_days", family, (column,), "since the last known value"))
+            found.append(Feature(f"{column}__{by}__age_days", family, (column,), "since the last known value", group))
             for days in self.windows_days:
                 for statistic in self.statistics:
                     name = f"{column}__{by}__{statistic}_{days}d"
-                    found.append(Feature(name, family, (column,), f"{days} days"))
+                    found.append(Feature(name, family, (column,), f"{days} days", group))
         return found
 
     def _market(self, target: str, label: str) -> list[Feature]:
-        prefix = f"{target}__{label}__market"
+        windows = {"level": "last whole month", "volume": "last whole month"}
+        windows |= {f"momentum_{k}m": f"last whole month against {k} months before" for k in self.momentum_months}
         return [
-            Feature(f"{prefix}_level", "market", (target,), "last whole month"),
-            Feature(f"{prefix}_volume", "market", (target,), "last whole month"),
-            *(
-                Feature(f"{prefix}_momentum_{k}m", "market", (target,), f"last whole month against {k} months before")
-                for k in self.momentum_months
-            ),
+            Feature(f"{target}__{label}__market_{name}", "market", (target,), window, label)
+            for name, window in windows.items()
         ]
 
     def numeric_features(self) -> list[str]:
@@ -160,6 +180,26 @@ class FeaturePlan:
         return [f.name for f in self.features() if f.family != "category"]
 
 
-def group_label(columns: tuple[str, ...]) -> str:
+def _labelled(groups: Sequence[Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Groups by their label.
+
+    Raises:
+        ConfigError: two groups have one label.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    taken: dict[str, Sequence[str]] = {}
+    for group in groups:
+        label = group_label(group)
+        if label.casefold() in taken:
+            raise ConfigError(
+                f"dataset.groups: the features of {list(group)} would have the names of those of "
+                f"{list(taken[label.casefold()])}; rename a column in the source"
+            )
+        taken[label.casefold()] = group
+        found[label] = tuple(stored_name(name) for name in group)
+    return found
+
+
+def group_label(columns: Sequence[str]) -> str:
     """How a group is called in feature names: its columns joined, or `all` for the whole market."""
     return "+".join(stored_name(c) for c in columns) or "all"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,25 +11,26 @@ import pyarrow as pa
 from assay.config.dataset import stored_name
 from assay.errors import AssayError, DataError
 from assay.ingest.rules import SEPARATOR, CheckRows, ResolveDuplicates, checked_schema
-from assay.ingest.source import content_hash, find_source, parts_of
+from assay.ingest.source import SourcePart, content_hash, find_source, parts_of, rows_guess
+from assay.ingest.values import FUTURE
 from assay.runtime.conditions import Condition
-from assay.runtime.job import Done, JobContext, Plan
+from assay.runtime.job import REFUSED, Done, JobContext, Plan, identity_of
 from assay.runtime.plane import Output
 from assay.runtime.tables import OBSERVATIONS, QUALITY_REPORTS, QUARANTINE, observation_fields
 
 JOB = "ingest"
-FUTURE = "in the future"
 
 
 def plan(context: JobContext) -> Plan:
     """What ingest is about to do. Its input version is the hash of the source's content."""
     files = find_source(context.config)
-    now = dt.datetime.now(dt.timezone.utc)
+    parts, expected = parts_of(files, context.config)
+    now = dt.datetime.now(dt.UTC)
 
     def execute(identity: str) -> Done:
-        return _execute(context, identity, now)
+        return _execute(context, identity, now, parts, expected, rows_hint=expected or rows_guess(files))
 
-    return Plan(
+    full = Plan(
         job=JOB,
         inputs={"source": content_hash(files)},
         sections=("dataset", "ingest"),
@@ -36,6 +38,11 @@ def plan(context: JobContext) -> Plan:
         execute=execute,
         still_valid=lambda _: _no_future_row_has_come(context, now),
     )
+    past = context.tracking.finished(JOB, identity_of(full, context.config))
+    if past is None or past.status != REFUSED:
+        return full
+    # A run that was refused wrote no observations: the other tables tell whether it has to run again.
+    return dataclasses.replace(full, slots=[slot for slot in full.slots if slot[0] != OBSERVATIONS.name])
 
 
 def _no_future_row_has_come(context: JobContext, now: dt.datetime) -> bool:
@@ -48,10 +55,16 @@ def _no_future_row_has_come(context: JobContext, now: dt.datetime) -> bool:
     return not any(FUTURE in reasons for reasons in found.column("reasons").to_pylist())
 
 
-def _execute(context: JobContext, identity: str, now: dt.datetime) -> Done:
+def _execute(
+    context: JobContext,
+    identity: str,
+    now: dt.datetime,
+    parts: Sequence[SourcePart],
+    expected: int | None,
+    *,
+    rows_hint: int,
+) -> Done:
     config, plane, dataset = context.config, context.plane, context.config.dataset
-    files = find_source(config)
-    parts, expected = parts_of(files, config)
     schema = checked_schema(dataset)
     refused: list[str] = []
     counts: dict[str, int] = {}
@@ -64,21 +77,22 @@ def _execute(context: JobContext, identity: str, now: dt.datetime) -> Done:
         share = rows[QUARANTINE.name] / total if total else 0.0
         limit = config.profile.ingest.max_quarantine_share
         if total == 0:
-            raise DataError(f"{files[0]}: the source has columns but no rows; change dataset.source.path")
+            raise DataError(f"{parts[0].path}: the file has columns but no rows; change dataset.source.path")
         if share > limit or rows[OBSERVATIONS.name] == 0:
+            why = f"above ingest.max_quarantine_share={limit:g}" if share > limit else "so none is left"
             refused.append(
-                f"{rows[QUARANTINE.name]:,} of {total:,} rows ({share:.1%}) cannot be used, above "
-                f"ingest.max_quarantine_share={limit:g}; observations were left as they were. The reasons are in "
-                f"{plane.location(QUARANTINE.name)}"
+                f"{dataset.source.path}: {rows[QUARANTINE.name]:,} of {total:,} rows ({share:.1%}) cannot be used, "
+                f"{why}; observations were left as they were. Reasons are below, the rows in "
+                f"{plane.location(QUARANTINE.name)}: correct the source, or the settings that the reasons name"
             )
             return [QUARANTINE.name]
         return [QUARANTINE.name, OBSERVATIONS.name]
 
-    with context.reporter.step(f"reading and checking {len(files)} file(s)"):
+    with context.reporter.step(f"reading and checking {len({part.path for part in parts})} file(s)"):
         commit = context.commit(JOB, "all", identity)
         written = (
             plane.inputs(parts, CheckRows(dataset, now), schema)
-            .by_key(["month"], rows_hint=expected or 0)
+            .by_key(["month"], rows_hint=rows_hint)
             .map(ResolveDuplicates(dataset), schema)
             .write(
                 [

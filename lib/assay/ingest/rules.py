@@ -12,7 +12,9 @@ import pyarrow as pa
 
 from assay.config import DatasetConfig
 from assay.config.dataset import stored_name
-from assay.ingest.source import RawChunk, SourcePart, raw_json, read_part
+from assay.ingest.csv_rows import RawChunk
+from assay.ingest.source import SourcePart, raw_json, read_part
+from assay.ingest.values import as_number, as_text, parse_time, time_rules, when
 from assay.runtime.arrow_files import conform_table
 from assay.runtime.tables import OBSERVATIONS, observation_fields
 
@@ -47,7 +49,7 @@ class CheckRows:
         source, columns = self.dataset.source, list(self.dataset.source_columns)
         for part in parts:
             for chunk in read_part(part, source, columns):
-                yield from self.check(chunk, part.path.rsplit("/", 1)[-1])
+                yield from self.check(chunk, part.name)
 
     def check(self, chunk: RawChunk, source_file: str) -> Iterator[pa.RecordBatch]:
         """Apply the rules of single rows to a chunk."""
@@ -76,114 +78,40 @@ def typed_columns(
     raw: pl.DataFrame, dataset: DatasetConfig, now: dt.datetime
 ) -> tuple[list[pl.Series], list[pl.Series]]:
     """Columns under their stored names and types, and one text series per rule (null where the row is fine)."""
-
-    rules: list[pl.Series] = []
-    time = parse_time(raw[dataset.time.column], dataset)
-    rules.append(_when(time.is_null(), f"column {dataset.time.column!r}: no readable time (dataset.time.format)"))
-    if dataset.time.future == "quarantine":
-        late = (time > now).fill_null(False)
-        rules.append(_when(late, f"column {dataset.time.column!r}: in the future (dataset.time.future)"))
+    time = parse_time(raw[dataset.time.column], dataset.time)
+    rules = time_rules(raw[dataset.time.column], time, dataset.time, now)
     columns = [time.alias("time")]
     for name in dataset.text_columns:
         text = as_text(raw[name])
         columns.append(text.alias(stored_name(name)))
         if name in dataset.entity:
-            rules.append(_when(text.is_null(), f"column {name!r}: entity key is missing (dataset.entity)"))
+            rules.append(when(text.is_null(), f"column {name!r}: entity key is missing (dataset.entity)"))
     targets = {target.name: target for target in dataset.targets}
     for name in dataset.numeric_columns:
         number, bad = as_number(raw[name])
-        rules.append(_when(bad, f"column {name!r}: not a number (dataset.columns)"))
+        rules.append(
+            when(bad, f"column {name!r}: not a number (dataset.{'targets' if name in targets else 'columns'})")
+        )
         if name in targets:
             unusable = (number.is_nan() | number.is_infinite()).fill_null(False)
-            rules.append(_when(unusable, f"column {name!r}: target is NaN or infinite (dataset.targets)"))
+            rules.append(when(unusable, f"column {name!r}: target is NaN or infinite (dataset.targets)"))
             if targets[name].transform == "log":
                 low = ((number <= 0) & ~number.is_infinite()).fill_null(False)
                 rules.append(
-                    _when(low, f"column {name!r}: not above 0, as transform log needs (dataset.targets.transform)")
+                    when(low, f"column {name!r}: not above 0, as transform log needs (dataset.targets.transform)")
                 )
         else:
-            rules.append(_when(number.is_infinite().fill_null(False), f"column {name!r}: infinite (dataset.columns)"))
+            rules.append(when(number.is_infinite().fill_null(False), f"column {name!r}: infinite (dataset.columns)"))
         if name in dataset.bounds:
             low_bound, high_bound = dataset.bounds[name]
             outside = ((number < low_bound) | (number > high_bound)).fill_null(False) & ~number.is_nan().fill_null(
                 False
             )
             rules.append(
-                _when(outside, f"column {name!r}: outside {low_bound:g} to {high_bound:g} (dataset.bounds.{name})")
+                when(outside, f"column {name!r}: outside {low_bound:g} to {high_bound:g} (dataset.bounds.{name})")
             )
         columns.append(number.fill_nan(None).alias(stored_name(name)))
     return columns, rules
-
-
-def parse_time(column: pl.Series, dataset: DatasetConfig) -> pl.Series:
-    """Times as UTC microseconds; null where a value cannot be read."""
-    import polars as pl
-
-    kind = column.dtype
-    if kind.is_numeric() and dataset.time.format is not None:
-        column, kind = column.cast(pl.Int64, strict=False).cast(pl.String), pl.String()
-    if kind == pl.String:
-        text = column.str.strip_chars()
-        if dataset.time.format is not None:
-            parsed = text.str.to_datetime(dataset.time.format, strict=False, time_unit="us", ambiguous="earliest")
-        else:
-            parsed = _iso(text)
-    elif kind == pl.Date or isinstance(kind, pl.Datetime):
-        parsed = column.cast(pl.Datetime("us", getattr(kind, "time_zone", None)))
-    else:
-        return pl.Series(column.name, [None] * len(column), dtype=pl.Datetime("us", "UTC"))
-    zone = getattr(parsed.dtype, "time_zone", None)
-    if zone is None:
-        parsed = parsed.dt.replace_time_zone(dataset.time.zone, ambiguous="earliest", non_existent="null")
-    return parsed.dt.convert_time_zone("UTC")
-
-
-def _iso(text: pl.Series) -> pl.Series:
-    """ISO 8601 dates, and timestamps with `T` or a blank, with or without a fraction."""
-    import polars as pl
-
-    day = text.str.to_datetime("%Y-%m-%d", strict=False, time_unit="us")
-    blank = text.str.replace("T", " ")
-    moment = blank.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="us")
-    minute = blank.str.to_datetime("%Y-%m-%d %H:%M", strict=False, time_unit="us")
-    zoned = text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", strict=False, time_unit="us")
-    naive = pl.select(pl.coalesce(day, moment, minute)).to_series()
-    if zoned.null_count() < len(zoned):
-        return pl.select(pl.coalesce(zoned.dt.convert_time_zone("UTC"), naive.dt.replace_time_zone("UTC"))).to_series()
-    return naive
-
-
-def as_text(column: pl.Series) -> pl.Series:
-    """Keys and categories as text: whole numbers without a fraction, booleans as true and false, blanks as missing."""
-    import polars as pl
-
-    if column.dtype.is_float():
-        whole = ((column == column.round(0)) & column.is_finite()).fill_null(False)
-        as_int = column.cast(pl.Int64, strict=False).cast(pl.String)
-        text = pl.select(pl.when(whole).then(as_int).otherwise(column.fill_nan(None).cast(pl.String))).to_series()
-    else:
-        text = column.cast(pl.String, strict=False)
-    text = text.str.strip_chars()
-    return text.set(text == "", None)
-
-
-def as_number(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Values as float64, and which of them were filled but are no numbers."""
-    import polars as pl
-
-    if column.dtype == pl.String:
-        text = column.str.strip_chars()
-        text = text.set(text == "", None)
-        number = text.cast(pl.Float64, strict=False)
-        return number, text.is_not_null() & number.is_null()
-    number = column.cast(pl.Float64, strict=False)
-    return number, column.is_not_null() & number.is_null()
-
-
-def _when(broken: pl.Series, reason: str) -> pl.Series:
-    import polars as pl
-
-    return pl.select(pl.when(broken).then(pl.lit(reason)).otherwise(pl.lit(None, dtype=pl.String))).to_series()
 
 
 def _raw_of(raw: pl.DataFrame, reasons: pl.Series) -> pl.Series:
@@ -200,10 +128,10 @@ def _row_ids(frame: pl.DataFrame, dataset: DatasetConfig, occurrence: np.ndarray
     import pandas as pd
     import polars as pl
 
-    keys = {stored_name(n): frame[stored_name(n)].fill_null("\0").to_numpy() for n in dataset.entity}
-    keys["time"] = frame["time"].dt.timestamp("us").fill_null(-1).to_numpy()
-    keys["occurrence"] = occurrence if occurrence is not None else np.zeros(frame.height, dtype=np.int64)
-    hashes = pd.util.hash_pandas_object(pd.DataFrame(keys), index=False).to_numpy()
+    keys = [frame[stored_name(n)].fill_null("\0").to_numpy() for n in dataset.entity]
+    keys.append(frame["time"].dt.timestamp("us").fill_null(-1).to_numpy())
+    keys.append(occurrence if occurrence is not None else np.zeros(frame.height, dtype=np.int64))
+    hashes = pd.util.hash_pandas_object(pd.DataFrame(dict(enumerate(keys))), index=False).to_numpy()
     return pl.Series("row_id", hashes.view(np.int64), dtype=pl.Int64)
 
 
@@ -239,13 +167,16 @@ class ResolveDuplicates:
         good = frame.filter(pl.col("reasons").is_null()).sort("source_file", "source_row", maintain_order=True)
         bad = frame.filter(pl.col("reasons").is_not_null())
         if self.dataset.duplicates == "allow":
+            # Numbered by content, so that the order of the source's rows and files changes no id.
+            good = good.sort(*key, *sorted(set(_source_names(self.dataset)) - set(key)), "source_file", "source_row")
             occurrence = good.select(pl.int_range(pl.len()).over(key)).to_series().to_numpy()
             good = good.with_columns(_row_ids(good, self.dataset, occurrence))
         elif good.height:
             chosen = _chosen(good, key, self.dataset.duplicates)
             reason = f"another row has the same entity and time; {self.dataset.duplicates} (dataset.duplicates)"
             doubles = good.filter(~chosen)
-            texts = [raw_json(row) for row in doubles.drop("reasons", "raw", "month", "row_id").iter_rows(named=True)]
+            found = doubles.select(pl.col(stored).alias(name) for stored, name in _source_names(self.dataset).items())
+            texts = [raw_json(row) for row in found.iter_rows(named=True)]
             doubles = doubles.with_columns(reasons=pl.lit(reason), raw=pl.Series(texts, dtype=pl.String))
             bad = pl.concat([bad, doubles]) if doubles.height else bad
             good = good.filter(chosen)
@@ -259,6 +190,12 @@ def _chosen(good: pl.DataFrame, key: list[str], rule: str) -> pl.Series:
     """Which rows of equal keys to keep."""
     import polars as pl
 
-    index = pl.col("index")
+    index = pl.col("\0index")
     winner = index.first() if rule == "keep_first" else index.last()
-    return good.select(key).with_row_index().select(index == winner.over(key)).to_series()
+    return good.select(key).with_row_index("\0index").select(index == winner.over(key)).to_series()
+
+
+def _source_names(dataset: DatasetConfig) -> dict[str, str]:
+    """Stored name -> name in the source, of every column."""
+    names = (*dataset.text_columns, *dataset.numeric_columns)
+    return {"time": dataset.time.column, **{stored_name(name): name for name in names}}

@@ -6,48 +6,39 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from assay.config import RunConfig
+from assay.config import DatasetConfig, RunConfig
 from assay.config.dataset import SourceConfig
 from assay.errors import DataError
-
-if TYPE_CHECKING:
-    import polars as pl
+from assay.ingest.csv_rows import RawChunk, csv_header, read_csv
 
 PART_ROWS = 1_000_000
+BYTES_PER_ROW = 100
 SUFFIXES = {".csv": "csv", ".txt": "csv", ".gz": "csv", ".parquet": "parquet", ".pq": "parquet"}
 
 
 @dataclasses.dataclass(frozen=True)
 class SourcePart:
-    """What one task reads: a CSV file, or row groups of a Parquet file. first_row: 1-based number of its first row."""
+    """What one task reads: a CSV file, or row groups of a Parquet file.
+
+    name: the file's name, below the source's folder where that has folders. first_row: 1-based number of its first row.
+    """
 
     path: str
+    name: str
     format: str
     first_row: int = 1
     row_groups: tuple[int, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class RawChunk:
-    """Rows as they were found.
-
-    frame: the columns wanted, CSV values as text. source_row: their numbers. broken: (row number, text) of rows that
-    have another number of fields than the header.
-    """
-
-    frame: pl.DataFrame
-    source_row: np.ndarray[Any, Any]
-    broken: tuple[tuple[int, str], ...] = ()
 
 
 def find_source(config: RunConfig) -> list[Path]:
@@ -67,9 +58,7 @@ def find_source(config: RunConfig) -> list[Path]:
         if place.is_file():
             return [place]
         if place.is_dir():
-            files = sorted(
-                p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith((".", "_"))
-            )
+            files = sorted(p for p in place.rglob("*") if _is_data(p.relative_to(place)) and p.is_file())
             if files:
                 return files
             raise DataError(f"source.path {place}: the folder has no .csv or .parquet file; change dataset.source.path")
@@ -80,23 +69,32 @@ def find_source(config: RunConfig) -> list[Path]:
     )
 
 
+def _is_data(relative: Path) -> bool:
+    """Whether a file below a source's folder is data; names that start with a dot or `_` (Spark's, Delta's) are not."""
+    return relative.suffix.lower() in SUFFIXES and not any(part.startswith((".", "_")) for part in relative.parts)
+
+
+def names_of(files: list[Path]) -> list[str]:
+    """What the files are called on record: their names, below the folder that they share."""
+    root = os.path.commonpath([file.parent for file in files])
+    return [file.relative_to(root).as_posix() for file in files]
+
+
 def content_hash(files: list[Path]) -> str:
-    """SHA-256 over names and contents: the version of a source."""
+    """SHA-256 over names and contents: the version of a source.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            digest.update(
-                hashlib.file_digest(stream, "sha256").digest() if hasattr(hashlib, "file_digest") else _hash(stream)
-            )
+    for file, name in zip(files, names_of(files), strict=True):
+        digest.update(name.encode())
+        try:
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read: {error.strerror or error}") from None
     return digest.hexdigest()[:32]
-
-
-def _hash(stream: Any) -> bytes:
-    digest = hashlib.sha256()
-    while block := stream.read(1 << 20):
-        digest.update(block)
-    return digest.digest()
 
 
 def format_of(path: Path, source: SourceConfig) -> str:
@@ -120,115 +118,128 @@ def parts_of(files: list[Path], config: RunConfig) -> tuple[list[SourcePart], in
     """
     parts: list[SourcePart] = []
     total: int | None = 0
-    for file in files:
-        kind = format_of(file, config.dataset.source)
+    dataset = config.dataset
+    for file, name in zip(files, names_of(files), strict=True):
         if file.stat().st_size == 0:
             raise DataError(f"{file}: the file is empty (0 bytes); change dataset.source.path")
-        try:
-            names, count, groups = _look(file, kind, config.dataset.source)
-        except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(f"{file}: cannot be read as {kind}: {reason}; change dataset.source.format") from None
-        _check_columns(file, names, config)
-        if kind == "csv":
-            parts.append(SourcePart(str(file), kind))
+        if format_of(file, dataset.source) == "csv":
+            _check_names(file, csv_header(file, dataset.source), dataset)
+            parts.append(SourcePart(str(file), name, "csv"))
             total = None
             continue
-        if count == 0:
+        meta = _parquet_metadata(file)
+        schema = meta.schema.to_arrow_schema()
+        _check_names(file, schema.names, dataset)
+        _check_types(file, schema, dataset)
+        if meta.num_rows == 0:
             raise DataError(f"{file}: the file has columns but no rows; change dataset.source.path")
-        total = None if total is None else total + count
-        parts.extend(_row_group_parts(file, groups))
+        total = None if total is None else total + meta.num_rows
+        groups = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+        parts.extend(_row_group_parts(file, name, groups))
     return parts, total
 
 
-def _look(file: Path, kind: str, source: SourceConfig) -> tuple[list[str], int, list[int]]:
-    if kind == "parquet":
-        meta = pq.read_metadata(file)
-        return (
-            list(meta.schema.to_arrow_schema().names),
-            meta.num_rows,
-            [meta.row_group(i).num_rows for i in range(meta.num_row_groups)],
-        )
-    with _csv_stream(file, source, columns=None, broken=[]) as reader:
-        return list(reader.schema.names), -1, []
+def rows_guess(files: list[Path]) -> int:
+    """About how many rows the files have, by their size."""
+    return sum(file.stat().st_size for file in files) // BYTES_PER_ROW
 
 
-def _row_group_parts(file: Path, groups: list[int]) -> Iterator[SourcePart]:
+def _parquet_metadata(file: Path) -> Any:
+    try:
+        return pq.read_metadata(file)
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{file}: cannot be read as parquet: {reason}; change dataset.source.format") from None
+
+
+def _row_group_parts(file: Path, name: str, groups: list[int]) -> Iterator[SourcePart]:
     chosen: list[int] = []
     first, rows = 1, 0
     for index, count in enumerate(groups):
         chosen.append(index)
         rows += count
         if rows >= PART_ROWS or index == len(groups) - 1:
-            yield SourcePart(str(file), "parquet", first, tuple(chosen))
+            yield SourcePart(str(file), name, "parquet", first, tuple(chosen))
             first, rows, chosen = first + rows, 0, []
 
 
-def _check_columns(file: Path, names: list[str], config: RunConfig) -> None:
-    missing = [c for c in config.dataset.source_columns if c not in names]
-    if missing:
-        close = difflib.get_close_matches(missing[0], names, n=1, cutoff=0.5)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(map(repr, names[:30]))}"
+def _check_names(file: Path, names: list[str], dataset: DatasetConfig) -> None:
+    twice = [c for c in dataset.source_columns if names.count(c) > 1]
+    if twice:
+        raise DataError(f"{file}: column {twice[0]!r} is there {names.count(twice[0])} times; rename one in the source")
+    missing = [c for c in dataset.source_columns if c not in names]
+    if not missing:
+        return
+    other = next((d for d in ";\t|," if len(names) == 1 and d != dataset.source.delimiter and d in names[0]), None)
+    if other is not None:
         raise DataError(
-            f"{file}: {len(missing)} column(s) of dataset {config.dataset.name} are missing: "
-            f"{', '.join(map(repr, missing))}{hint}"
+            f"{file}: the header is one column, {names[0]!r}: set dataset.source.delimiter to {other!r}"
+            f" (it is {dataset.source.delimiter!r})"
         )
-
-
-def _csv_stream(file: Path, source: SourceConfig, columns: list[str] | None, broken: list[tuple[int, str]]) -> Any:
-    def on_broken(row: Any) -> str:
-        broken.append((int(row.number) - 1, row.text))  # Arrow counts the header as row 1
-        return "skip"
-
-    read = pa.csv.ReadOptions(use_threads=False, block_size=8 << 20)
-    parse = pa.csv.ParseOptions(delimiter=source.delimiter, invalid_row_handler=on_broken, newlines_in_values=True)
-    convert = pa.csv.ConvertOptions(
-        null_values=list(source.null_values),
-        strings_can_be_null=True,
-        include_columns=columns,
-        column_types={name: pa.string() for name in columns} if columns else None,
+    hints = [f"{name!r}{_kin(name, names)}" for name in missing]
+    guessed = any("did you mean" in hint for hint in hints)
+    raise DataError(
+        f"{file}: {len(missing)} column(s) of dataset {dataset.name} are missing: {', '.join(hints)}"
+        + ("" if guessed else f"; the file has {', '.join(map(repr, names[:30]))}")
+        + "; correct the names in the dataset's YAML"
     )
-    return pa.csv.open_csv(file, read_options=read, parse_options=parse, convert_options=convert)
+
+
+def _kin(name: str, names: list[str]) -> str:
+    folded = {n.casefold(): n for n in names}
+    close = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.5)
+    return f" (did you mean {folded[close[0]]!r}?)" if close else ""
+
+
+def _check_types(file: Path, schema: pa.Schema, dataset: DatasetConfig) -> None:
+    """Refuse Parquet columns of types that no row could make usable."""
+    for name in dataset.source_columns:
+        kind = schema.field(name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if pa.types.is_nested(kind) or pa.types.is_duration(kind):
+            raise DataError(
+                f"{file}: column {name!r} is of type {kind}, and a dataset's columns are texts, numbers, booleans or "
+                "times: change it in the source"
+            )
+        if name in dataset.numeric_columns and pa.types.is_temporal(kind):
+            raise DataError(
+                f"{file}: column {name!r} is of type {kind}, not a number: take it out of the dataset's targets and "
+                "columns, or change it in the source"
+            )
 
 
 def read_part(part: SourcePart, source: SourceConfig, columns: list[str]) -> Iterator[RawChunk]:
     """Stream one part. Runs on an executor."""
     import polars as pl
 
-    if part.format == "parquet":
-        number = part.first_row
-        with pq.ParquetFile(part.path) as file:
-            for batch in file.iter_batches(
-                131_072, row_groups=list(part.row_groups), columns=columns, use_threads=False
-            ):
-                frame = pl.from_arrow(pa.Table.from_batches([batch]))
-                assert isinstance(frame, pl.DataFrame)
-                yield RawChunk(frame, np.arange(number, number + frame.height))
-                number += frame.height
+    if part.format == "csv":
+        yield from read_csv(Path(part.path), source, columns)
         return
-    broken: list[tuple[int, str]] = []
-    reported, seen = 0, 0
-    with _csv_stream(Path(part.path), source, columns, broken) as reader:
-        for batch in reader:
-            frame = pl.from_arrow(pa.Table.from_batches([batch]))
+    number = part.first_row
+    with pq.ParquetFile(part.path) as file:
+        for batch in file.iter_batches(131_072, row_groups=list(part.row_groups), columns=columns, use_threads=False):
+            frame = pl.from_arrow(_plain(pa.Table.from_batches([batch]), part.path))
             assert isinstance(frame, pl.DataFrame)
-            ordinal = np.arange(seen + 1, seen + frame.height + 1)
-            seen += frame.height
-            yield RawChunk(frame, _skip_over(ordinal, broken), tuple(broken[reported:]))
-            reported = len(broken)
-    if len(broken) > reported:
-        empty = pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
-        yield RawChunk(empty, np.arange(0), tuple(broken[reported:]))
+            yield RawChunk(frame, np.arange(number, number + frame.height))
+            number += frame.height
 
 
-def _skip_over(ordinal: np.ndarray[Any, Any], broken: list[tuple[int, str]]) -> np.ndarray[Any, Any]:
-    """Row numbers in the file of the n-th whole rows, when broken rows lie between them."""
-    if not broken:
-        return ordinal
-    numbers = np.sort(np.array([n for n, _ in broken]))
-    return ordinal + np.searchsorted(numbers - np.arange(len(numbers)), ordinal, side="right")
+def _plain(table: pa.Table, path: str) -> pa.Table:
+    """Dictionaries as their values, bytes as text: Parquet writers differ in how they store texts."""
+    for index, field in enumerate(table.schema):
+        kind = field.type
+        if pa.types.is_dictionary(kind):
+            table = table.set_column(index, field.name, pc.cast(table.column(index), kind.value_type))
+            kind = kind.value_type
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+            try:
+                table = table.set_column(index, field.name, pc.cast(table.column(index), pa.string()))
+            except pa.ArrowInvalid:
+                raise DataError(f"{path}: column {field.name!r} holds bytes that are no UTF-8 text") from None
+    return table
 
 
 def raw_json(row: dict[str, Any]) -> str:
-    """A source row as JSON text, for the quarantine."""
-    return json.dumps(row, default=str, ensure_ascii=False)
+    """A source row as JSON text, for the quarantine. NaN and infinity, which JSON lacks, become texts."""
+    plain = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    return json.dumps(plain, default=str, ensure_ascii=False, allow_nan=False)

@@ -7,7 +7,7 @@ import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 
@@ -101,9 +101,12 @@ class Model:
         """
         files = verified_files(folder, sha256=sha256)
         tree = json.loads(files[DESCRIPTION])
+        learner = stored_file(tree["engine"])
+        if learner not in files:
+            raise AssayError(f"model in {folder.name}: file {learner} is missing; refusing to load it")
         return cls(
             engine=tree["engine"],
-            stored=files[stored_file(tree["engine"])],
+            stored=files[learner],
             encoding=Encoding.from_dict(tree["encoding"]),
             scale=TargetScale(**tree["scale"]),
             plan=tree["plan"],
@@ -129,18 +132,29 @@ def verified_files(folder: Path, *, sha256: str | None = None) -> dict[str, byte
     Raises:
         AssayError: names the file that is missing or was changed.
     """
+
+    def refuse(why: str) -> NoReturn:
+        raise AssayError(f"model in {folder.name}: {why}; refusing to load it") from None
+
     try:
         manifest = (folder / MANIFEST).read_bytes()
     except OSError:
-        raise AssayError(f"model in {folder.name}: {MANIFEST} is missing; refusing to load it") from None
+        refuse(f"{MANIFEST} is missing")
     if sha256 is not None and digest_of(manifest) != sha256:
-        raise AssayError(f"model in {folder.name}: {MANIFEST} is not the one on record; refusing to load it")
+        refuse(f"{MANIFEST} is not the one on record")
+    try:
+        listed = json.loads(manifest)
+    except ValueError:
+        listed = None
+    if not isinstance(listed, dict) or DESCRIPTION not in listed:
+        refuse(f"{MANIFEST} was changed after it was saved")
     files = {MANIFEST: manifest}
-    for name, expected in json.loads(manifest).items():
-        path = folder / name
-        if path.parent != folder or not path.is_file():
-            raise AssayError(f"model in {folder.name}: file {name} is missing; refusing to load it")
-        files[name] = path.read_bytes()
+    for name, expected in listed.items():
+        if Path(name).name != name or name in {"", ".", ".."}:
+            refuse(f"{MANIFEST} names {name!r}, which is no file of the model's own folder")
+        if not (folder / name).is_file():
+            refuse(f"file {name} is missing")
+        files[name] = (folder / name).read_bytes()
         if digest_of(files[name]) != expected:
-            raise AssayError(f"model in {folder.name}: file {name} was changed after it was saved; refusing to load it")
+            refuse(f"file {name} was changed after it was saved")
     return files

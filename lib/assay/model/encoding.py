@@ -23,7 +23,7 @@ class Encoding:
     """Order and kinds of the model's inputs.
 
     numeric: float columns, in order.  categories: column -> its known values, sorted; codes are positions.
-    Values never seen in training are treated as missing.
+    Values never seen in training are treated as missing, and so are infinite numbers: boosters do not train on them.
     """
 
     numeric: tuple[str, ...]
@@ -40,10 +40,12 @@ class Encoding:
         return ["q"] * len(self.numeric) + ["c"] * len(self.categories)
 
     def matrix(self, batch: pa.RecordBatch) -> Matrix:
-        """Inputs of a batch as float32 (n, features), missing and unseen as NaN."""
+        """Inputs of a batch as float32 (n, features), missing, infinite and unseen as NaN."""
         result = np.empty((batch.num_rows, len(self.columns)), dtype=np.float32)
         for position, name in enumerate(self.numeric):
             result[:, position] = batch.column(name).to_numpy(zero_copy_only=False)
+        numbers = result[:, : len(self.numeric)]
+        numbers[np.isinf(numbers)] = np.nan
         for position, (name, known) in enumerate(self.categories.items(), start=len(self.numeric)):
             codes = pc.index_in(batch.column(name), value_set=pa.array(known, pa.string()))
             result[:, position] = codes.to_numpy(zero_copy_only=False)

@@ -8,14 +8,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from assay import __version__
 from assay.errors import AssayError, DataError
-from assay.model.bundle import Model, digest_of
+from assay.model.bundle import MANIFEST, Model, digest_of
 from assay.runtime.tracking import Tracking
+from assay.version import __version__
 
 BUNDLE = "bundle"
 CALIBRATION = "calibration.json"
 CHAMPION = "champion"
+ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's codes for no such model, no such alias
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +41,9 @@ class Champion:
 
 
 def registered_name(dataset: str, target: str) -> str:
-    """Name in the registry; MLflow takes no slashes and colons there."""
-    return f"{dataset}.{target}".replace("/", "_").replace(":", "_")
+    """Name in the registry. What MLflow's names, URIs and filters cannot hold becomes `_`; a hash keeps them apart."""
+    safe = "".join(c if c.isalnum() or c in " -_." else "_" for c in target)
+    return f"{dataset}.{target}" if safe == target else f"{dataset}.{safe}-{digest_of(target.encode())[:6]}"
 
 
 def load_trained(tracking: Tracking, run_id: str) -> TrainedRun:
@@ -71,6 +73,10 @@ def register(
             client.set_registered_model_alias(name, CHAMPION, found.version)
             return str(found.version)
     text = json.dumps(calibration, sort_keys=True)
+    hashes = {
+        "model_sha256": digest_of(trained.model.files[MANIFEST]),
+        "calibration_sha256": digest_of(text.encode()),
+    }
     with tempfile.TemporaryDirectory(prefix="assay-register-") as folder:
         root = Path(folder) / BUNDLE
         trained.model.save(root)
@@ -79,15 +85,11 @@ def register(
             name="model",
             python_model=str(code),
             artifacts={BUNDLE: str(root)},
+            model_config=hashes,
             **_signature(trained.model, calibration),
             pip_requirements=[f"assay=={__version__}", "xgboost", "pyarrow", "pandas"],
         )
-    tags = {
-        **wanted,
-        "assay.model_sha256": digest_of(trained.model.files["manifest.json"]),
-        "assay.calibration_sha256": digest_of(text.encode()),
-        "assay.run_id": trained.run_id,
-    }
+    tags = {**wanted, **{f"assay.{name}": digest for name, digest in hashes.items()}, "assay.run_id": trained.run_id}
     if not _is_registered(tracking, name):
         client.create_registered_model(name)
     version = client.create_model_version(name, source=info.model_uri, run_id=None, tags=tags)
@@ -105,7 +107,9 @@ def champion(tracking: Tracking, target: str) -> Champion:
     name = registered_name(tracking.config.dataset.name, target)
     try:
         version = tracking.client.get_model_version_by_alias(name, CHAMPION)
-    except tracking.mlflow.MlflowException:
+    except tracking.mlflow.MlflowException as error:
+        if error.error_code not in ABSENT:
+            raise
         raise DataError(
             f"no model of {name} is registered: run the job train first (a refused model is not registered)"
         ) from None
@@ -116,18 +120,30 @@ def champion(tracking: Tracking, target: str) -> Champion:
         )
         root = Path(local) / "artifacts" / BUNDLE
         model = Model.load(root, sha256=tags["assay.model_sha256"])
-        content = (root / CALIBRATION).read_bytes()
-    if digest_of(content) != tags["assay.calibration_sha256"]:
-        raise AssayError(f"the calibration of {name} version {version.version} was changed; refusing to load it")
-    return Champion(
-        str(version.version), tags["assay.run_id"], model, json.loads(content), tags["assay.calibration_version"]
-    )
+        calibration = load_calibration(root, sha256=tags["assay.calibration_sha256"])
+    return Champion(str(version.version), tags["assay.run_id"], model, calibration, tags["assay.calibration_version"])
+
+
+def load_calibration(folder: Path, *, sha256: str) -> dict[str, Any]:
+    """The calibration beside a model.
+
+    Raises:
+        AssayError: it is missing or was changed.
+    """
+    path = folder / CALIBRATION
+    content = path.read_bytes() if path.is_file() else b""
+    if digest_of(content) != sha256:
+        raise AssayError(f"model in {folder.name}: {CALIBRATION} is not the one on record; refusing to load it")
+    found: dict[str, Any] = json.loads(content)
+    return found
 
 
 def _is_registered(tracking: Tracking, name: str) -> bool:
     try:
         tracking.client.get_registered_model(name)
-    except tracking.mlflow.MlflowException:
+    except tracking.mlflow.MlflowException as error:
+        if error.error_code not in ABSENT:
+            raise
         return False
     return True
 

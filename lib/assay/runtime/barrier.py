@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,32 @@ class RankContext:
 
 
 Batches = Callable[[], Iterator[pa.RecordBatch]]
+QUIET_SECONDS = 5.0  # executors of one application come within moments of each other
+PATIENCE_SECONDS = 60.0
+
+
+def free_slots(spark: SparkContext, wanted: int) -> int:
+    """Tasks of a barrier stage that fit at once, by cores and GPUs; on a cluster after executors had time to come.
+
+    Returns as soon as `wanted` fit, or when no executor has come for 5 seconds, at the latest after a minute.
+    """
+    started = changed = time.monotonic()
+    slots = _slots_now(spark)
+    while slots < wanted and not spark.master.startswith("local"):
+        now = time.monotonic()
+        if now - started > PATIENCE_SECONDS or (slots and now - changed > QUIET_SECONDS):
+            break
+        time.sleep(0.25)
+        found = _slots_now(spark)
+        if found != slots:
+            slots, changed = found, time.monotonic()
+    return slots
+
+
+def _slots_now(spark: SparkContext) -> int:
+    # Spark's own figure for barrier stages. `defaultParallelism` knows no GPUs and says 2 before executors are there.
+    scala = spark._jsc.sc()
+    return int(scala.maxNumConcurrentTasks(scala.resourceProfileManager().defaultResourceProfile()))
 
 
 def run_barrier(
@@ -43,8 +70,8 @@ def run_barrier(
         from pyspark import BarrierTaskContext
 
         context = BarrierTaskContext.get()
-        shares = [_restartable(source, kernels) for source, kernels in next(iter(items))]
-        yield task(rank_context(context, len(work)), shares)
+        (mine,) = items  # read to the end, or Spark takes the worker for broken and starts a new one for the next task
+        yield task(rank_context(context, len(work)), [_restartable(source, kernels) for source, kernels in mine])
 
     return list(spark.parallelize(list(work), len(work)).barrier().mapPartitions(each).collect())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -18,11 +18,15 @@ Value = str | float | int | dt.datetime | None
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """`column op value`; a null never holds, except for `is_null`."""
+    """`column op value`; a null never holds, except for `is_null`, and neither does a NaN. Times carry a zone."""
 
     column: str
     op: Literal["==", ">=", "<", "not_null", "is_null"]
     value: Value = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.value, dt.datetime) and self.value.tzinfo is None:
+            raise ValueError(f"condition on {self.column}: {self.value} has no time zone")
 
 
 def mask(batch: pa.RecordBatch, conditions: Sequence[Condition]) -> pa.RecordBatch:
@@ -47,23 +51,26 @@ def spark_column(condition: Condition) -> Column:
     """The same condition as a Spark column."""
     from pyspark.sql import functions as F  # noqa: N812
 
-    column = F.col(f"`{condition.column}`")
+    column = F.col("`" + condition.column.replace("`", "``") + "`")
     if condition.op == "not_null":
         return column.isNotNull()
     if condition.op == "is_null":
         return column.isNull()
     value = F.lit(condition.value)
-    return {"==": column == value, ">=": column >= value, "<": column < value}[condition.op]
+    holds = {"==": column == value, ">=": column >= value, "<": column < value}[condition.op]
+    if isinstance(condition.value, float | int):
+        return holds & ~F.isnan(column)  # to Spark, NaN equals itself and is greater than any number
+    return holds
 
 
-def may_hold(partition: dict[str, str | None], conditions: Sequence[Condition]) -> bool:
+def may_hold(partition: Mapping[str, str | None], conditions: Sequence[Condition]) -> bool:
     """Whether a file of this partition can have rows that fulfil the conditions (time is pruned by its month)."""
     for condition in conditions:
         if condition.column in partition and condition.op == "==" and partition[condition.column] != condition.value:
             return False
         month = partition.get("month")
         if condition.column == "time" and month is not None and isinstance(condition.value, dt.datetime):
-            bound = condition.value.astimezone(dt.timezone.utc)
+            bound = condition.value.astimezone(dt.UTC)
             label = month_label(bound)
             if condition.op == ">=" and month < label:
                 return False

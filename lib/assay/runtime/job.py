@@ -6,19 +6,20 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assay import __version__
 from assay.config import RunConfig, canonical_json
 from assay.errors import DataError, GateRefused, UserError
 from assay.runtime import preflight
 from assay.runtime.plane import Commit, Plane, Written
 from assay.runtime.progress import Reporter
-from assay.runtime.session import SparkSettings, open_session
+from assay.runtime.session import SparkSettings, open_session, session_is_given
 from assay.runtime.tracking import PastRun, Tracking
+from assay.version import __version__
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -86,7 +87,8 @@ class Done:
 class Plan:
     """What a stage is about to do, worked out before anything is read.
 
-    inputs: table -> version, or source file -> hash. sections: configuration that can change the outcome.
+    inputs: table -> version, or source -> hash. sections: parts of the resolved configuration that can change the
+    outcome, `as_of` and `where` among them.
     slots: (table, slot) pairs that the stage writes. execute: does it; gets the identity.
     """
 
@@ -108,12 +110,14 @@ class JobContext:
         self.reporter = reporter
         self._session: SparkSession | None = None
         preflight.check_workspace(config)
-        self._tracking = concurrent.futures.ThreadPoolExecutor(1).submit(Tracking, config)
+        self._tracking: concurrent.futures.Future[Tracking] = _in_background(lambda: Tracking(config))
         reporter.watch(lambda: self._session.sparkContext if self._session is not None else None)
 
     def spark(self) -> SparkSession:
         """The Spark session, checked once when it starts."""
         if self._session is None:
+            if not session_is_given():
+                preflight.check_tracking(self.config, self.settings.chosen_master())
             with self.reporter.step("starting Spark"):
                 self._session = open_session(
                     self.settings,
@@ -155,9 +159,23 @@ class JobContext:
         return Commit(version=-1, job=job, slot=slot, identity=identity, details=details)
 
     def close(self) -> None:
-        """Remove scratch files and stop a Spark that we started."""
+        """Remove scratch files. Spark ends with the process, which may run more jobs before."""
         if "plane" in self.__dict__:
             self.plane.clean()  # type: ignore[attr-defined]
+
+
+def _in_background(make: Callable[[], Tracking]) -> concurrent.futures.Future[Tracking]:
+    """Start making something in a thread that does not hold up the end of the process, as a pool's thread would."""
+    future: concurrent.futures.Future[Tracking] = concurrent.futures.Future()
+
+    def work() -> None:
+        try:
+            future.set_result(make())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future
 
 
 def choose_plane(context: JobContext) -> Plane:
@@ -181,7 +199,7 @@ def identity_of(plan: Plan, config: RunConfig) -> str:
     """Hash of everything that can change the outcome: job, configuration, input versions, as-of date, code version."""
     told = {
         "job": plan.job,
-        "config": config.hash_of(*plan.sections, "as_of", "where"),
+        "config": config.hash_of(*plan.sections),
         "inputs": dict(plan.inputs),
         "extra": dict(plan.extra),
         "version": __version__,

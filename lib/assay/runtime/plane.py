@@ -8,11 +8,13 @@ carries it: `ArrowPlane` moves table files between executors with Arrow and comm
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
+from assay.errors import AssayError, DataError
 from assay.runtime.conditions import Condition
 from assay.runtime.tables import Table
 
@@ -41,6 +43,15 @@ class Commit:
             COMMIT_KEY: {"job": self.job, "slot": self.slot, "identity": self.identity, "details": dict(self.details)}
         }
 
+    @classmethod
+    def parse(cls, text: Any, version: int) -> Commit | None:
+        """Read back the JSON of `payload`; anything else in a commit's metadata is none of ours."""
+        try:
+            found = json.loads(text)[COMMIT_KEY] if text else None
+            return cls(version, found["job"], found["slot"], found["identity"], found["details"]) if found else None
+        except (ValueError, KeyError, TypeError):
+            return None
+
 
 @dataclasses.dataclass(frozen=True)
 class Output:
@@ -56,7 +67,40 @@ class Output:
     commit: Commit
     owns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     only: str | None = None
-    keep: str = "null"
+    keep: Literal["null", "filled"] = "null"
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """What a row must fulfil to go here."""
+        if self.only is None:
+            return []
+        return [Condition(self.only, "is_null" if self.keep == "null" else "not_null")]
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """Columns with file statistics; Delta refuses them on partition columns."""
+        return tuple(name for name in self.table.statistics_columns if name not in self.table.partition_by)
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """Delta table properties of a new table."""
+        return {"delta.dataSkippingStatsColumns": ",".join(self.statistics)} if self.statistics else {}
+
+    def check_schema(self, existing: pa.Schema) -> None:
+        """Refuse to replace a part of a table that has other columns: the parts would not fit together."""
+        if self.owns and not same_columns(existing, self.schema):
+            raise DataError(
+                f"table {self.table.name} has other columns than this run writes; rebuild it whole or use another "
+                "--workspace"
+            )
+
+    def check_owned(self, partition: Mapping[str, str | None]) -> None:
+        """Refuse rows outside of the partitions that this write replaces: they would be there twice."""
+        strange = {name: partition[name] for name, value in self.owns.items() if partition[name] != value}
+        if strange:
+            raise AssayError(
+                f"{self.commit.job} owns {dict(self.owns)} of table {self.table.name}, but made rows for {strange}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +196,11 @@ class Plane(Protocol):
         task(rank_context, shares) gets, for each flow, a callable that starts a fresh iterator over its batches.
         """
         ...
+
+
+def same_columns(one: pa.Schema, other: pa.Schema) -> bool:
+    """Whether two schemas have the same names and types in the same order; what may be null is no matter."""
+    return [(f.name, f.type) for f in one] == [(f.name, f.type) for f in other]
 
 
 def tasks_for(rows: int, *, rows_per_task: int, slots: int) -> int:

@@ -36,7 +36,7 @@ def check_workspace(config: RunConfig) -> None:
         ) from None
     mark = folder / MARK
     if mark.is_file():
-        owner = json.loads(mark.read_text(encoding="utf-8")).get("dataset")
+        owner = _owner(mark)
         if owner != config.dataset.name:
             raise PreflightError(
                 f"--workspace {folder} holds the dataset {owner!r}, not {config.dataset.name!r}: "
@@ -44,6 +44,16 @@ def check_workspace(config: RunConfig) -> None:
             )
     else:
         _write_once(mark, json.dumps({"dataset": config.dataset.name}))
+
+
+def _owner(mark: Path) -> str:
+    try:
+        return str(json.loads(mark.read_text(encoding="utf-8"))["dataset"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise PreflightError(
+            f"{mark} cannot be read, so nobody knows whose workspace this is: delete that file if the workspace is "
+            "this dataset's, or choose another --workspace"
+        ) from None
 
 
 def _write_once(path: Path, text: str) -> None:
@@ -60,7 +70,7 @@ def check_session(session: SparkSession, config: RunConfig) -> None:
     """
     import pyspark
 
-    if not session.version.startswith(".".join(pyspark.__version__.split(".")[:2])):
+    if session.version.split(".")[:2] != pyspark.__version__.split(".")[:2]:
         raise PreflightError(
             f"the cluster runs Spark {session.version}, this Python has pyspark {pyspark.__version__}: "
             "install the pyspark of the cluster's version"
@@ -77,7 +87,8 @@ def check_delta_jar(session: SparkSession) -> None:
     named = str(session.conf.get("spark.jars", "") or "") + "," + str(session.conf.get("spark.jars.packages", "") or "")
     spark_line = ".".join(session.version.split(".")[:2])
     for item in named.replace(":", "-").split(","):
-        name = item.rsplit("/", 1)[-1].removesuffix(".jar").removeprefix("io.delta-")
+        name = item.strip().rsplit("/", 1)[-1].removesuffix(".jar")
+        name = name.removeprefix("io.delta-").removeprefix("io.delta_")  # as coordinate, and as Ivy names the file
         if not name.startswith("delta-spark_"):
             continue
         built_for, _, delta = name.removeprefix("delta-spark_").rpartition("-")
@@ -96,12 +107,20 @@ def check_tracking(config: RunConfig, master: str) -> None:
     if not tracking_uri(config).startswith("sqlite") or master.startswith("local") or not master:
         return
     host = urlparse(master.removeprefix("k8s://")).hostname or master
-    if host in {"localhost", "127.0.0.1", "::1", socket.gethostname()}:
+    if host in _own_names():
         return
     raise PreflightError(
         f"the MLflow store is SQLite, which serves one host only, but the master is {master}: "
         "set runtime.tracking_uri to an MLflow server, --set runtime.tracking_uri=http://HOST:PORT"
     )
+
+
+def _own_names() -> set[str]:
+    """Names and addresses of this machine."""
+    import psutil
+
+    addresses = {address.address for nic in psutil.net_if_addrs().values() for address in nic}
+    return {"localhost", "127.0.0.1", "::1", socket.gethostname().lower(), socket.getfqdn().lower(), *addresses}
 
 
 def check_ranks(session: SparkSession, ranks: int, slots: int) -> None:

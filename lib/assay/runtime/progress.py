@@ -14,6 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 POLL_SECONDS = 0.4
 
 
+def figure(value: float) -> str:
+    """A number for a line of text: whole with thousands from 100 on, three significant digits below."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 class Reporter:
     """Tells a person what happens. On a terminal a live line with Spark's task count, elsewhere one line per step."""
 

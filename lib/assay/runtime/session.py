@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -53,6 +54,11 @@ class SparkSettings:
         name = {"spark": "standalone", "yarn": "yarn", "k8s": "kubernetes"}.get(scheme, "local")
         return conf_root() / "spark" / f"{name}.conf"
 
+    def chosen_master(self) -> str:
+        """The master that Spark will take from here: of `--master`, else of the settings file."""
+        named = re.search(r"^[ \t]*spark\.master[ \t=:]+(\S+)", self.properties_file().read_text("utf-8"), re.MULTILINE)
+        return self.master or (named[1] if named else "local[*]")
+
 
 def session_is_given() -> bool:
     """Whether somebody else started Spark for this process: `spark-submit`, Databricks, or a notebook."""
@@ -69,7 +75,7 @@ def open_session(settings: SparkSettings, *, app: str, log_file: Path) -> SparkS
     """Start Spark, or take the session that is there.
 
     Raises:
-        PreflightError: Java is missing or the JVM did not start.
+        PreflightError: Java is missing, the JVM did not start, or the session that is there has another master.
     """
     from pyspark.sql import SparkSession
 
@@ -94,13 +100,19 @@ def open_session(settings: SparkSettings, *, app: str, log_file: Path) -> SparkS
         ) from error
     if not given:
         session.sparkContext.setLogLevel("WARN")
+    elif settings.master and settings.master != session.sparkContext.master:
+        raise PreflightError(
+            f"--master {settings.master}: Spark runs already, with the master {session.sparkContext.master}; "
+            "under spark-submit write --master before the script"
+        )
+    if "DATABRICKS_RUNTIME_VERSION" not in os.environ:  # there, wheels are libraries of the cluster
         _ship_package(session)
     return session
 
 
 def _choose_python(settings: SparkSettings) -> None:
-    """Executors of a laptop run this very Python; those of a cluster the one that `PYSPARK_PYTHON` names, else this one."""
-    if is_local(settings.master or "local"):
+    """Executors of a laptop run this very Python; those of a cluster the one that PYSPARK_PYTHON names, else this."""
+    if is_local(settings.chosen_master()):
         os.environ["PYSPARK_PYTHON"] = sys.executable
     else:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -164,5 +176,5 @@ def _ship_package(session: SparkSession) -> None:
     """Give executors of a cluster this very package, as a zip; local ones import what the driver imports."""
     from assay.runtime.shipping import package_zip
 
-    if not is_local(session.sparkContext.master):
-        session.sparkContext.addPyFile(str(package_zip()))
+    if not is_local(session.sparkContext.master) and (archive := package_zip()) is not None:
+        session.sparkContext.addPyFile(str(archive))

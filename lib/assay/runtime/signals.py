@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+LONGEST_LINE = 65_536
+
 
 @dataclass(frozen=True)
 class Address:
@@ -25,12 +27,16 @@ class Address:
 
 
 @contextlib.contextmanager
-def listen(host: str, on_message: Callable[[dict[str, Any]], None]) -> Iterator[Address]:
-    """Listen on a free port until the block ends."""
+def listen(host: str, on_message: Callable[[dict[str, Any]], None]) -> Iterator[Address | None]:
+    """Listen on a free port until the block ends. None where the driver cannot listen at the address it is known by."""
     import secrets
 
     token = secrets.token_hex(8)
-    server = socket.create_server((host, 0))
+    try:
+        server = socket.create_server((host, 0))
+    except OSError:
+        yield None
+        return
     server.settimeout(0.5)
     stop = threading.Event()
 
@@ -46,16 +52,18 @@ def listen(host: str, on_message: Callable[[dict[str, Any]], None]) -> Iterator[
         yield Address(host, int(server.getsockname()[1]), token)
     finally:
         stop.set()
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)  # wakes `accept`
         thread.join(timeout=2)
         server.close()
 
 
 def _read(connection: socket.socket, token: str, on_message: Callable[[dict[str, Any]], None]) -> None:
-    with connection, connection.makefile("r", encoding="utf-8") as lines:
-        for line in lines:
-            with contextlib.suppress(ValueError, KeyError):
+    with contextlib.suppress(OSError), connection, connection.makefile("rb") as lines:
+        while line := lines.readline(LONGEST_LINE):
+            with contextlib.suppress(Exception):  # a figure that cannot be shown is no reason to fail
                 message = json.loads(line)
-                if message.pop("token") == token:
+                if isinstance(message, dict) and message.pop("token", None) == token:
                     on_message(message)
 
 

@@ -5,16 +5,18 @@ The kernels are those of the Arrow road; their batches come from `mapInArrow`, a
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 
 from assay.runtime.arrow_files import conform
-from assay.runtime.arrow_plane import parse_commit
 from assay.runtime.conditions import Condition, spark_column
 from assay.runtime.plane import Approve, Commit, Flow, Kernel, Output, Plane, Written, tasks_for
+from assay.runtime.spool import PACKED, Pack, run_spooled
 from assay.runtime.tables import Table
 
 if TYPE_CHECKING:
@@ -27,6 +29,12 @@ def spark_schema(schema: pa.Schema) -> StructType:
     from pyspark.sql.pandas.types import from_arrow_schema
 
     return from_arrow_schema(schema, prefer_timestamp_ntz=False)
+
+
+def _arrow_schema(frame: DataFrame) -> pa.Schema:
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    return to_arrow_schema(frame.schema)
 
 
 def quoted(*parts: str) -> str:
@@ -42,8 +50,9 @@ class SparkPlane(Plane):
     def __init__(
         self, session: Callable[[], SparkSession], root: str, *, catalog: str = "", rows_per_task: int = 250_000
     ) -> None:
+        """root: folder or URI. A `file:` URI is taken as escaped, as Python writes it; Spark would take it as it is."""
         self._session = session
-        self.root = root
+        self.root = unquote(root) if root.startswith("file:") else root
         self.catalog = catalog
         self.rows_per_task = rows_per_task
 
@@ -82,9 +91,7 @@ class SparkPlane(Plane):
 
     def schema(self, table: str) -> pa.Schema:
         """Schema of a table, as Arrow types."""
-        from pyspark.sql.pandas.types import to_arrow_schema
-
-        return to_arrow_schema(self.session.table(self._identifier(table)).schema, timezone="UTC")
+        return _arrow_schema(self.session.table(self._identifier(table)))
 
     def rows(self, table: str, version: int) -> int:
         """Rows of a table at a version."""
@@ -96,7 +103,7 @@ class SparkPlane(Plane):
             return None
         rows = self.session.sql(f"DESCRIBE HISTORY {self._identifier(table)}").select("version", "userMetadata")
         for row in sorted(rows.collect(), key=lambda r: -r["version"]):
-            found = parse_commit(row["userMetadata"], int(row["version"]))
+            found = Commit.parse(row["userMetadata"], int(row["version"]))
             if found is not None and found.slot == slot:
                 return found
         return None
@@ -107,7 +114,7 @@ class SparkPlane(Plane):
         """Rows of a table at one version."""
         reader = self.session.read.format("delta").option("versionAsOf", version)
         frame = reader.table(self._identifier(table)) if self.catalog else reader.load(self.location(table))
-        schema = self.schema(table)
+        schema = _arrow_schema(frame)
         names = list(columns) if columns is not None else schema.names
         for condition in where:
             frame = frame.where(spark_column(condition))
@@ -117,62 +124,45 @@ class SparkPlane(Plane):
     def rows_of(self, table: Table, schema: pa.Schema, rows: pa.Table) -> SparkFlow:
         """A small table of the driver's."""
         fitted = pa.Table.from_batches([conform(b.select(schema.names), schema) for b in rows.to_batches()], schema)
-        frame = self.session.createDataFrame(fitted.to_pylist(), spark_schema(schema))
+        frame = self.session.createDataFrame(fitted, spark_schema(schema))
         return SparkFlow(self, frame.coalesce(1), schema)
 
     def inputs(
         self, items: Sequence[Any], kernel: Callable[[Iterator[Any]], Iterator[pa.RecordBatch]], schema: pa.Schema
     ) -> SparkFlow:
-        """One task per item; items travel as pickled cells of a frame made by this driver."""
-        import cloudpickle
+        """One task per item; the items travel with the kernel."""
+        frame = self.session.range(0, len(items), 1, max(1, len(items)))
 
-        cells = [(index, bytearray(cloudpickle.dumps(item))) for index, item in enumerate(items)]
-        frame = self.session.createDataFrame(cells, "i long, item binary").repartition(max(1, len(cells)), "i")
+        def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            mine = (items[index] for batch in batches for index in batch.column(0).to_pylist())
+            for batch in kernel(mine):
+                yield conform(batch, schema)
 
-        def unpack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            import pickle
-
-            for batch in batches:
-                for cell in batch.column("item"):
-                    yield from kernel(iter([pickle.loads(cell.as_py())]))  # noqa: S301  made above, by this driver
-
-        return SparkFlow(self, frame, schema).map(unpack, schema)
+        return SparkFlow(self, frame.mapInArrow(run, spark_schema(schema)), schema)
 
     def train(self, reads: Sequence[Flow], task: Any, ranks: int) -> list[Any]:
-        """One barrier stage; each rank first spools its batches to local files, because training reads them twice."""
-        import cloudpickle
-        from pyspark.sql import functions as F  # noqa: N812
+        """One barrier stage; each rank first spools its batches to local files, because training reads them twice.
 
+        Every batch is cut into one part per rank, so that ranks are even however few batches there are.
+        """
+        import pickle
+
+        import cloudpickle
+
+        schemas = [flow.schema for flow in reads]
         frames = []
         for index, flow in enumerate(reads):
             assert isinstance(flow, SparkFlow)
-            schema = flow.schema
-
-            def pack(
-                batches: Iterator[pa.RecordBatch], i: int = index, s: pa.Schema = schema
-            ) -> Iterator[pa.RecordBatch]:
-                for batch in batches:
-                    sink = pa.BufferOutputStream()
-                    with pa.ipc.new_stream(sink, s) as writer:
-                        writer.write_batch(conform(batch, s))
-                    yield pa.record_batch({"flow": pa.array([i]), "batch": pa.array([bytes(sink.getvalue())])})
-
-            frames.append(flow.frame.mapInArrow(pack, "flow long, batch binary"))
-        union = frames[0]
-        for frame in frames[1:]:
-            union = union.unionAll(frame)
-        spread = union.repartition(ranks, F.monotonically_increasing_id()) if ranks > 1 else union.repartition(1)
-        schemas = [flow.schema for flow in reads]
+            frames.append(flow.frame.mapInArrow(Pack(index, flow.schema, ranks), PACKED))
+        # Parts arrive in any order: sorted, so that the same table gives every rank the same rows in the same order.
+        dealt = functools.reduce(lambda a, b: a.unionAll(b), frames).repartitionById(ranks, "rank")
 
         def rank_task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            from assay.runtime.spool import run_spooled
+            rank, result = run_spooled(batches, schemas, task, ranks)
+            yield pa.record_batch({"rank": pa.array([rank]), "result": pa.array([cloudpickle.dumps(result)])})
 
-            result = run_spooled(batches, schemas, task, ranks)
-            yield pa.record_batch({"rank": pa.array([result[0]]), "result": pa.array([cloudpickle.dumps(result[1])])})
-
-        rows = spread.mapInArrow(rank_task, "rank long, result binary", barrier=True).collect()
-        import pickle
-
+        ordered = dealt.sortWithinPartitions("flow", "task", "part")
+        rows = ordered.mapInArrow(rank_task, "rank long, result binary", barrier=True).collect()
         return [pickle.loads(r["result"]) for r in sorted(rows, key=lambda r: r["rank"])]  # noqa: S301  our executors'
 
     def clean(self) -> None:
@@ -204,8 +194,7 @@ class SparkFlow(Flow):
         before, after = self._schema, schema
 
         def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            fitted = (conform(b, before) if b.num_columns == len(before) else b for b in batches)
-            for batch in kernel(fitted):
+            for batch in kernel(conform(b, before) for b in batches):
                 yield conform(batch, after)
 
         return SparkFlow(self.plane, self.frame.mapInArrow(run, spark_schema(schema)), schema)
@@ -234,6 +223,9 @@ class SparkFlow(Flow):
         """Run once (kept on executors while there are several outputs), then one Delta commit per output."""
         from pyspark import StorageLevel
 
+        for output in outputs:
+            if output.owns and self.plane.version(output.table.name) is not None:
+                output.check_schema(self.plane.schema(output.table.name))
         keep = len(outputs) > 1 or approve is not None
         frame = self.frame.persist(StorageLevel.DISK_ONLY) if keep else self.frame
         try:
@@ -246,13 +238,12 @@ class SparkFlow(Flow):
                 frame.unpersist()
 
     def _only(self, frame: DataFrame, output: Output) -> DataFrame:
-        if output.only is None:
-            return frame
-        return frame.where(spark_column(Condition(output.only, "is_null" if output.keep == "null" else "not_null")))
+        for condition in output.conditions:
+            frame = frame.where(spark_column(condition))
+        return frame
 
     def _write_one(self, frame: DataFrame, output: Output) -> Written:
-        frame = self._only(frame, output)
-        frame = frame.select([f"`{name}`" for name in output.schema.names])
+        frame = self._only(frame, output).select([f"`{name}`" for name in output.schema.names])
         writer = (
             frame.write.format("delta").mode("overwrite").option("userMetadata", json.dumps(output.commit.payload()))
         )
@@ -265,8 +256,8 @@ class SparkFlow(Flow):
             writer = writer.option("replaceWhere", literal)
         elif exists:
             writer = writer.option("overwriteSchema", "true")
-        elif output.table.statistics_columns:
-            writer = writer.option("delta.dataSkippingStatsColumns", ",".join(output.table.statistics_columns))
+        else:
+            writer = writer.options(**output.properties)
         if self.plane.catalog:
             writer.saveAsTable(self.plane._identifier(name))
         else:

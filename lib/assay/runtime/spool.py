@@ -1,7 +1,9 @@
-"""Consumes the mixed, packed batches that one rank gets from Spark, produces local files that it can read again."""
+"""Consumes batches of several flows, produces packed parts for the ranks, and on each rank files to read again."""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,8 +12,49 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc
 
-from assay.runtime.arrow_files import Spilled
+from assay.runtime.arrow_files import Spilled, conform
 from assay.runtime.barrier import Batches, RankContext, rank_context
+
+PACKED = "flow long, task long, part long, rank int, batch binary"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pack:
+    """Kernel that cuts each batch of a flow into one part per rank, as Arrow bytes with what is needed to sort them."""
+
+    flow: int
+    schema: pa.Schema
+    ranks: int
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Rows of `PACKED`."""
+        from pyspark import TaskContext
+
+        context = TaskContext.get()
+        task = context.partitionId() if context is not None else 0
+        for number, batch in enumerate(batches):
+            bounds = [batch.num_rows * rank // self.ranks for rank in range(self.ranks + 1)]
+            packed = [
+                _bytes(conform(batch, self.schema).slice(start, stop - start))
+                for start, stop in itertools.pairwise(bounds)
+            ]
+            count = len(packed)
+            yield pa.record_batch(
+                {
+                    "flow": pa.array([self.flow] * count, pa.int64()),
+                    "task": pa.array([task] * count, pa.int64()),
+                    "part": pa.array([number] * count, pa.int64()),
+                    "rank": pa.array(range(count), pa.int32()),
+                    "batch": pa.array(packed, pa.binary()),
+                }
+            )
+
+
+def _bytes(batch: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue())
 
 
 def run_spooled(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assay import __version__
 from assay.config import RunConfig
 from assay.runtime.logs import redact, redact_tree
+from assay.version import __version__
 
 PARAM_CHARACTERS = 500
+PROCESS = "assay.process"
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Tracking:
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
         set_up_logging()  # MLflow's import brings handlers of its own
+        make_store(self.uri)
         self.mlflow = mlflow
         self.client = mlflow.MlflowClient(self.uri)
         name = f"assay/{config.dataset.name}"
@@ -71,13 +75,12 @@ class Tracking:
 
     @contextlib.contextmanager
     def run(self, job: str, identity: str) -> Iterator[str]:
-        """A run, nested below the one that is open. Runs of this identity that died earlier are marked as killed."""
-        for dead in self.client.search_runs(
-            [self.experiment_id],
-            filter_string=f"tags.`assay.identity` = '{identity}' and attributes.status = 'RUNNING'",
-        ):
-            self.client.set_terminated(dead.info.run_id, "KILLED")
+        """A run, nested below the one that is open. Runs whose process died are marked as killed."""
+        for open_run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
+            if _is_dead(open_run.data.tags, identity):
+                self.client.set_terminated(open_run.info.run_id, "KILLED")
         tags = {
+            PROCESS: this_process(),
             "assay.job": job,
             "assay.identity": identity,
             "assay.status": "running",
@@ -108,7 +111,7 @@ class Tracking:
         """Log finite figures; MLflow's SQL stores know no infinity."""
         import math
 
-        self.mlflow.log_metrics({k: float(v) for k, v in values.items() if math.isfinite(v)}, step=step)
+        self.mlflow.log_metrics({_key(k): float(v) for k, v in values.items() if math.isfinite(v)}, step=step)
 
     def rounds(self, history: Mapping[str, list[float]]) -> None:
         """Log a training's figures per round, in few calls."""
@@ -144,10 +147,6 @@ class Tracking:
         """Log a text artifact (HTML too)."""
         self.mlflow.log_text(value, path)
 
-    def figure(self, svg: str, path: str) -> None:
-        """Log a plot."""
-        self.mlflow.log_text(svg, path)
-
     def folder(self, source: Path, path: str) -> None:
         """Log a folder of files."""
         self.mlflow.log_artifacts(str(source), path)
@@ -174,29 +173,81 @@ def tracking_uri(config: RunConfig) -> str:
     return configured or f"sqlite:///{config.workspace / 'mlflow.db'}"
 
 
-def git_tags() -> dict[str, str]:
-    """The code's git revision, where it runs from a checkout."""
-    root = Path(__file__).resolve().parent
+def make_store(uri: str) -> None:
+    """Make a SQLite store that is not there yet, all at once: one that was killed half way through could not be opened.
+
+    Two processes may do so at the same time; the first one's store stays.
+    """
+    import mlflow
+    import psutil
+
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or path.exists():
+        return
+    for old in path.parent.glob(f"{path.name}.*.part*"):
+        pid = old.name.removeprefix(f"{path.name}.").partition(".")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            old.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    mlflow.MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
     try:
-        revision = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
-        dirty = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout.strip()
+        os.link(part, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        part.replace(path)
+    part.unlink(missing_ok=True)
+
+
+def this_process() -> str:
+    """Host, number and start of this process: a number alone is used again."""
+    import psutil
+
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+def _is_dead(tags: Mapping[str, str], identity: str) -> bool:
+    """Whether the process of an open run is gone. On other hosts nobody can see: one that is repeated here is."""
+    import psutil
+
+    host, _, rest = tags.get(PROCESS, "").partition(":")
+    pid, _, started = rest.partition(":")
+    if host != socket.gethostname() or not pid.isdigit():
+        return tags.get("assay.identity") == identity
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.0f}" != started
+    except psutil.Error:
+        return True
+
+
+@functools.cache
+def git_tags() -> dict[str, str]:
+    """The code's git revision, where it runs from a checkout; a `.venv` inside somebody's own checkout is none."""
+    file = Path(__file__).resolve()
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=file.parent, capture_output=True, text=True, timeout=10, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", file.name)
+        revision, changed = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return {}
-    return {"mlflow.source.git.commit": revision, "assay.git_dirty": "true" if dirty else "false"}
+    return {"mlflow.source.git.commit": revision, "assay.git_dirty": "true" if changed else "false"}
+
+
+def _key(name: str) -> str:
+    """A name as MLflow takes it for parameters and metrics."""
+    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in tree.items():
-        name = "".join(c if c.isalnum() or c in "_-. /" else "_" for c in f"{prefix}{key}")
+        name = _key(f"{prefix}{key}")
         if isinstance(value, dict) and value:
             yield from _flatten(value, f"{name}.")
         else:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from assay.config import AdvancedTrainingConfig
+from assay.runtime.progress import figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,6 @@ def judge(metrics: Mapping[str, float], flags: AdvancedTrainingConfig) -> list[V
             rmse < best,
             rmse,
             best,
-            f"RMSE on the test period is {rmse:,.4g}, the best baseline's {best:,.4g}",
+            f"RMSE on the test period is {figure(rmse)}, the best baseline's {figure(best)}",
         ),
     ]

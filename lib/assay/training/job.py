@@ -23,8 +23,10 @@ from assay.model.carried import Carried
 from assay.model.encoding import Encoding
 from assay.model.scale import TargetScale, as_floats
 from assay.runtime import preflight
+from assay.runtime.barrier import free_slots
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, JobContext, Plan
+from assay.runtime.progress import figure
 from assay.runtime.session import is_local
 from assay.runtime.tables import FEATURES, TIME
 from assay.training.baselines import fit_baselines
@@ -68,6 +70,7 @@ class Training:
         """Do all of it and report."""
         reporter = self.context.reporter
         self._warn_of_flags()
+        self._check()
         with reporter.step("splitting forward in time"):
             split = self.split()
         with reporter.step("baselines and vocabulary"):
@@ -92,13 +95,31 @@ class Training:
         self._record(model, fitted, baselines, split, verdicts)
         best = min((k for k in metrics if k.startswith("baseline_") and k.endswith("_rmse")), key=lambda k: metrics[k])
         summary = [
-            f"{self.target.name}: RMSE {metrics['test_rmse']:,.4g} on the test period, best baseline "
-            f"{metrics['best_baseline_rmse']:,.4g} ({best.removeprefix('baseline_').removesuffix('_rmse')}); "
+            f"{self.target.name}: RMSE {figure(metrics['test_rmse'])} on the test period, best baseline "
+            f"{figure(metrics['best_baseline_rmse'])} ({best.removeprefix('baseline_').removesuffix('_rmse')}); "
             f"R² {metrics['test_r2']:.3f}, median error {metrics['test_median_ape']:.1%}, "
             f"{metrics['test_within_20pct']:.1f} % within 20 %",
         ]
         summary += [("refused: " if refused else "below threshold, not enforced: ") + v.rule for v in failed]
         return Done(metrics={**metrics, "rounds": fitted.rounds}, written=[], summary=summary, refused=refused)
+
+    def _check(self) -> None:
+        """What would fail late: columns that the features do not have, a barrier stage that could never start."""
+        dataset, ranks = self.config.dataset, self.config.profile.engine.ranks
+        names = (
+            self.target.name,
+            *dataset.columns.categorical,
+            *dataset.segments,
+            *(g for h in dataset.groups for g in h),
+        )
+        missing = {stored_name(name) for name in names} - set(self.context.plane.schema(FEATURES.name).names)
+        if missing:
+            raise DataError(
+                f"table features has no column {sorted(missing)[0]!r}, which dataset {dataset.name} names: "
+                "run build_features again"
+            )
+        session = self.context.spark()
+        preflight.check_ranks(session, ranks, free_slots(session.sparkContext, ranks) if ranks else 0)
 
     def split(self) -> Split:
         """The forward split over labelled rows."""
@@ -152,11 +173,12 @@ class Training:
         categorical = [stored_name(c) for c in dataset.columns.categorical]
         schema = self.context.plane.schema(FEATURES.name)
         numeric = [f.name for f in schema if pa.types.is_float32(f.type)]
-        periods = (split.train, split.tune) if self.config.profile.engine.refit else (split.train,)
+        engine = self.config.profile.engine
+        periods = (split.train, split.tune) if engine.refit and engine.early_stopping_rounds else (split.train,)
         values: dict[str, set[str]] = {c: set() for c in categorical}
-        if categorical:
+        for period in periods if categorical else ():  # not the gap between them: nobody learns from it
             flow = self.context.plane.read(
-                FEATURES.name, version=self.version, columns=categorical, where=self.where(*periods)
+                FEATURES.name, version=self.version, columns=categorical, where=self.where(period)
             )
             for row in flow.map(distinct_values, VALUES).collect().to_pylist():
                 values[row["column"]].add(row["value"])
@@ -171,8 +193,9 @@ class Training:
         """Run the engine."""
         context, engine = self.context, self.config.profile.engine
         session = context.spark()
-        slots = context.plane.slots
-        ranks = engine.ranks or max(1, min(slots, math.ceil(split.train.rows / engine.min_rows_per_rank)))
+        worth = engine.ranks or max(1, math.ceil(split.train.rows / engine.min_rows_per_rank))
+        slots = free_slots(session.sparkContext, worth)
+        ranks = engine.ranks or max(1, min(slots, worth))
         preflight.check_ranks(session, ranks, slots)
         cpus = int(session.conf.get("spark.task.cpus", "1"))
         threads = max(cpus, slots * cpus // ranks) if is_local(str(session.conf.get("spark.master", ""))) else cpus

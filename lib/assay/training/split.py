@@ -32,7 +32,7 @@ class Period:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """The four periods, in order. Rows between them serve none: the embargo, and labels not known in time."""
+    """The four periods, in order. Rows between them teach no model: the embargo, and labels not known in time."""
 
     train: Period
     tune: Period
@@ -92,8 +92,8 @@ def forward_split(
         ]
         if not inside:
             raise DataError(
-                f"the {name} period has no labelled rows ({start} to {end}): a gap of {gap.days} days "
-                "(split.embargo_days, or the target's availability_delay_days) leaves none; make "
+                f"the {name} period has no labelled rows ({start} to {end}): a gap of {gap / dt.timedelta(days=1):g} "
+                "days (split.embargo_days, or the target's availability_delay_days) leaves none; make "
                 f"split.{'tune' if name == 'train' else name} another size or the gap smaller"
             )
         periods.append(Period(start, end, sum(c for _, c in inside), inside[0][0], inside[-1][0]))

@@ -10,30 +10,20 @@ import contextlib
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
+from assay.errors import AssayError
 from assay.model.encoding import Encoding
-from assay.model.scale import TargetScale, as_floats
+from assay.model.scale import TargetScale
 from assay.runtime.barrier import Batches, RankContext
 from assay.runtime.plane import Plane
 from assay.runtime.signals import Address, Sender, listen
 from assay.training.engine import FitRequest, FitResult, OnRound
-
-CHUNK_ROWS = 131_072
-DEFAULTS: dict[str, Any] = {
-    "objective": "reg:squarederror",
-    "tree_method": "hist",
-    "max_depth": 8,
-    "eta": 0.05,
-    "min_child_weight": 5,
-    "subsample": 0.8,
-    "colsample_bytree": 0.8,
-    "max_bin": 256,
-}
+from assay.training.xgboost_params import reason_of, resolve
+from assay.training.xgboost_stream import EncodedChunks, data_iter
 
 
 class XGBoostEngine:
@@ -44,7 +34,7 @@ class XGBoostEngine:
     def fit(self, plane: Plane, request: FitRequest, on_round: OnRound) -> FitResult:
         """One barrier stage of `request.ranks` ranks; live rounds come back over a socket while it runs."""
         flows = [request.train] + ([request.tune] if request.tune is not None else [])
-        params = {**DEFAULTS, **request.params, "seed": request.seed}
+        params = resolve(request.params, request.encoding, seed=request.seed)
 
         def heard(message: dict[str, Any]) -> None:
             on_round(int(message["round"]), message["metrics"])
@@ -87,14 +77,21 @@ class RankTask:
         """Train; rank 0 returns the booster, all return where they ran."""
         import xgboost as xgb
 
+        try:
+            return self._train(context, shares)
+        except xgb.core.XGBoostError as error:
+            raise AssayError(f"XGBoost stopped on rank {context.rank}: {reason_of(error)}") from error
+
+    def _train(self, context: RankContext, shares: list[Batches]) -> dict[str, Any]:
+        import xgboost as xgb
+
         device = f"cuda:{context.gpus[0]}" if context.gpus and "device" not in self.params else None
         params = {**self.params, "nthread": self.threads, **({"device": device} if device else {})}
         history: dict[str, dict[str, list[float]]] = {}
         with self._collective(context):
             train = self._matrix(shares[:1], params)
-            evals = [(train, "train")]
-            if len(shares) > 1:
-                evals.append((self._matrix(shares[1:], params, ref=train), "tune"))
+            # Evaluating on train costs a pass a round and tells nothing that tune does not tell better.
+            evals = [(self._matrix(shares[1:], params, ref=train), "tune")] if len(shares) > 1 else []
             callbacks: list[Any] = []
             if context.rank == 0 and self.address is not None:
                 callbacks.append(_reporter(Sender(self.address)))
@@ -104,7 +101,7 @@ class RankTask:
                 params,
                 train,
                 self.rounds,
-                evals=evals[1:] or evals,
+                evals=evals,
                 evals_result=history,
                 callbacks=callbacks,
                 verbose_eval=False,
@@ -121,16 +118,17 @@ class RankTask:
     def _matrix(self, shares: Sequence[Batches], params: Mapping[str, Any], ref: Any = None) -> Any:
         import xgboost as xgb
 
-        def chunks() -> Iterator[pa.RecordBatch]:
-            return coalesce(itertools.chain.from_iterable(share() for share in shares), CHUNK_ROWS)
+        def batches() -> Iterator[pa.RecordBatch]:
+            return itertools.chain.from_iterable(share() for share in shares)
 
-        return xgb.QuantileDMatrix(
-            _stream(chunks, self.encoding, self.scale),
-            ref=ref,
-            max_bin=int(params["max_bin"]),
-            nthread=self.threads,
-            enable_categorical=True,
-        )
+        with contextlib.closing(EncodedChunks(batches, self.encoding, self.scale)) as chunks:
+            return xgb.QuantileDMatrix(
+                data_iter(chunks, self.encoding.feature_types),
+                ref=ref,
+                max_bin=int(params["max_bin"]),
+                nthread=self.threads,
+                enable_categorical=True,
+            )
 
     @contextlib.contextmanager
     def _collective(self, context: RankContext) -> Iterator[None]:
@@ -151,51 +149,6 @@ class RankTask:
             yield
         if tracker is not None:
             tracker.wait_for()
-
-
-def coalesce(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """Join small batches (a month of a small table, say) to chunks of about `rows` rows."""
-    held: list[pa.RecordBatch] = []
-    count = 0
-    for batch in batches:
-        held.append(batch)
-        count += batch.num_rows
-        if count >= rows:
-            yield pa.concat_batches(held)
-            held, count = [], 0
-    if held:
-        yield pa.concat_batches(held)
-
-
-def _stream(chunks: Callable[[], Iterator[pa.RecordBatch]], encoding: Encoding, scale: TargetScale) -> Any:
-    """XGBoost's `DataIter` over encoded chunks. An empty share gives one chunk without rows: its rank stays in step."""
-    import xgboost as xgb
-
-    class Stream(xgb.DataIter):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.left: Iterator[pa.RecordBatch] | None = None
-            self.given = 0
-            super().__init__()
-
-        def reset(self) -> None:
-            self.left, self.given = None, 0
-
-        def next(self, input_data: Callable[..., Any]) -> bool:
-            if self.left is None:
-                self.left = chunks()
-            chunk = next(self.left, None)
-            if chunk is None and self.given:
-                return False
-            self.given += 1
-            if chunk is None:
-                empty = np.empty((0, len(encoding.columns)), dtype=np.float32)
-                input_data(data=empty, label=np.empty(0), feature_types=encoding.feature_types)
-                return True
-            label = scale.forward(as_floats(chunk.column(scale.target)), chunk)
-            input_data(data=encoding.matrix(chunk), label=label, feature_types=encoding.feature_types)
-            return True
-
-    return Stream()
 
 
 def _reporter(sender: Sender) -> Any:

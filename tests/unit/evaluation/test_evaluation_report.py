@@ -31,7 +31,7 @@ from assay.evaluation.report import (
 from assay.evaluation.segments import segment_table
 from assay.metrics import point_metrics
 
-UTC = dt.timezone.utc
+UTC = dt.UTC
 LEVELS = (0.8, 0.9)
 
 

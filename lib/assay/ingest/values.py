@@ -1,0 +1,136 @@
+"""Consumes raw columns, produces times, texts and numbers, null where a value cannot be read, and the reasons why."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+from assay.config.dataset import FIRST_YEAR, LAST_YEAR, TimeConfig
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FUTURE = "in the future"
+LARGEST_WHOLE = 2**53  # above it, a float cannot tell one whole number from the next
+ISO = (
+    *("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"),
+    *("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z", "%Y-%m"),
+)
+
+
+def when(broken: pl.Series, reason: str) -> pl.Series:
+    """`reason` where a rule is broken, else null."""
+    import polars as pl
+
+    return pl.select(pl.when(broken).then(pl.lit(reason)).otherwise(pl.lit(None, dtype=pl.String))).to_series()
+
+
+def time_rules(raw: pl.Series, time: pl.Series, config: TimeConfig, now: dt.datetime) -> list[pl.Series]:
+    """Why times cannot be used: unreadable, skipped by daylight saving, out of range, or not yet come."""
+    import polars as pl
+
+    name = f"column {config.column!r}"
+    unread = time.is_null()
+    if not unread.any():
+        wrong = []
+    else:
+        # Read the bad ones again, by rules that forgive one thing at a time.
+        in_utc = _read(raw.filter(unread), config, zone="UTC")
+        far = ~_in_range(in_utc)
+        places = pl.Series(unread.arg_true(), dtype=pl.UInt32)
+
+        def back(found: pl.Series) -> pl.Series:
+            return pl.repeat(False, len(raw), eager=True).scatter(places.filter(found), True)
+
+        wrong = [
+            when(back(in_utc.is_null()), f"{name}: no readable time (dataset.time.format)"),
+            when(back(far.fill_null(False)), f"{name}: not between {FIRST_YEAR} and {LAST_YEAR}, so no real time"),
+            when(
+                back((~far).fill_null(False)),
+                f"{name}: no such time in {config.zone}, where clocks were put forward (dataset.time.zone)",
+            ),
+        ]
+    if config.future == "quarantine":
+        wrong.append(when((time > now).fill_null(False), f"{name}: {FUTURE} (dataset.time.future)"))
+    return wrong
+
+
+def parse_time(column: pl.Series, config: TimeConfig) -> pl.Series:
+    """Times as UTC microseconds; null where a value cannot be read, names no moment in the zone, or is out of range."""
+    time = _read(column, config, zone=config.zone)
+    return time.set(~_in_range(time).fill_null(True), None)
+
+
+def _in_range(time: pl.Series) -> pl.Series:
+    return time.dt.year().is_between(FIRST_YEAR, LAST_YEAR)
+
+
+def _read(column: pl.Series, config: TimeConfig, *, zone: str) -> pl.Series:
+    import polars as pl
+
+    kind = column.dtype
+    if kind.is_numeric() and config.format is not None:
+        column, kind = column.cast(pl.Int64, strict=False).cast(pl.String), pl.String()
+    if kind == pl.String:
+        text = column.str.strip_chars()
+        if config.format is None:
+            return _iso(text, zone)
+        # Polars' %f means nanoseconds without the point; strptime's means what Polars writes %.f.
+        pattern = config.format.replace(".%f", "%.f")
+        parsed = text.str.to_datetime(pattern, strict=False, time_unit="us", ambiguous="earliest")
+    elif kind == pl.Date or isinstance(kind, pl.Datetime):
+        parsed = column.cast(pl.Datetime("us", getattr(kind, "time_zone", None)))
+    else:
+        return pl.Series(column.name, [None] * len(column), dtype=pl.Datetime("us", "UTC"))
+    return _in_utc(parsed, zone)
+
+
+def _in_utc(parsed: pl.Series, zone: str) -> pl.Series:
+    """Times that carry no zone are local ones of `zone`; an hour that comes twice is the first of the two."""
+    if getattr(parsed.dtype, "time_zone", None) is None:
+        parsed = parsed.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    return parsed.dt.convert_time_zone("UTC")
+
+
+def _iso(text: pl.Series, zone: str) -> pl.Series:
+    """ISO 8601 months, dates, and timestamps with `T` or a blank, with or without seconds, fraction and zone."""
+    import polars as pl
+
+    blank = text.str.replace("T", " ", literal=True)
+    found = pl.Series(text.name, [None] * len(text), dtype=pl.Datetime("us", "UTC"))
+    for pattern in ISO:
+        parsed = _in_utc(blank.str.to_datetime(pattern, strict=False, time_unit="us"), zone)
+        found = pl.select(pl.coalesce(found, parsed)).to_series()
+        if found.null_count() == text.null_count():
+            break
+    return found
+
+
+def as_text(column: pl.Series) -> pl.Series:
+    """Keys and categories as text: whole numbers without a fraction, booleans as true and false, blanks as missing."""
+    import polars as pl
+
+    if column.dtype.is_float():
+        number = column.fill_nan(None)
+        whole = ((number == number.round(0)) & (number.abs() <= LARGEST_WHOLE)).fill_null(False)
+        as_int = number.cast(pl.Int64, strict=False).cast(pl.String)
+        text = pl.select(pl.when(whole).then(as_int).otherwise(number.cast(pl.String))).to_series()
+    else:
+        text = column.cast(pl.String, strict=False)
+    text = text.str.strip_chars()
+    return text.set(text == "", None).alias(column.name)
+
+
+def as_number(column: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Values as float64, and which of them were filled but are no numbers."""
+    import polars as pl
+
+    if column.dtype == pl.String:
+        text = column.str.strip_chars()
+        text = text.set(text == "", None)
+        number = text.cast(pl.Float64, strict=False)
+        return number, text.is_not_null() & number.is_null()
+    if column.dtype.is_numeric() or column.dtype in {pl.Boolean, pl.Null}:
+        number = column.cast(pl.Float64, strict=False)
+        return number, column.is_not_null() & number.is_null()
+    return pl.Series(column.name, [None] * len(column), dtype=pl.Float64), column.is_not_null()

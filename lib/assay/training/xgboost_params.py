@@ -1,0 +1,94 @@
+"""Consumes `engine.params`, produces XGBoost's parameters, tried out before a stage starts, or one plain message."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from assay.errors import ConfigError
+from assay.model.encoding import Encoding
+
+DEFAULTS: dict[str, Any] = {
+    "objective": "reg:squarederror",
+    "tree_method": "hist",
+    "max_depth": 6,
+    "eta": 0.05,
+    "min_child_weight": 5,
+    "subsample": 0.8,
+    "colsample_bytree": 0.8,
+    "max_bin": 256,
+}
+OTHERS = (
+    *("gamma", "alpha", "lambda", "max_leaves", "grow_policy", "max_delta_step", "colsample_bylevel", "eval_metric"),
+    *("colsample_bynode", "num_parallel_tree", "sampling_method", "max_cat_to_onehot", "max_cat_threshold"),
+    *("monotone_constraints", "interaction_constraints", "scale_pos_weight", "base_score", "device", "booster"),
+)
+ELSEWHERE = {
+    "seed": "engine.seed",
+    "random_state": "engine.seed",
+    "nthread": "spark.task.cpus",
+    "n_jobs": "spark.task.cpus",
+    "n_estimators": "engine.rounds",
+    "num_boost_round": "engine.rounds",
+    "early_stopping_rounds": "engine.early_stopping_rounds",
+}
+ROWS = 8  # of the trial
+
+
+def resolve(given: Mapping[str, Any], encoding: Encoding, *, seed: int) -> dict[str, Any]:
+    """Defaults, then what the user gave, then the seed.
+
+    Raises:
+        ConfigError: XGBoost does not know a parameter or does not take its value.
+    """
+    params = {**DEFAULTS, **given, "seed": seed}
+    if "learning_rate" in given and "eta" not in given:
+        del params["eta"]  # two names of one thing
+    if given:
+        for name, setting in ELSEWHERE.items():
+            if name in given:
+                raise ConfigError(f"engine.params.{name}: this is set by {setting}")
+        _try_out(params, encoding, told=", ".join(f"engine.params.{name}" for name in given))
+    return params
+
+
+def reason_of(error: BaseException) -> str:
+    """XGBoost's own words, without the place in its source and the stack."""
+    text = str(error).partition("Stack trace")[0]
+    return " ".join(re.sub(r"^\[[\d:]+\] \S+: ", "", text).split())
+
+
+def _try_out(params: Mapping[str, Any], encoding: Encoding, *, told: str) -> None:
+    """One round on a few invented rows with the real columns: XGBoost checks most parameters no earlier."""
+    import xgboost as xgb
+
+    data = np.arange(ROWS * len(encoding.columns), dtype=np.float32).reshape(ROWS, -1) % 2
+    label = np.linspace(0.25, 1.0, ROWS)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            matrix = xgb.QuantileDMatrix(
+                data,
+                label,
+                feature_types=encoding.feature_types,
+                enable_categorical=True,
+                max_bin=int(params["max_bin"]),
+                nthread=1,
+            )
+            booster = xgb.train({**params, "device": "cpu", "nthread": 1}, matrix, 1, verbose_eval=False)
+            shape = booster.inplace_predict(data).shape
+        except (xgb.core.XGBoostError, ValueError, TypeError) as error:
+            raise ConfigError(f"{told}: XGBoost refuses: {reason_of(error)}") from None
+    for warning in said:
+        unused = re.search(r'Parameters: \{ "(\w+)"', str(warning.message))
+        if unused:
+            near = difflib.get_close_matches(unused[1], (*DEFAULTS, *OTHERS), n=1, cutoff=0.5)
+            hint = f"; did you mean engine.params.{near[0]}?" if near else ""
+            raise ConfigError(f"engine.params.{unused[1]}: XGBoost has no use for it here{hint}")
+    if shape != (ROWS,):
+        raise ConfigError(f"{told}: this objective predicts {shape[1]} values per row, a target is one")

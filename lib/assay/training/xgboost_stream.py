@@ -1,0 +1,120 @@
+"""Consumes a rank's feature batches, produces the passes that XGBoost makes over them to build its binned matrix.
+
+XGBoost reads the data four times (count, sketch, cut, bin). Decoding Parquet each time would cost more than the matrix
+in memory saves, so the first pass keeps the encoded chunks: in memory while they are few, else in a file on local disk.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from assay.model.encoding import Encoding, Matrix
+from assay.model.scale import TargetScale, as_floats
+
+CHUNK_ROWS = 131_072
+MEMORY_BYTES = 32 << 20
+Labels = npt.NDArray[np.float32]
+
+
+def coalesce(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Join small batches (a month of a small table, say) to chunks of about `rows` rows."""
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        held.append(batch)
+        count += batch.num_rows
+        if count >= rows:
+            yield pa.concat_batches(held)
+            held, count = [], 0
+    if held:
+        yield pa.concat_batches(held)
+
+
+class EncodedChunks:
+    """Encoded chunks of a share, readable again and again. Labels stay in memory (4 bytes a row)."""
+
+    def __init__(self, batches: Callable[[], Iterator[pa.RecordBatch]], encoding: Encoding, scale: TargetScale) -> None:
+        self._batches = batches
+        self._encoding = encoding
+        self._scale = scale
+        self._labels: list[Labels] = []
+        self._kept: list[Matrix | tuple[int, int]] = []
+        self._in_memory = 0
+        self._file = tempfile.TemporaryFile(prefix="assay-chunks-", dir=local_folder())  # noqa: SIM115
+        self._complete = False
+
+    def __iter__(self) -> Iterator[tuple[Matrix, Labels]]:
+        """One pass over all chunks: matrix (n, features) and label (n,) on the model's scale."""
+        if self._complete:
+            for kept, label in zip(self._kept, self._labels, strict=True):
+                yield (kept if isinstance(kept, np.ndarray) else self._load(*kept)), label
+            return
+        self._kept, self._labels, self._in_memory = [], [], 0
+        for batch in coalesce(self._batches(), CHUNK_ROWS):
+            label = self._scale.forward(as_floats(batch.column(self._scale.target)), batch).astype(np.float32)
+            matrix = self._encoding.matrix(batch)
+            self._labels.append(label)
+            self._kept.append(self._keep(matrix))
+            yield matrix, label
+        if not self._kept:  # a rank without rows still takes part in every step of the others
+            empty = np.empty((0, len(self._encoding.columns)), dtype=np.float32)
+            self._kept, self._labels = [empty], [np.empty(0, dtype=np.float32)]
+            yield empty, self._labels[0]
+        self._complete = True
+
+    def _keep(self, matrix: Matrix) -> Matrix | tuple[int, int]:
+        if self._in_memory + matrix.nbytes <= MEMORY_BYTES:
+            self._in_memory += matrix.nbytes
+            return matrix
+        offset = self._file.seek(0, os.SEEK_END)
+        self._file.write(matrix.data)
+        return offset, len(matrix)
+
+    def _load(self, offset: int, rows: int) -> Matrix:
+        matrix = np.empty((rows, len(self._encoding.columns)), dtype=np.float32)
+        self._file.seek(offset)
+        self._file.readinto(matrix.data.cast("B"))
+        return matrix
+
+    def close(self) -> None:
+        """Give the disk back."""
+        self._kept, self._labels = [], []
+        self._file.close()
+
+
+def local_folder() -> str | None:
+    """Where Spark wants an executor's temporary files, if it says so."""
+    for name in ("SPARK_LOCAL_DIRS", "LOCAL_DIRS"):
+        for folder in os.environ.get(name, "").split(","):
+            if folder and os.path.isdir(folder):
+                return folder
+    return None
+
+
+def data_iter(chunks: EncodedChunks, feature_types: list[str]) -> Any:
+    """XGBoost's `DataIter` over the chunks."""
+    import xgboost as xgb
+
+    class Stream(xgb.DataIter):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = iter(chunks)
+            super().__init__()
+
+        def reset(self) -> None:
+            self.left = iter(chunks)
+
+        def next(self, input_data: Callable[..., Any]) -> bool:
+            found = next(self.left, None)
+            if found is None:
+                return False
+            input_data(data=found[0], label=found[1], feature_types=feature_types)
+            return True
+
+    return Stream()

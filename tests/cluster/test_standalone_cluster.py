@@ -1,0 +1,100 @@
+"""Consumes a real cluster of two workers, checks that what holds on a laptop holds there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from assay import open_workspace
+
+pytestmark = pytest.mark.cluster
+
+ENGINE = [
+    "--set",
+    "engine.rounds=30",
+    "--set",
+    "engine.params.subsample=1.0",
+    "--set",
+    "engine.params.colsample_bytree=1.0",
+]
+
+
+def dataset_file(folder: Path, tree: dict) -> str:
+    path = folder / "dataset.yml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def trained(cluster, towns, tmp_path_factory, empty_store):
+    """The same pipeline with 1 rank, then with 2: the workspace, and ranks -> (result, predictions)."""
+    folder = tmp_path_factory.mktemp("trained")
+    dataset = dataset_file(folder, towns(folder, towns=12, months=120))
+    workspace, results = folder / "workspace", {}
+    for ranks in (1, 2):
+        arguments = ["--dataset", dataset, "--workspace", str(workspace), "--json", "--profile", "development"]
+        done = cluster.job("pipeline", *arguments, *ENGINE, "--set", f"engine.ranks={ranks}")
+        assert done.returncode == 0, done.stderr
+        predictions = open_workspace(workspace).table("predictions").sort("row_id")
+        results[ranks] = (json.loads(done.stdout.splitlines()[-1]), predictions)
+    return workspace, results
+
+
+def test_two_ranks_learn_what_one_learns(trained):
+    """Ranks sketch their own shares and merge the sketches, so cuts may differ a little; predictions then do, too."""
+    (first, frame_of_one), (second, frame_of_two) = (trained[1][ranks] for ranks in (1, 2))
+    one, two = frame_of_one["prediction"].to_numpy(), frame_of_two["prediction"].to_numpy()
+    assert frame_of_one["model_version"][0] != frame_of_two["model_version"][0]
+    assert len(one) == len(two) > 100
+    assert np.median(np.abs(two / one - 1)) < 0.005
+    assert np.max(np.abs(two / one - 1)) < 0.05
+    assert second["metrics"]["test_rmse"] == pytest.approx(first["metrics"]["test_rmse"], rel=0.02)
+
+
+def test_executors_get_the_package_and_gpus_from_spark(cluster, trained):
+    done = cluster.driver(
+        str(Path(__file__).with_name("probe_driver.py")),
+        cluster.master,
+        str(_with_gpus(cluster)),
+        str(trained[0]),
+    )
+    assert done.returncode == 0, done.stderr
+    ranks = json.loads(done.stdout.splitlines()[-1])
+    assert [r["rank"] for r in ranks] == [0, 1]
+    assert len({r["pid"] for r in ranks}) == 2
+    for rank in ranks:
+        assert rank["gpus"] == ["0"]  # each worker has one, and each calls its own 0
+        assert ".zip" in rank["code"]
+        assert rank["everyone"] == ["rank 0", "rank 1"]
+    everything = open_workspace(trained[0]).table("features").height
+    assert sum(r["rows"][0] for r in ranks) == everything
+    assert all(r["rows"][0] > 0 for r in ranks)
+
+
+def _with_gpus(cluster) -> Path:
+    file = cluster.folder / "gpus.conf"
+    settings = "spark.executor.resource.gpu.amount 1\nspark.task.resource.gpu.amount 1\n"
+    file.write_text(cluster.conf_file.read_text() + settings, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("options", "conf", "words"),
+    [
+        (["--set", "engine.ranks=5"], "", ["engine.ranks", "5", "2"]),
+        ([], "spark.dynamicAllocation.enabled true", ["dynamicAllocation", "false"]),
+    ],
+    ids=["more ranks than slots", "dynamic allocation"],
+)
+def test_training_that_would_hang_is_refused(cluster, trained, options, conf, words):
+    workspace = trained[0]
+    dataset = str(workspace.parent / "dataset.yml")
+    done = cluster.job("train", "--dataset", dataset, "--workspace", str(workspace), "--set", "engine.seed=99",
+                       *options, conf=conf)  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    line = done.stderr.strip().splitlines()[-1]
+    assert all(word in line for word in words), line

@@ -1,0 +1,46 @@
+"""Consumes two public data sets, checks that a dataset YAML alone takes them through the whole pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from assay import open_workspace
+from assay.config import conf_root
+
+pytestmark = [pytest.mark.spark, pytest.mark.realdata]
+
+FIGURES = {
+    *("test_r2", "test_rmse", "test_mae", "test_median_ape", "test_within_20pct", "best_baseline_rmse"),
+    *("coverage_80", "coverage_90", "width_80", "width_90"),
+}
+
+
+def dataset(name: str) -> Path:
+    return conf_root() / "datasets" / f"{name}.yml"
+
+
+@pytest.mark.parametrize(
+    ("name", "rounds", "least_r2", "least_skill", "coverage_gap"),
+    # Fewer rounds, to be quick; the figures of a full run are in README. The gap allows for drift between the
+    # calibration and the test period, which split conformal cannot see.
+    [("kc_house", 150, 0.84, 0.5, 0.06), ("walmart_weekly", 120, 0.97, 0.15, 0.09)],
+)
+def test_a_dataset_file_is_all_it_takes(
+    run_job, workspace, real_data, monkeypatch, name, rounds, least_r2, least_skill, coverage_gap
+):
+    monkeypatch.setenv("ASSAY_DATA", str(real_data))
+    overrides = [f"engine.rounds={rounds}", "engine.params.eta=0.15", "engine.refit=false"]
+    result = run_job("pipeline", dataset(name), overrides=overrides)
+    assert result.status == "done"
+    assert set(result.metrics) >= FIGURES
+    assert result.metrics["test_r2"] > least_r2
+    assert 1 - result.metrics["test_rmse"] / result.metrics["best_baseline_rmse"] > least_skill
+    for level in (0.8, 0.9):
+        assert abs(result.metrics[f"coverage_{level * 100:.0f}"] - level) < coverage_gap
+    assert result.metrics["width_80"] < result.metrics["width_90"]
+    tables = dict(open_workspace(workspace).tables().select("table", "rows").iter_rows())
+    source_rows = {"kc_house": 21_613, "walmart_weekly": 421_570}[name]
+    assert tables["observations"] + tables["observations_quarantine"] == source_rows
+    assert tables["features"] == tables["observations"]

@@ -1,0 +1,238 @@
+"""Consumes feature tables, checks what the job train learns, measures, records and refuses."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+import yaml
+
+from assay.config import load_run
+from assay.errors import DataError, PreflightError
+from assay.metrics import point_metrics
+from assay.model.registry import load_trained
+from assay.runtime.arrow_plane import ArrowPlane
+from assay.runtime.conditions import period_conditions
+from assay.runtime.plane import Commit, Output
+from assay.runtime.tables import FEATURES
+from assay.runtime.tracking import Tracking
+from assay.training.split import PERIODS, forward_split
+
+pytestmark = pytest.mark.spark
+
+PLAIN = {
+    "name": "made",
+    "source": {"path": "made.csv"},
+    "time": {"column": "day"},
+    "entity": ["city"],
+    "targets": [{"name": "price"}],
+    "columns": {"categorical": ["city"], "numeric": ["x0"]},
+    "segments": ["city"],
+}
+QUICK = ["engine.rounds=30", "training.force_production_quality=false"]
+
+
+@pytest.fixture
+def features(spark, workspace):
+    """Write a features table of so many rows, as build_features would but without its work: features(rows)."""
+
+    def write(rows, *, columns=4, constant=None, days=200):
+        random = np.random.default_rng(5)
+        x = random.normal(size=(rows, columns)).astype(np.float32)
+        cities = np.array([f"city {n}" for n in range(8)])
+        city, day = random.integers(0, 8, rows), np.sort(random.integers(0, days, rows))
+        y = 10 * city + 3 * x[:, 0] + random.normal(size=rows) if constant is None else np.full(rows, constant)
+        start = dt.datetime(2019, 1, 1, tzinfo=dt.UTC)
+        moments = [start + dt.timedelta(days=int(n)) for n in day]
+        extra = [
+            pa.field("city", pa.string()),
+            pa.field("price", pa.float64()),
+            *(pa.field(f"x{n}", pa.float32()) for n in range(columns)),
+        ]
+        schema = FEATURES.schema(extra)
+        values = {
+            "row_id": np.arange(rows),
+            "time": pa.array(moments, schema.field("time").type),
+            "month": [f"{m:%Y-%m}" for m in moments],
+            "city": cities[city],
+            "price": y,
+            **{f"x{n}": x[:, n] for n in range(columns)},
+        }
+        table = pa.table({name: pa.array(values[name]) for name in schema.names}).cast(schema)
+        plane = ArrowPlane(lambda: spark.sparkContext, workspace / "lake")
+        commit = Commit(-1, "build_features", "all", f"made {rows}", {"plan_hash": "made", "plan": {"version": 0}})
+        plane.rows_of(FEATURES, schema, table).write([Output(FEATURES, schema, commit)])
+
+    return write
+
+
+def run_named(tracking, job):
+    (run,) = tracking.client.search_runs([tracking.experiment_id], f"tags.`assay.job` = '{job}'")
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(finished):
+    """The finished pipeline's training run: MLflow's record and the model."""
+    tracking = finished.tracking()
+    run = run_named(tracking, "train")
+    return run, load_trained(tracking, run.info.run_id).model
+
+
+def inside(features, period):
+    rows = features.filter(pl.col("price").is_not_null())
+    for condition in period_conditions(period):
+        rows = rows.filter(
+            pl.col("time") >= condition.value if condition.op == ">=" else pl.col("time") < condition.value
+        )
+    return rows
+
+
+def test_the_split_on_record_is_the_forward_split_of_the_labelled_rows(finished, trained):
+    _, model = trained
+    counts = finished.table("features").drop_nulls("price").group_by("time").len().sort("time")
+    expected = forward_split(
+        counts["time"].to_list(), counts["len"].to_list(), finished.config.profile.split, label_delay_days=0
+    )
+    assert model.facts["split"] == expected.to_dict()
+    with finished.tracking().download(trained[0].info.run_id, "split.json") as path:
+        assert json.loads(path.read_text(encoding="utf-8")) == expected.to_dict()
+    for name in PERIODS:
+        assert inside(finished.table("features"), model.facts["split"][name]).height == getattr(expected, name).rows
+
+
+def test_figures_are_those_of_the_model_and_of_pandas_on_the_test_period(finished, trained):
+    run, model = trained
+    features = finished.table("features")
+    split = model.facts["split"]
+    seen = pl.concat([inside(features, split["train"]), inside(features, split["tune"])]).to_pandas()
+    later = inside(features, split["test"])
+    actual = later["price"].to_numpy()
+    batch = pa.Table.from_batches(later.to_arrow().to_batches()).combine_chunks().to_batches()[0]
+    expected = {f"test_{k}": v for k, v in point_metrics(actual, model.predict(batch)).items()}
+    medians = seen.groupby("kind")["price"].median()
+    last = later["price__own__lag_1"].cast(pl.Float64).to_numpy()
+    group = later["kind"].to_pandas().map(medians).to_numpy()
+    for name, prediction in {
+        "global_median": np.full(len(actual), seen["price"].median()),
+        "group_median": group,
+        "last_value": np.where(np.isfinite(last), last, group),
+    }.items():
+        expected[f"baseline_{name}_rmse"] = float(np.sqrt(np.mean((actual - prediction) ** 2)))
+    expected["best_baseline_rmse"] = min(v for k, v in expected.items() if k.startswith("baseline_"))
+    for name, value in expected.items():
+        assert run.data.metrics[name] == pytest.approx(value, rel=1e-12), name
+    assert run.data.metrics["test_rmse"] < run.data.metrics["best_baseline_rmse"]
+
+
+def test_the_vocabulary_is_that_of_what_was_learned_from(finished, trained):
+    _, model = trained
+    features = finished.table("features")
+    seen = pl.concat([inside(features, model.facts["split"][name]) for name in ("train", "tune")])
+    assert model.encoding.categories == {c: tuple(sorted(seen[c].unique())) for c in ("city", "kind")}
+    assert list(model.encoding.numeric) == [n for n, kind in features.schema.items() if kind == pl.Float32]
+
+
+def test_everything_about_a_training_is_on_record(finished, trained):
+    run, model = trained
+    tracking = finished.tracking()
+    assert run.data.tags["assay.model_version"] == model.version
+    assert run.data.tags["assay.ranks"] == "1"
+    assert run.data.tags["mlflow.parentRunId"] == run_named(tracking, "pipeline").info.run_id
+    (dataset,) = run.inputs.dataset_inputs
+    assert json.loads(dataset.dataset.source)["delta_table_version"] == finished.result.tables["features"].version
+    with tracking.download(run.info.run_id, "gates.json") as path:
+        gates = json.loads(path.read_text(encoding="utf-8"))
+    assert [gate["passed"] for gate in gates] == [True, True, True]
+    with tracking.download(run.info.run_id, "importance.json") as path:
+        assert json.loads(path.read_text(encoding="utf-8")) == model.importance()
+    history = tracking.client.get_metric_history(run.info.run_id, "tune_rmse")
+    assert len(history) >= model.facts["rounds"] > 1
+
+
+def test_the_same_training_elsewhere_gives_the_same_model(finished, trained, run_in, tmp_path):
+    run_in(tmp_path / "other", "pipeline", finished.dataset, overrides=[*finished.settings, "conformal.levels=[0.5]"])
+    config = load_run(dataset=tmp_path / "other" / "dataset.yml", workspace=tmp_path / "other")
+    assert run_named(Tracking(config), "train").data.tags["assay.model_version"] == trained[1].version
+
+
+def test_a_refused_model_is_on_record_with_its_reasons_and_nobody_scores_with_it(run_job, features, workspace):
+    features(1000)
+    strict = ["engine.rounds=30", "training.min_r2_threshold=0.99999"]
+    refused = run_job("train", PLAIN, overrides=strict)
+    assert refused.status == "refused"
+    assert any("training.min_r2_threshold" in line for line in refused.summary)
+    assert "calibrations" not in refused.tables
+    tracking = Tracking(load_run(dataset=workspace / "dataset.yml", workspace=workspace))
+    run = tracking.client.get_run(refused.run_id)
+    assert (run.info.status, run.data.tags["assay.status"]) == ("FINISHED", "refused")
+    assert "R² on the test period" in run.data.tags["assay.refused"]
+    assert load_trained(tracking, refused.run_id).model.version == run.data.tags["assay.model_version"]
+    assert tracking.client.search_registered_models() == []
+    with pytest.raises(DataError, match="a refused model is not registered") as caught:
+        run_job("score", PLAIN)
+    assert caught.value.exit_code == 2
+    again = run_job("train", PLAIN, overrides=strict)
+    assert (again.status, again.run_id) == ("refused", refused.run_id)
+    lenient = run_job("train", PLAIN, overrides=[*strict, "training.force_production_quality=false"])
+    assert lenient.status == "done"
+    assert any(line.startswith("below threshold, not enforced") for line in lenient.summary)
+    assert len(tracking.client.search_registered_models()) == 1
+
+
+def test_a_thousand_rows_take_seconds(run_job, features):
+    features(1000)
+    run_job("train", PLAIN, overrides=["engine.rounds=1", "training.force_production_quality=false"])  # workers warm up
+    started = time.monotonic()
+    result = run_job("train", PLAIN, overrides=["engine.rounds=600", "training.force_production_quality=false"])
+    assert time.monotonic() - started < 30
+    assert result.metrics["test_r2"] > 0.95
+
+
+def test_a_hundred_thousand_rows(run_job, features):
+    features(100_000, columns=20)
+    result = run_job("train", PLAIN, overrides=["engine.rounds=60", "engine.ranks=2"])
+    assert result.status == "done"
+    assert result.metrics["test_r2"] > 0.95
+    assert result.metrics["calibration_rows"] == pytest.approx(15_000, abs=1000)
+
+
+def test_a_constant_target_trains_and_is_known_exactly(run_job, features):
+    features(1000, constant=42.0)
+    result = run_job("train", PLAIN, overrides=QUICK)
+    assert result.metrics["test_rmse"] == 0.0
+    assert result.metrics["quantile_90"] == 0.0
+    strict = run_job("train", PLAIN, overrides=["engine.rounds=30"])
+    assert strict.status == "refused"  # R² is not a number, and no baseline is beaten
+
+
+def test_a_slice_learns_from_its_rows_alone(run_job, features):
+    features(4000)
+    result = run_job("train", PLAIN, overrides=QUICK, where=["city=city 3"])
+    assert result.metrics["calibration_rows"] == pytest.approx(75, abs=25)
+    with pytest.raises(DataError, match=r"no row has a known target 'price' where city=Atlantis \(--where\)"):
+        run_job("train", PLAIN, overrides=QUICK, where=["city=Atlantis"])
+
+
+def test_too_many_ranks_are_refused_before_any_task(run_job, features):
+    features(200)
+    with pytest.raises(PreflightError, match=r"engine.ranks=3 needs 3 free task slots at once, the cluster has 2"):
+        run_job("train", PLAIN, overrides=["engine.ranks=3"])
+
+
+def test_features_without_a_column_that_the_dataset_names_are_refused(run_job, features):
+    features(200)
+    dataset = yaml.safe_load(yaml.safe_dump(PLAIN))
+    dataset["columns"]["categorical"] = ["city", "kind"]
+    with pytest.raises(DataError, match="no column 'kind', which dataset made names: run build_features again"):
+        run_job("train", dataset, overrides=QUICK)
+
+
+def test_without_features_the_error_names_the_job_that_makes_them(run_job):
+    with pytest.raises(DataError, match="run the job build_features first"):
+        run_job("train", PLAIN)

@@ -1,0 +1,84 @@
+"""Consumes observations and a plan, produces feature rows with the job's own kernels, without Spark."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from assay.features.job import _packed
+from assay.features.kernel import BuildFeatures, Condense, GroupHistory, observation_columns
+from assay.features.plan import FeaturePlan, HistoryOf
+
+UTC_TIME = pl.Datetime("us", "UTC")
+
+
+def plan_of(**changes: Any) -> FeaturePlan:
+    """A plan with every family: two targets and an outcome with delays, two markets, holidays."""
+    settings: dict[str, Any] = {
+        "entity": ("thing",),
+        "texts": ("thing", "place"),
+        "numeric": ("size",),
+        "categorical": ("place",),
+        "targets": ("price",),
+        "history": (HistoryOf("price", 0.0), HistoryOf("sales", 2.5)),
+        "groups": {"place": ("place",), "all": ()},
+        "lags": (1, 2),
+        "windows_days": (3, 40),
+        "statistics": ("mean", "std", "min", "max", "count"),
+        "momentum_months": (1, 3),
+        "anchors": (),
+        "temporal": True,
+        "market": True,
+        "country": "US",
+        **changes,
+    }
+    return FeaturePlan(**settings)
+
+
+def observations(rows: Sequence[dict[str, Any]], plan: FeaturePlan) -> pl.DataFrame:
+    """Rows with `time` and any of the plan's columns as a frame like the table `observations`."""
+    kinds: dict[str, Any] = {"row_id": pl.Int64, "time": UTC_TIME}
+    kinds |= dict.fromkeys(plan.texts, pl.String)
+    kinds |= dict.fromkeys([*plan.numeric, *plan.targets, *(h.column for h in plan.history)], pl.Float64)
+    frame = pl.DataFrame([{name: row.get(name) for name in kinds} for row in rows], schema=kinds)
+    return frame.with_columns(month=pl.col("time").dt.strftime("%Y-%m"))
+
+
+def features_of(
+    frame: pl.DataFrame, plan: FeaturePlan, *, dealt: Sequence[int] | None = None, batch_rows: int = 65_536
+) -> pl.DataFrame:
+    """Feature rows in order of row_id. dealt: for each row, the task that reads it; whole keys meet in tasks later."""
+    hands = [frame] if dealt is None else _dealt(frame, dealt)
+    groups = {}
+    for label, columns in plan.groups.items() if plan.temporal or plan.market else ():
+        condensed = [pa.Table.from_batches(list(Condense(plan, label)(_batches(hand, batch_rows)))) for hand in hands]
+        whole = pl.from_arrow(pa.concat_tables(condensed))
+        tables = [list(GroupHistory(plan, label)(_batches(part, batch_rows))) for part in _by_key(whole, columns)]
+        groups[label] = _packed(pa.Table.from_batches([batch for table in tables for batch in table]))
+    rows = pl.concat(hands).select(observation_columns(plan))
+    built = [
+        pl.from_arrow(pa.Table.from_batches(list(BuildFeatures(plan, groups)(_batches(part, batch_rows)))))
+        for part in (_by_key(rows, plan.entity) if dealt is not None else [rows])
+    ]
+    return pl.concat(built).sort("row_id")
+
+
+def _dealt(frame: pl.DataFrame, dealt: Sequence[int]) -> list[pl.DataFrame]:
+    parts = [frame.filter(pl.Series(dealt) == hand) for hand in range(max(dealt) + 1)]
+    return [part for part in parts if part.height]
+
+
+def _by_key(frame: pl.DataFrame, columns: Sequence[str]) -> list[pl.DataFrame]:
+    return frame.partition_by(columns) if columns else [frame]
+
+
+def _batches(frame: pl.DataFrame, rows: int):
+    return iter(frame.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches(max_chunksize=rows))
+
+
+def utc(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)

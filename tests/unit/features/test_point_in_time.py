@@ -1,0 +1,129 @@
+"""Consumes worlds that differ in their future alone, checks that no feature of any family can tell them apart."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+
+import polars as pl
+import pytest
+from feature_harness import features_of, observations, plan_of, utc
+from feature_oracle import delay
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from assay.features.plan import FeaturePlan, HistoryOf
+
+START = utc("2020-01-20")
+FAMILIES = ("raw", "category", "calendar", "history", "group_history", "market")
+Row = dict[str, Any]
+Compute = Callable[[pl.DataFrame, FeaturePlan], pl.DataFrame]
+
+moments = st.builds(
+    lambda quarters, off: START + dt.timedelta(hours=6 * quarters, microseconds=off),
+    st.integers(0, 40) | st.integers(0, 400),
+    st.sampled_from([0, 0, -1, 1]),
+)
+numbers = st.one_of(st.none(), st.sampled_from([0.1, 3.0, 1e12]), st.floats(0.01, 1e6))
+DELAYS = st.sampled_from([0.0, 0.25, 1 / 3, 5.0, 40.0])
+
+
+@st.composite
+def rows(draw) -> Row:
+    row = {"thing": draw(st.sampled_from(["x", "y"])), "place": draw(st.sampled_from(["p", "q", None]))}
+    return row | {"time": draw(moments), "price": draw(numbers), "sales": draw(numbers), "size": draw(numbers)}
+
+
+@st.composite
+def worlds(draw) -> tuple[FeaturePlan, list[Row], list[Row], dt.datetime]:
+    """A plan, a world, the same world with another future after a time, and that time. Rows keep their row_id."""
+    plan = plan_of(history=(HistoryOf("price", draw(DELAYS)), HistoryOf("sales", draw(DELAYS))))
+    late = {item.column: delay(item.delay_days) for item in plan.history}
+    world = [row | {"row_id": i} for i, row in enumerate(draw(st.lists(rows(), min_size=2, max_size=12)))]
+    now = draw(st.sampled_from([row["time"] for row in world]))
+
+    def hidden(row: Row, column: str) -> bool:
+        return row["time"] + late[column] >= now
+
+    def touched(row: Row) -> Row | None:
+        """Another value wherever none is known yet. A row of which nothing is known may go; one after `now` may turn
+        into another."""
+        other = draw(rows())
+        if all(hidden(row, column) for column in late) and draw(st.booleans()):
+            return None
+        changed = row | {column: other[column] for column in late if hidden(row, column) and draw(st.booleans())}
+        if row["time"] <= now:
+            return changed
+        return changed | {"thing": other["thing"], "place": other["place"], "size": other["size"]}
+
+    def unknown(row: Row) -> Row:
+        return row | {column: None for column in late if not hidden(row, column)}
+
+    added = [unknown(row) | {"row_id": 100 + i} for i, row in enumerate(draw(st.lists(rows(), max_size=5)))]
+    other = [row for row in [*map(touched, world), *added] if row is not None]
+    return plan, world, other or world, now
+
+
+def check(compute: Compute, plan: FeaturePlan, world: list[Row], other: list[Row], now: dt.datetime) -> None:
+    """Every row up to `now` that is in both worlds has the same features in both, bit for bit."""
+    names = [feature.name for feature in plan.features()]
+    shared = {row["row_id"] for row in world} & {row["row_id"] for row in other}
+    found = []
+    for rows_of_world in (world, other):
+        features = compute(observations(rows_of_world, plan), plan)
+        kept = features.filter((pl.col("time") <= now) & pl.col("row_id").is_in(list(shared)))
+        found.append(kept.select("row_id", *names, *[c for c in features.columns if c.startswith("leak")]))
+    one, two = found
+    different = [name for name in one.columns if not one[name].equals(two[name], null_equal=True)]
+    family = {feature.name: feature.family for feature in plan.features()}
+    assert not different, {name: family.get(name) for name in different}
+
+
+def test_the_plan_has_every_family():
+    assert {feature.family for feature in plan_of().features()} == set(FAMILIES)
+
+
+@settings(deadline=None, max_examples=150)
+@given(worlds=worlds())
+def test_no_feature_of_any_family_knows_what_comes_at_its_time_or_after_it(worlds):
+    check(features_of, *worlds)
+
+
+def forgets_delays(frame: pl.DataFrame, plan: FeaturePlan) -> pl.DataFrame:
+    return features_of(frame, plan_of(history=tuple(HistoryOf(item.column, 0.0) for item in plan.history)))
+
+
+def counts_its_own_time(frame: pl.DataFrame, plan: FeaturePlan) -> pl.DataFrame:
+    """Every value is thought to be known a microsecond before its row."""
+    early = tuple(HistoryOf(item.column, item.delay_days - 1 / 86_400_000_000) for item in plan.history)
+    return features_of(frame, plan_of(history=early))
+
+
+def means_over_all_time(frame: pl.DataFrame, plan: FeaturePlan) -> pl.DataFrame:
+    mean = frame.group_by("place").agg(leak=pl.col("price").mean())
+    return features_of(frame, plan).join(mean, on="place", how="left", nulls_equal=True).sort("row_id")
+
+
+def ranks_among_all(frame: pl.DataFrame, plan: FeaturePlan) -> pl.DataFrame:
+    return features_of(frame, plan).with_columns(leak=pl.col("size").rank())
+
+
+def fills_backward(frame: pl.DataFrame, plan: FeaturePlan) -> pl.DataFrame:
+    filled = frame.sort("thing", "time").with_columns(pl.col("sales").backward_fill().over("thing"))
+    return features_of(filled, plan)
+
+
+@pytest.mark.parametrize(
+    "leak", [forgets_delays, counts_its_own_time, means_over_all_time, ranks_among_all, fills_backward]
+)
+def test_the_check_finds_leaks(leak):
+    """The negative control: features that do know their future fail the very same check."""
+
+    @settings(deadline=None, max_examples=300, derandomize=True, database=None, phases=[Phase.generate])
+    @given(worlds=worlds())
+    def search(worlds) -> None:
+        check(leak, *worlds)
+
+    with pytest.raises(AssertionError):
+        search()

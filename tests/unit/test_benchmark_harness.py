@@ -1,0 +1,64 @@
+"""Consumes contenders that cost nothing, checks the harness's figures and one real contender of `train`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTS))
+
+from benchmarks import harness  # noqa: E402
+
+
+def found(seconds: float, rmse: float, peak: float = 10.0) -> dict[str, object]:
+    return {"seconds": seconds, "peak_mb": peak, "outputs": {"rmse": rmse}}
+
+
+def test_contenders_take_turns_and_ratios_are_ours_over_theirs(monkeypatch, tmp_path):
+    calls = []
+    answers = {
+        "assay": iter([found(2, 1.0), found(4, 1.0, 30.0), found(3, 1.0)]),
+        "rival": iter([found(6, 1.1), found(6, 1.1), found(12, 1.1)]),
+    }
+
+    def answer(_: str, contender: str, __: Path) -> dict[str, object]:
+        calls.append(contender)
+        return next(answers[contender])
+
+    monkeypatch.setattr(harness, "CACHE", tmp_path)
+    monkeypatch.setattr(harness, "_in_its_own_process", answer)
+    made = []
+    contender = harness.Contender(lambda _: None, lambda _: None, lambda _: {})
+    benchmark = harness.Benchmark("b", 5, lambda f, r: made.append((f, r)), {"assay": contender, "rival": contender})
+    outcome = harness.run(benchmark, rows=7, repeats=3)
+    assert calls == ["assay", "rival"] * 3
+    assert outcome.seconds == {"assay": 3, "rival": 6}
+    assert outcome.ratios == {"rival": 0.5}
+    assert outcome.peak_mb == {"assay": 30.0, "rival": 10.0}
+    assert outcome.spread["assay"] == pytest.approx((4 - 2) / 2 / 3)
+    assert outcome.max_difference == pytest.approx(0.1)
+    keys = {"benchmark", "rows", "seconds", "ratios", "spread", "max_difference", "peak_mb"}
+    assert keys <= set(json.loads(json.dumps(outcome.as_dict())))
+    assert "rival" in outcome.table()
+    answers["assay"], answers["rival"] = iter([found(1, 1.0)]), iter([found(1, 1.0)])
+    harness.run(benchmark, rows=7, repeats=1)
+    assert made == [(tmp_path / "b-7", 7)]  # the data are made once
+
+
+def test_the_command_measures_a_real_contender(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent / "lib")])}
+    command = [sys.executable, "-m", "benchmarks", "train", "--rows", "4800", "--repeats", "1", "--json"]
+    done = subprocess.run(
+        [*command, "--only", "native_xgboost"], env=environment, capture_output=True, text=True, check=True
+    )
+    outcome = json.loads(done.stdout.splitlines()[-1])
+    assert outcome["rows"] == 4800
+    assert outcome["seconds"]["native_xgboost"] > 0
+    assert outcome["peak_mb"]["native_xgboost"] > 50
+    assert outcome["outputs"]["native_xgboost"]["rmse"] < 2

@@ -1,0 +1,50 @@
+"""Produces invented labelled rows and one rank of XGBoost on them, for the tests of the engine without Spark."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from assay.model.encoding import Encoding
+from assay.model.scale import TargetScale
+from assay.runtime.barrier import RankContext
+from assay.training.xgboost_engine import RankTask
+from assay.training.xgboost_params import resolve
+
+CITIES = ("Austin", "Dallas", "Waco")
+
+
+def labelled_rows(rows, seed=0, *, cities=CITIES, noise=0.1):
+    """A batch with a number, a category and an outcome that depends on both."""
+    random = np.random.default_rng(seed)
+    size, city = random.normal(size=rows).astype(np.float32), random.choice(cities, rows)
+    y = 3 * size + 5 * (city == "Austin") + noise * random.normal(size=rows)
+    return pa.record_batch({"size": pa.array(size), "city": pa.array(city, pa.string()), "y": pa.array(y)})
+
+
+def fit_rank(train, *, tune=None, encoding=None, scale=None, params=None, rounds=20, stopping=0, refit=False, seed=7):
+    """Train as a lone rank does; train and tune are lists of batches."""
+    encoding = encoding or Encoding(("size",), {"city": CITIES})
+    task = RankTask(
+        encoding=encoding,
+        scale=scale or TargetScale("y"),
+        params=resolve(params or {}, encoding, seed=seed),
+        rounds=rounds,
+        early_stopping_rounds=stopping,
+        refit=refit,
+        threads=1,
+        address=None,
+    )
+    shares = [lambda: iter(train)] + ([lambda: iter(tune)] if tune is not None else [])
+    return task(RankContext(rank=0, ranks=1, gpus=(), cpus=1, host="127.0.0.1", gather=lambda text: [text]), shares)
+
+
+@pytest.fixture(name="rows")
+def rows_factory():
+    return labelled_rows
+
+
+@pytest.fixture(name="fit")
+def fit_factory():
+    return fit_rank

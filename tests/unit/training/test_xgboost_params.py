@@ -1,0 +1,59 @@
+"""Consumes `engine.params` as users write them, checks that bad ones are refused before any stage starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from assay.errors import ConfigError
+from assay.model.encoding import Encoding
+from assay.training.xgboost_params import DEFAULTS, reason_of, resolve
+
+TWO = Encoding(("size",), {"city": ("Austin", "Waco")})
+
+
+def test_users_parameters_go_over_the_defaults():
+    assert resolve({}, TWO, seed=3) == {**DEFAULTS, "seed": 3}
+    found = resolve({"max_depth": 3, "monotone_constraints": "(1,0)", "device": "cuda:1"}, TWO, seed=3)
+    assert (found["max_depth"], found["monotone_constraints"], found["device"]) == (3, "(1,0)", "cuda:1")
+
+
+def test_the_other_name_of_a_default_takes_its_place():
+    assert "eta" not in resolve({"learning_rate": 0.2}, TWO, seed=3)
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"max_deep": 3}, ["engine.params.max_deep", "did you mean engine.params.max_depth?"]),
+        ({"quantile_alpha": 0.5}, ["engine.params.quantile_alpha", "no use for it here"]),
+        ({"objective": "reg:nonsense"}, ["Unknown objective function: `reg:nonsense`"]),
+        ({"eval_metric": "nonsense"}, ["Unknown metric function nonsense"]),
+        ({"eta": "fast"}, ["engine.params.eta"]),
+        ({"max_bin": "many"}, ["'many'"]),
+        ({"max_depth": -3}, ["value -3 for Parameter max_depth"]),
+        ({"tree_method": "approx"}, ["Only the `hist` tree method"]),
+        ({"booster": "gblinear"}, ["QuantileDMatrix"]),
+        ({"monotone_constraints": "(1,0,1)"}, ["monotone_constraints"]),
+        ({"objective": "reg:quantileerror", "quantile_alpha": [0.1, 0.9]}, ["predicts 2 values per row"]),
+        ({"seed": 1}, ["engine.params.seed", "engine.seed"]),
+        ({"nthread": 8}, ["engine.params.nthread", "spark.task.cpus"]),
+        ({"n_estimators": 50}, ["engine.params.n_estimators", "engine.rounds"]),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_bad_parameters_are_refused_in_one_line(params, words):
+    with pytest.raises(ConfigError, match=r"^engine\.params") as caught:
+        resolve(params, TWO, seed=3)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "Stack trace" not in message
+    assert "/src/" not in message
+    for word in words:
+        assert word in message
+
+
+def test_reason_drops_the_place_in_xgboosts_source():
+    raw = (
+        "[08:46:42] /__w/xgboost/src/data/data.cc:568: Check failed: valid: Label\ncontains NaN.\nStack trace:\n  [bt]"
+    )
+    assert reason_of(RuntimeError(raw)) == "Check failed: valid: Label contains NaN."

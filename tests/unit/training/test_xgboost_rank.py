@@ -1,0 +1,123 @@
+"""Consumes streams of feature batches, checks what one rank of the XGBoost engine learns from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from assay.errors import AssayError
+from assay.model.encoding import Encoding
+from assay.model.predictors import load_predictor
+from assay.model.scale import TargetScale
+
+BOTH = Encoding(("size",), {"city": ("Austin", "Dallas", "Waco")})
+
+
+def predictions(fitted, batch, encoding=BOTH):
+    return load_predictor("xgboost", fitted["booster"], threads=1).predict(encoding.matrix(batch))
+
+
+def rmse(fitted, batch, encoding=BOTH):
+    return float(np.sqrt(np.mean((predictions(fitted, batch, encoding) - batch.column("y").to_numpy()) ** 2)))
+
+
+def test_equal_seeds_give_equal_bytes_and_another_seed_another_booster(fit, rows):
+    train = [rows(400), rows(300, seed=1)]
+    first, again = fit(train), fit(train)
+    assert first["booster"] == again["booster"]
+    assert fit(train, seed=8)["booster"] != first["booster"]
+
+
+def test_how_rows_are_cut_into_batches_changes_nothing(fit, rows):
+    whole = rows(3000)
+    slices = [whole.slice(start, 7) for start in range(0, 3000, 7)]
+    assert fit(slices)["booster"] == fit([whole])["booster"]
+
+
+def test_it_learns_numbers_and_categories(fit, rows):
+    fitted = fit([rows(3000)], rounds=200)
+    assert rmse(fitted, rows(1000, seed=9)) < 0.5  # the outcome's own spread is about 4
+    assert set(load_predictor("xgboost", fitted["booster"], threads=1).importance()) == {0, 1}
+
+
+def test_batches_that_number_their_categories_differently_are_understood_alike(fit, rows):
+    whole = rows(2000)
+    turned = []
+    for order in (["Waco", "Dallas", "Austin"], ["Dallas", "Austin", "Waco"]):
+        part = whole.slice(1000 * len(turned), 1000)
+        codes = [order.index(city) for city in part.column("city").to_pylist()]
+        column = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int8()), pa.array(order))
+        turned.append(part.set_column(1, "city", column))
+    assert fit(turned)["booster"] == fit([whole])["booster"]
+
+
+def test_early_stopping_listens_to_the_later_period(fit, rows):
+    noisy = [rows(200, noise=3.0)]
+    fitted = fit(noisy, tune=[rows(200, seed=1, noise=3.0)], rounds=500, stopping=5, params={"eta": 0.3})
+    assert fitted["rounds"] < 100
+    history = fitted["history"]["tune_rmse"]
+    assert fitted["rounds"] == int(np.argmin(history)) + 1
+    assert len(history) == fitted["rounds"] + 5
+
+
+def test_refit_learns_from_both_periods_with_the_rounds_that_were_chosen(fit, rows):
+    train = [rows(500, cities=("Austin", "Dallas"))]
+    tune = [rows(500, seed=1, cities=("Waco",)), rows(500, seed=2, cities=("Austin",))]
+    without, refitted = (fit(train, tune=tune, rounds=60, stopping=10, refit=refit) for refit in (False, True))
+    assert refitted["rounds"] == without["rounds"]
+    assert refitted["history"] == without["history"]
+    both = fit([*train, *tune], rounds=without["rounds"])
+    assert refitted["booster"] == both["booster"] != without["booster"]
+
+
+def test_a_share_without_rows_does_not_stop_a_rank(fit, rows):
+    assert np.isfinite(predictions(fit([]), rows(5))).all()
+    fitted = fit([rows(100)], tune=[], rounds=5)
+    assert fitted["rounds"] == 5
+
+
+def test_one_row(fit, rows):
+    assert np.isfinite(predictions(fit([rows(1)]), rows(5))).all()
+
+
+def test_a_constant_target_is_predicted_exactly(fit, rows):
+    constant = rows(200).set_column(2, "y", pa.array([12.5] * 200))
+    np.testing.assert_array_equal(predictions(fit([constant]), rows(50, seed=3)), 12.5)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "share_of_spread"),
+    [
+        (Encoding(("size",), {}), 0.8),
+        (Encoding((), {"city": ("Austin", "Dallas", "Waco")}), 0.9),
+        (Encoding((), {"city": ()}), 1.1),
+    ],
+    ids=["one number", "categories only", "no category known"],
+)
+def test_narrow_inputs(fit, rows, encoding, share_of_spread):
+    fitted, later = fit([rows(2000, noise=0.0)], encoding=encoding, rounds=100), rows(500, seed=4)
+    assert rmse(fitted, later, encoding) < share_of_spread * np.std(later.column("y").to_numpy())
+
+
+def test_infinite_numbers_are_missing_ones_in_training_too(fit, rows):
+    whole = rows(300)
+    size = whole.column("size").to_numpy().copy()
+    size[::7] = np.inf
+    infinite = whole.set_column(0, "size", pa.array(size))
+    missing = whole.set_column(0, "size", pa.array(np.where(np.isinf(size), np.nan, size)))
+    assert fit([infinite])["booster"] == fit([missing])["booster"]
+
+
+def test_it_learns_on_the_targets_scale(fit, rows):
+    whole = rows(500)
+    prices = whole.set_column(2, "y", pa.array(np.exp(whole.column("y").to_numpy())))
+    assert fit([prices], scale=TargetScale("y", "log"))["booster"] == fit([whole])["booster"]
+
+
+def test_what_xgboost_cannot_learn_from_is_one_plain_line(fit, rows):
+    hopeless = rows(50).set_column(2, "y", pa.array([np.nan] * 50))
+    with pytest.raises(AssayError, match=r"^XGBoost stopped on rank 0: .*Label contains NaN") as caught:
+        fit([hopeless])
+    assert "\n" not in str(caught.value)
+    assert "Stack trace" not in str(caught.value)

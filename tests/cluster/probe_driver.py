@@ -12,6 +12,7 @@ from assay.runtime.session import SparkSettings, open_session
 
 def look(context, shares):
     import os
+    from importlib.machinery import PathFinder
 
     import assay
 
@@ -20,6 +21,7 @@ def look(context, shares):
         "rank": context.rank,
         "gpus": list(context.gpus),
         "code": assay.__file__,
+        "elsewhere": PathFinder.find_spec("assay", [p for p in sys.path if not p.endswith(".zip")]) is not None,
         "pid": os.getpid(),
         "everyone": context.gather(f"rank {context.rank}"),
         "rows": rows,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sys
+import sysconfig
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from polars.testing import assert_frame_equal
 
 from assay import open_workspace
 
@@ -55,12 +59,27 @@ def test_two_ranks_learn_what_one_learns(trained):
     assert second["metrics"]["test_rmse"] == pytest.approx(first["metrics"]["test_rmse"], rel=0.02)
 
 
-def test_executors_get_the_package_and_gpus_from_spark(cluster, trained):
+def test_tables_are_those_of_a_laptop(trained, run_in, tmp_path):
+    cluster, laptop = open_workspace(trained[0]), tmp_path / "laptop"
+    for job in ("ingest", "build_features"):
+        run_in(laptop, job, trained[0].parent / "dataset.yml", profile="development")
+    for name in ("observations", "features"):
+        found, expected = cluster.table(name), open_workspace(laptop).table(name)
+        assert found.height > 0
+        assert_frame_equal(found, expected, check_row_order=False, check_column_order=False, check_exact=True)
+
+
+def test_executors_get_the_package_and_gpus_from_spark(cluster, trained, tmp_path):
+    """Their Python reads no .pth files, so that an editable install of assay does not help them."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
     done = cluster.driver(
         str(Path(__file__).with_name("probe_driver.py")),
         cluster.master,
         str(_with_gpus(cluster)),
         str(trained[0]),
+        settings={"PYSPARK_PYTHON": str(python)},
     )
     assert done.returncode == 0, done.stderr
     ranks = json.loads(done.stdout.splitlines()[-1])
@@ -68,7 +87,8 @@ def test_executors_get_the_package_and_gpus_from_spark(cluster, trained):
     assert len({r["pid"] for r in ranks}) == 2
     for rank in ranks:
         assert rank["gpus"] == ["0"]  # each worker has one, and each calls its own 0
-        assert ".zip" in rank["code"]
+        assert ".zip/assay/" in rank["code"]
+        assert not rank["elsewhere"]
         assert rank["everyone"] == ["rank 0", "rank 1"]
     everything = open_workspace(trained[0]).table("features").height
     assert sum(r["rows"][0] for r in ranks) == everything
@@ -78,6 +98,7 @@ def test_executors_get_the_package_and_gpus_from_spark(cluster, trained):
 def _with_gpus(cluster) -> Path:
     file = cluster.folder / "gpus.conf"
     settings = "spark.executor.resource.gpu.amount 1\nspark.task.resource.gpu.amount 1\n"
+    settings += f"spark.executorEnv.PYTHONPATH {sysconfig.get_path('purelib')}\n"
     file.write_text(cluster.conf_file.read_text() + settings, encoding="utf-8")
     return file
 
@@ -86,9 +107,10 @@ def _with_gpus(cluster) -> Path:
     ("options", "conf", "words"),
     [
         (["--set", "engine.ranks=5"], "", ["engine.ranks", "5", "2"]),
+        (["--set", "engine.ranks=2"], "spark.cores.max 1", ["engine.ranks=2", "the cluster has 1"]),
         ([], "spark.dynamicAllocation.enabled true", ["dynamicAllocation", "false"]),
     ],
-    ids=["more ranks than slots", "dynamic allocation"],
+    ids=["more ranks than slots", "two ranks on one core", "dynamic allocation"],
 )
 def test_training_that_would_hang_is_refused(cluster, trained, options, conf, words):
     workspace = trained[0]
@@ -98,3 +120,13 @@ def test_training_that_would_hang_is_refused(cluster, trained, options, conf, wo
     assert done.returncode == 2, done.stderr
     line = done.stderr.strip().splitlines()[-1]
     assert all(word in line for word in words), line
+    assert "splitting forward in time" not in done.stderr  # before any work
+
+
+def test_sqlite_is_refused_for_a_master_elsewhere_before_anybody_waits_for_it(cluster, trained):
+    elsewhere = dataclasses.replace(cluster, master="spark://192.0.2.7:7077")
+    workspace, dataset = str(trained[0]), str(trained[0].parent / "dataset.yml")
+    done = elsewhere.job("train", "--dataset", dataset, "--workspace", workspace, "--set", "engine.seed=98")
+    assert done.returncode == 2, done.stderr
+    assert "SQLite, which serves one host only, but the master is spark://192.0.2.7:7077" in done.stderr
+    assert "starting Spark" not in done.stderr

@@ -15,6 +15,7 @@ from assay.features.condensed import MOMENTS, cell_starts, condense, merge
 from assay.features.history import FLOAT32_MAX, history
 from assay.features.market import market
 from assay.features.plan import OWN, FeaturePlan
+from assay.features.relative import relative
 from assay.features.timeline import Timeline
 from assay.runtime.arrow_files import conform_table
 from assay.runtime.tables import FEATURES, TIME
@@ -145,6 +146,9 @@ class BuildFeatures:
             on = [*plan.groups[label], "time"]
             frame = frame.join(right, on=on, how="left", maintain_order="left", nulls_equal=True)
         if plan.temporal:
+            for target in plan.anchors:
+                columns, ratio = plan.relatives(target), target in plan.ratios
+                frame = relative(frame, anchor=plan.anchor(target), columns=columns, ratio=ratio)
             frame = calendar(frame, country=plan.country, subdivision=plan.subdivision, zone=plan.zone)
         frame = frame.with_columns(pl.col(plan.numeric).clip(-FLOAT32_MAX, FLOAT32_MAX))
         yield from conform_table(frame.to_arrow(), feature_schema(plan))

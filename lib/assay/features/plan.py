@@ -13,6 +13,7 @@ from typing import Any
 from assay.config import RunConfig, canonical_json
 from assay.config.dataset import stored_name
 from assay.errors import ConfigError
+from assay.features.relative import SUFFIX
 
 PLAN_VERSION = 2
 OWN = "own"
@@ -53,6 +54,7 @@ class FeaturePlan:
     entity: keys of the entity.  groups: label -> columns of a market.  texts: key, group, segment and category columns.
     numeric: attributes used as they are.  categorical: categories used as they are.
     targets: kept as doubles beside the features.  history: columns with history features.
+    anchors: targets learned as a change since their last known value.  ratios: targets learned as a logarithm.
     zone: the dataset's own time zone, by which days and months are counted.
     """
 
@@ -70,6 +72,7 @@ class FeaturePlan:
     anchors: tuple[str, ...]
     temporal: bool
     market: bool
+    ratios: tuple[str, ...] = ()
     country: str | None = None
     subdivision: str | None = None
     zone: str = "UTC"
@@ -95,6 +98,7 @@ class FeaturePlan:
             statistics=tuple(dataset.features.statistics),
             momentum_months=tuple(sorted(set(dataset.features.market_momentum_months))),
             anchors=tuple(stored_name(t.name) for t in dataset.targets if t.relative_to == "last_value"),
+            ratios=tuple(stored_name(t.name) for t in dataset.targets if t.transform == "log"),
             temporal=advanced and flags.enable_temporal_features,
             market=advanced and flags.enable_market_features,
             country=dataset.calendar.country,
@@ -142,7 +146,21 @@ class FeaturePlan:
             if self.market:
                 for target in self.targets:
                     found += self._market(target, label)
+        if self.temporal:
+            for target in self.anchors:
+                sources = _levels_of(target, found)
+                found += [Feature(s.name + SUFFIX, "relative", (target,), f"{s.window}, to the last") for s in sources]
         return found
+
+    def anchor(self, target: str) -> str:
+        """Feature with the target's last known value."""
+        return f"{target}__{OWN}__lag_1"
+
+    def relatives(self, target: str) -> list[str]:
+        """Features of an anchored target that are also given relative to its last value."""
+        return [
+            f.name.removesuffix(SUFFIX) for f in self.features() if f.family == "relative" and f.inputs == (target,)
+        ]
 
     def _check_names(self) -> None:
         """Two columns of one name, which Spark takes to be so whatever their case, would be one column."""
@@ -178,6 +196,16 @@ class FeaturePlan:
     def numeric_features(self) -> list[str]:
         """Names of the float32 features."""
         return [f.name for f in self.features() if f.family != "category"]
+
+
+def _levels_of(target: str, features: Sequence[Feature]) -> list[Feature]:
+    """History of a target in the target's own unit: earlier values, means and market levels."""
+    found = []
+    for feature in features:
+        kind = feature.name.removeprefix(f"{target}__{feature.group or OWN}__")
+        if feature.inputs == (target,) and kind.startswith(("lag_", "mean_", "market_level")):
+            found.append(feature)
+    return [f for f in found if f.name != f"{target}__{OWN}__lag_1"]
 
 
 def _labelled(groups: Sequence[Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -21,6 +21,7 @@ from assay.runtime.tables import Table
 Kernel = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 Approve = Callable[[Mapping[str, int]], Sequence[str]]
 COMMIT_KEY = "assay"
+LATEST_COMMITS = 100  # among which a commit just made is looked for, as others may write at the same time
 
 
 @dataclasses.dataclass(frozen=True)

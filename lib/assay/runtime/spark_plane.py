@@ -13,9 +13,10 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from assay.errors import AssayError
 from assay.runtime.arrow_files import conform
 from assay.runtime.conditions import Condition, spark_column
-from assay.runtime.plane import Approve, Commit, Flow, Kernel, Output, Plane, Written, tasks_for
+from assay.runtime.plane import LATEST_COMMITS, Approve, Commit, Flow, Kernel, Output, Plane, Written, tasks_for
 from assay.runtime.spool import PACKED, Pack, run_spooled
 from assay.runtime.tables import Table
 
@@ -115,11 +116,10 @@ class SparkPlane(Plane):
         reader = self.session.read.format("delta").option("versionAsOf", version)
         frame = reader.table(self._identifier(table)) if self.catalog else reader.load(self.location(table))
         schema = _arrow_schema(frame)
-        names = list(columns) if columns is not None else schema.names
+        schema = pa.schema([schema.field(name) for name in (columns if columns is not None else schema.names)])
         for condition in where:
             frame = frame.where(spark_column(condition))
-        frame = frame.select([f"`{name}`" for name in names])
-        return SparkFlow(self, frame, pa.schema([schema.field(name) for name in names]))
+        return SparkFlow(self, frame.select([quoted(name) for name in schema.names]), schema)
 
     def rows_of(self, table: Table, schema: pa.Schema, rows: pa.Table) -> SparkFlow:
         """A small table of the driver's."""
@@ -204,13 +204,13 @@ class SparkFlow(Flow):
         if not keys:
             return SparkFlow(self.plane, self.frame.repartition(1), self._schema)
         tasks = tasks_for(rows_hint, rows_per_task=self.plane.rows_per_task, slots=self.plane.slots)
-        return SparkFlow(self.plane, self.frame.repartition(tasks, *(f"`{k}`" for k in keys)), self._schema)
+        return SparkFlow(self.plane, self.frame.repartition(tasks, *map(quoted, keys)), self._schema)
 
     def join(self, other: Flow, on: Sequence[str], *, rows_hint: int) -> SparkFlow:
         """Spark's own inner join."""
         assert isinstance(other, SparkFlow)
         schema = pa.schema([*self._schema, *(f for f in other.schema if f.name not in on)])
-        frame = self.frame.join(other.frame, list(on), "inner").select([f"`{name}`" for name in schema.names])
+        frame = self.frame.join(other.frame, list(on), "inner").select([quoted(name) for name in schema.names])
         return SparkFlow(self.plane, frame, schema)
 
     def collect(self) -> pa.Table:
@@ -243,7 +243,7 @@ class SparkFlow(Flow):
         return frame
 
     def _write_one(self, frame: DataFrame, output: Output) -> Written:
-        frame = self._only(frame, output).select([f"`{name}`" for name in output.schema.names])
+        frame = self._only(frame, output).select([quoted(name) for name in output.schema.names])
         writer = (
             frame.write.format("delta").mode("overwrite").option("userMetadata", json.dumps(output.commit.payload()))
         )
@@ -262,14 +262,16 @@ class SparkFlow(Flow):
             writer.saveAsTable(self.plane._identifier(name))
         else:
             writer.save(self.plane.location(name))
-        version = self.plane.version(name)
-        assert version is not None
-        return Written(name, version, self._rows_written(name, version))
+        return self._written(output)
 
-    def _rows_written(self, table: str, version: int) -> int:
-        history = self.plane.session.sql(f"DESCRIBE HISTORY {self.plane._identifier(table)}")
-        row = history.where(f"version = {version}").select("operationMetrics").collect()[0]
-        return int(row["operationMetrics"].get("numOutputRows", 0))
+    def _written(self, output: Output) -> Written:
+        """The commit that this write made, though others may have followed."""
+        name, payload = output.table.name, json.dumps(output.commit.payload())
+        history = self.plane.session.sql(f"DESCRIBE HISTORY {self.plane._identifier(name)} LIMIT {LATEST_COMMITS}")
+        for row in history.select("version", "userMetadata", "operationMetrics").collect():
+            if row["userMetadata"] == payload:
+                return Written(name, int(row["version"]), int(row["operationMetrics"].get("numOutputRows", 0)))
+        raise AssayError(f"table {name}: its newest {LATEST_COMMITS} commits do not show what was written")
 
 
 def _escape(value: str) -> str:

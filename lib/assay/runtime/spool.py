@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -34,17 +33,15 @@ class Pack:
         task = context.partitionId() if context is not None else 0
         for number, batch in enumerate(batches):
             bounds = [batch.num_rows * rank // self.ranks for rank in range(self.ranks + 1)]
-            packed = [
-                _bytes(conform(batch, self.schema).slice(start, stop - start))
-                for start, stop in itertools.pairwise(bounds)
-            ]
-            count = len(packed)
+            ranks = [rank for rank in range(self.ranks) if bounds[rank] < bounds[rank + 1]]
+            fitted = conform(batch, self.schema)
+            packed = [_bytes(fitted.slice(bounds[rank], bounds[rank + 1] - bounds[rank])) for rank in ranks]
             yield pa.record_batch(
                 {
-                    "flow": pa.array([self.flow] * count, pa.int64()),
-                    "task": pa.array([task] * count, pa.int64()),
-                    "part": pa.array([number] * count, pa.int64()),
-                    "rank": pa.array(range(count), pa.int32()),
+                    "flow": pa.array([self.flow] * len(ranks), pa.int64()),
+                    "task": pa.array([task] * len(ranks), pa.int64()),
+                    "part": pa.array([number] * len(ranks), pa.int64()),
+                    "rank": pa.array(ranks, pa.int32()),
                     "batch": pa.array(packed, pa.binary()),
                 }
             )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from assay.features.plan import FeaturePlan, HistoryOf
 
 START = utc("2020-01-20")
-FAMILIES = ("raw", "category", "calendar", "history", "group_history", "market")
+FAMILIES = ("raw", "category", "calendar", "history", "group_history", "market", "relative")
 Row = dict[str, Any]
 Compute = Callable[[pl.DataFrame, FeaturePlan], pl.DataFrame]
 

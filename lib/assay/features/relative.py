@@ -1,0 +1,36 @@
+"""Consumes a target's history features, produces the same relative to its last value: what a change is learned from.
+
+A target that is learned as a change since its last known value depends on where that value stands: above its usual
+level, below last year's, out of line with its market. A tree would need many splits to find such a ratio by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SUFFIX = "__relative"
+
+
+def relative(frame: pl.DataFrame, *, anchor: str, columns: Iterable[str], ratio: bool) -> pl.DataFrame:
+    """Add ``{column}__relative`` (float32) for each column: column / anchor - 1, or column - anchor.
+
+    Args:
+        frame: any rows with the anchor and the columns.
+        anchor: column with the last known value.
+        columns: levels in the target's unit.
+        ratio: whether the target is learned as a logarithm. A ratio is null unless both values are above 0.
+    """
+    import polars as pl
+
+    last = pl.col(anchor).cast(pl.Float64)
+
+    def one(name: str) -> pl.Expr:
+        value = pl.col(name).cast(pl.Float64)
+        change = pl.when((last > 0) & (value > 0)).then(value / last - 1) if ratio else value - last
+        return change.cast(pl.Float32).alias(f"{name}{SUFFIX}")
+
+    return frame.with_columns(one(name) for name in columns)

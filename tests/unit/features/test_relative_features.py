@@ -1,0 +1,39 @@
+"""Consumes levels and last known values, checks the relative features against the formula, row by row."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from feature_harness import plan_of
+
+from assay.features.relative import relative
+
+FRAME = pl.DataFrame(
+    {"last": [100.0, -5.0, 0.0, None, 50.0], "level": [110.0, 10.0, 10.0, 10.0, None]},
+    schema={"last": pl.Float32, "level": pl.Float32},
+)
+
+
+def test_ratios_are_null_unless_both_are_above_zero():
+    values = relative(FRAME, anchor="last", columns=["level"], ratio=True)["level__relative"].to_list()
+    assert values[0] == pytest.approx(0.1)
+    assert values[1:] == [None, None, None, None]
+
+
+def test_differences_take_any_values():
+    values = relative(FRAME, anchor="last", columns=["level"], ratio=False)["level__relative"].to_list()
+    assert values == [10.0, 15.0, 10.0, None, None]
+
+
+def test_levels_of_anchored_targets_alone_have_relatives():
+    plan = plan_of(anchors=("price",), ratios=("price",))
+    levels = plan.relatives("price")
+    assert set(levels) >= {
+        "price__own__lag_2",
+        "price__own__mean_3d",
+        "price__place__lag_1",
+        "price__all__market_level",
+    }
+    assert plan.anchor("price") not in levels
+    assert not any(name.startswith("sales") or "std" in name or "momentum" in name for name in levels)
+    assert not [f for f in plan_of(anchors=()).features() if f.family == "relative"]

@@ -16,12 +16,14 @@ def look(context, shares):
 
     import assay
 
+    # A folder without code, such as the configuration that an editable install keeps there, is no package.
+    elsewhere = PathFinder.find_spec("assay", [p for p in sys.path if not p.endswith(".zip")])
     rows = [sum(batch.num_rows for batch in share()) for share in shares]
     return {
         "rank": context.rank,
         "gpus": list(context.gpus),
         "code": assay.__file__,
-        "elsewhere": PathFinder.find_spec("assay", [p for p in sys.path if not p.endswith(".zip")]) is not None,
+        "elsewhere": elsewhere is not None and elsewhere.origin is not None,
         "pid": os.getpid(),
         "everyone": context.gather(f"rank {context.rank}"),
         "rows": rows,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from assay.features.history import FLOAT32_MAX
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -31,6 +33,6 @@ def relative(frame: pl.DataFrame, *, anchor: str, columns: Iterable[str], ratio:
     def one(name: str) -> pl.Expr:
         value = pl.col(name).cast(pl.Float64)
         change = pl.when((last > 0) & (value > 0)).then(value / last - 1) if ratio else value - last
-        return change.cast(pl.Float32).alias(f"{name}{SUFFIX}")
+        return change.clip(-FLOAT32_MAX, FLOAT32_MAX).cast(pl.Float32).alias(f"{name}{SUFFIX}")
 
     return frame.with_columns(one(name) for name in columns)

@@ -17,7 +17,7 @@ UTC_TIME = pl.Datetime("us", "UTC")
 
 
 def plan_of(**changes: Any) -> FeaturePlan:
-    """A plan with every family: two targets and an outcome with delays, two markets, holidays."""
+    """A plan with every family: a target, an outcome that is known late, two markets, holidays."""
     settings: dict[str, Any] = {
         "entity": ("thing",),
         "texts": ("thing", "place"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +39,8 @@ def rows(draw) -> Row:
 @st.composite
 def worlds(draw) -> tuple[FeaturePlan, list[Row], list[Row], dt.datetime]:
     """A plan, a world, the same world with another future after a time, and that time. Rows keep their row_id."""
-    plan = plan_of(history=(HistoryOf("price", draw(DELAYS)), HistoryOf("sales", draw(DELAYS))))
+    history = (HistoryOf("price", draw(DELAYS)), HistoryOf("sales", draw(DELAYS)))
+    plan = plan_of(history=history, ratios=draw(st.sampled_from([(), ("price",)])))
     late = {item.column: delay(item.delay_days) for item in plan.history}
     world = [row | {"row_id": i} for i, row in enumerate(draw(st.lists(rows(), min_size=2, max_size=12)))]
     now = draw(st.sampled_from([row["time"] for row in world]))
@@ -91,13 +93,14 @@ def test_no_feature_of_any_family_knows_what_comes_at_its_time_or_after_it(world
 
 
 def forgets_delays(frame: pl.DataFrame, plan: FeaturePlan) -> pl.DataFrame:
-    return features_of(frame, plan_of(history=tuple(HistoryOf(item.column, 0.0) for item in plan.history)))
+    prompt = tuple(HistoryOf(item.column, 0.0) for item in plan.history)
+    return features_of(frame, dataclasses.replace(plan, history=prompt))
 
 
 def counts_its_own_time(frame: pl.DataFrame, plan: FeaturePlan) -> pl.DataFrame:
     """Every value is thought to be known a microsecond before its row."""
     early = tuple(HistoryOf(item.column, item.delay_days - 1 / 86_400_000_000) for item in plan.history)
-    return features_of(frame, plan_of(history=early))
+    return features_of(frame, dataclasses.replace(plan, history=early))
 
 
 def means_over_all_time(frame: pl.DataFrame, plan: FeaturePlan) -> pl.DataFrame:

@@ -37,3 +37,10 @@ def test_levels_of_anchored_targets_alone_have_relatives():
     assert plan.anchor("price") not in levels
     assert not any(name.startswith("sales") or "std" in name or "momentum" in name for name in levels)
     assert not [f for f in plan_of(anchors=()).features() if f.family == "relative"]
+
+
+def test_what_float32_cannot_hold_becomes_its_largest_number():
+    frame = pl.DataFrame({"last": [1e-30], "level": [1e30]}, schema={"last": pl.Float32, "level": pl.Float32})
+    found = relative(frame, anchor="last", columns=["level"], ratio=True)["level__relative"]
+    assert found.is_finite().all()
+    assert found.item() > 3e38

@@ -165,6 +165,15 @@ def test_a_slice_is_scored_alone(run_in, small):
     assert set(rows_of(folder, "predictions")["city"]) == {"town 1"}
 
 
+def test_other_levels_bring_other_columns(run_in, small):
+    folder, dataset, settings = small
+    result = run_in(folder, "pipeline", dataset, overrides=[*settings, "conformal.levels=[0.5]"])
+    ends = {name for name in rows_of(folder, "predictions").columns if name.startswith(("lower", "upper"))}
+    assert ends == {"lower_50", "upper_50"}
+    assert {"coverage_50", "width_50"} <= set(result.metrics)
+    assert "coverage_80" not in result.metrics
+
+
 def test_two_targets_have_models_and_predictions_of_their_own(run_in, towns, tmp_path):
     folder, dataset = tmp_path / "ws", towns(tmp_path / "source", towns=3, months=72)
     dataset = yaml.safe_load(yaml.safe_dump(dataset))

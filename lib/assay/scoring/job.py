@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.errors import DataError
@@ -63,7 +65,7 @@ def _execute(context: JobContext, identity: str, target: TargetConfig, found: Ch
         written = (
             plane.read(FEATURES.name, version=version, columns=columns, where=where)
             .map(kernel, schema)
-            .write([Output(PREDICTIONS, schema, commit, owns={"target": target.name})])
+            .write([Output(PREDICTIONS, schema, commit, owns=_owned(context, schema, target))])
         )
     rows = written[0].rows
     return Done(
@@ -71,3 +73,13 @@ def _execute(context: JobContext, identity: str, target: TargetConfig, found: Ch
         written=written,
         summary=[f"{rows:,} predictions of {target.name} by model {found.model.version} (version {found.number})"],
     )
+
+
+def _owned(context: JobContext, schema: pa.Schema, target: TargetConfig) -> dict[str, str]:
+    """What this write replaces: the target's rows. New levels or keys mean new columns, which only a whole table takes.
+
+    Where several targets share the table, that would drop the others' rows: there the write is refused instead.
+    """
+    version = context.plane.version(PREDICTIONS.name)
+    fits = version is None or set(context.plane.schema(PREDICTIONS.name).names) == set(schema.names)
+    return {"target": target.name} if fits or len(context.config.dataset.targets) > 1 else {}

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,11 +28,13 @@ class Cluster:
     conf_file: Path
     folder: Path
 
-    def driver(self, *arguments: str, settings: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def driver(
+        self, *arguments: str, settings: dict[str, str] | None = None, program: Sequence[str] = (sys.executable,)
+    ) -> subprocess.CompletedProcess[str]:
         """Run a Python program as the driver, from a folder without a checkout and with no Python path of its own."""
         environment = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "PYSPARK_SUBMIT_ARGS"}}
         return subprocess.run(
-            [sys.executable, *arguments],
+            [*program, *arguments],
             cwd=self.folder,
             env={**environment, "PYTHONPATH": str(ROOT / "lib"), **(settings or {})},
             capture_output=True,

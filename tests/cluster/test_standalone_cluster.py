@@ -9,6 +9,7 @@ import sysconfig
 from pathlib import Path
 
 import numpy as np
+import pyspark
 import pytest
 import yaml
 from polars.testing import assert_frame_equal
@@ -69,17 +70,21 @@ def test_tables_are_those_of_a_laptop(trained, run_in, tmp_path):
         assert_frame_equal(found, expected, check_row_order=False, check_column_order=False, check_exact=True)
 
 
-def test_executors_get_the_package_and_gpus_from_spark(cluster, trained, tmp_path):
+@pytest.mark.parametrize("start", ["python", "spark-submit"])
+def test_executors_get_the_package_and_gpus_from_spark(cluster, trained, tmp_path, start):
     """Their Python reads no .pth files, so that an editable install of assay does not help them."""
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n', encoding="utf-8")
     python.chmod(0o755)
+    conf, program = str(_with_gpus(cluster)), [sys.executable]
+    if start == "spark-submit":
+        submit = str(Path(pyspark.__file__).parent / "bin" / "spark-submit")
+        program = [submit, "--master", cluster.master, "--properties-file", conf]
     done = cluster.driver(
         str(Path(__file__).with_name("probe_driver.py")),
-        cluster.master,
-        str(_with_gpus(cluster)),
-        str(trained[0]),
-        settings={"PYSPARK_PYTHON": str(python)},
+        *(cluster.master, conf, str(trained[0])),
+        settings={"PYSPARK_PYTHON": str(python), "PYSPARK_DRIVER_PYTHON": sys.executable},
+        program=program,
     )
     assert done.returncode == 0, done.stderr
     ranks = json.loads(done.stdout.splitlines()[-1])

@@ -527,21 +527,21 @@ def test_other_partitions_are_for_spark_to_make(planes):
 
 
 def test_tables_of_a_catalog_are_reached_by_name(spark, tmp_path):
-    spark.sql(f"CREATE SCHEMA `a lake` LOCATION '{tmp_path.as_uri()}'")
+    spark.sql(f"CREATE SCHEMA lake_1 LOCATION '{tmp_path.as_uri()}'")
     try:
-        plane = SparkPlane(lambda: spark, "", catalog="spark_catalog.a lake")
+        plane = SparkPlane(lambda: spark, "", catalog="spark_catalog.lake_1")
         assert plane.version("deeds") is None
         assert plane.last_commit("deeds", "all") is None
         first = put(plane, DEEDS, ROWS, "first")
         second = put(plane, DEEDS, ROWS[5:6], "second", owns={"place": "plain"}, commit={"slot": "plain"})
-        assert plane.location("deeds") == "spark_catalog.a lake.deeds"
-        assert spark.table("`a lake`.deeds").count() == 25
+        assert plane.location("deeds") == "spark_catalog.lake_1.deeds"
+        assert spark.table("lake_1.deeds").count() == 25
         assert (plane.rows("deeds", first.version), plane.rows("deeds", second.version)) == (28, 25)
         assert same(rows_of(plane.read("deeds", version=first.version).collect()), ROWS)
         assert plane.last_commit("deeds", "all").identity == "first"
         assert plane.schema("deeds") == DEEDS.schema()
     finally:
-        spark.sql("DROP SCHEMA `a lake` CASCADE")
+        spark.sql("DROP SCHEMA lake_1 CASCADE")
 
 
 def test_exchange_files_are_gone_after_a_run_and_after_a_dead_process(planes):

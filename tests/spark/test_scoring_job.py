@@ -120,10 +120,11 @@ def test_a_tampered_artifact_is_refused(finished, run_in, name):
         path.write_bytes(original)
 
 
-@pytest.fixture
-def small(run_in, towns, tmp_path):
-    """A workspace of its own with a quick pipeline; returns (folder, dataset, settings)."""
-    folder, dataset = tmp_path / "ws", towns(tmp_path / "source", towns=3, months=72)
+@pytest.fixture(scope="module")
+def small(run_in, towns, tmp_path_factory):
+    """A workspace that tests may change, in which a quick pipeline ran; returns (folder, dataset, settings)."""
+    root = tmp_path_factory.mktemp("small")
+    folder, dataset = root / "ws", towns(root / "source", towns=3, months=72)
     settings = ["engine.rounds=15", "training.force_production_quality=false"]
     run_in(folder, "pipeline", dataset, overrides=settings)
     return folder, dataset, settings
@@ -140,6 +141,7 @@ def test_features_of_another_plan_are_refused_and_the_champions_plan_brings_them
     from assay.config import load_run
 
     folder, dataset, settings = small
+    run_in(folder, "score", dataset, overrides=settings)
     features, predictions = rows_of(folder, "features"), rows_of(folder, "predictions")
     other = [*settings, "dataset.features.lags=[1,3]"]
     run_in(folder, "build_features", dataset, overrides=other)

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import assay
+from assay.runtime import shipping
 from assay.runtime.shipping import package_zip
 
 ROOT = Path(assay.__file__).parent
@@ -46,7 +47,7 @@ def test_its_name_says_what_code_it_holds(tmp_path, monkeypatch):
     assert package_zip(tmp_path) == first
     copied = tmp_path / "copy" / "assay"
     shutil.copytree(ROOT, copied, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(assay, "__file__", str(copied / "__init__.py"))
+    monkeypatch.setattr(shipping, "__file__", str(copied / "runtime" / "shipping.py"))
     assert package_zip(tmp_path).name == first.name
     with (copied / "metrics.py").open("a", encoding="utf-8") as module:
         module.write("# another line\n")

@@ -86,14 +86,40 @@ class ColumnsConfig:
     outcomes: tuple[Name, ...] = ()
 
 
+Statistic = Literal["mean", "std", "min", "max", "count"]
+Window = Annotated[int, Field(ge=1, le=36_500)]
+Halflife = Annotated[float, Field(ge=0.01, le=3_650)]
+
+
 @dataclass(frozen=True, config=STRICT)
 class FeaturesConfig:
-    """Refines the feature families that the profile's flags switch on. Windows are in days, lags in observations."""
+    """Refines the feature families that the profile's flags switch on. Windows are in days, lags in observations.
+
+    lags: k-th last known value.  windows_days, windows_rows: spans of `statistics`, in days and in known values.
+    halflives_days: of exponentially weighted means.  expanding: statistics over everything known.
+    trend_days: spans of slope, trend strength and change-point score.  seasonality_days: periods whose strength is
+        measured.  group_families: what groups have beside lag, age and windows.
+    group_step: groups are looked at as of the start of a row's day or hour, which bounds their tables.
+    max_history_days: older values are forgotten, which bounds what an incremental build reads.
+    horizon_days: how far ahead is forecast: values become known to the features this much later.
+    market_momentum_months, market_trend_months: of the market's level.  beta_days: span of the beta to the market.
+    """
 
     lags: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = (1, 2, 3)
-    windows_days: tuple[Annotated[int, Field(ge=1, le=36_500)], ...] = (30, 90, 365)
-    statistics: tuple[Literal["mean", "std", "min", "max", "count"], ...] = ("mean", "std", "count")
+    windows_days: tuple[Window, ...] = (30, 90, 365)
+    windows_rows: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = ()
+    statistics: tuple[Statistic, ...] = ("mean", "std", "count")
+    halflives_days: tuple[Halflife, ...] = (30.0,)
+    expanding: tuple[Statistic, ...] = ("mean", "std", "count")
+    trend_days: tuple[Window, ...] = (365,)
+    seasonality_days: tuple[Annotated[float, Field(ge=0.1, le=36_500)], ...] = (365.25,)
+    group_families: tuple[Literal["smoothing", "expanding", "trend", "seasonality"], ...] = ()
+    group_step: Literal["1h", "1d"] = "1d"
+    max_history_days: Window | None = None
+    horizon_days: Days = 0.0
     market_momentum_months: tuple[Annotated[int, Field(ge=1, le=120)], ...] = (1, 3, 12)
+    market_trend_months: tuple[Annotated[int, Field(ge=2, le=120)], ...] = (12,)
+    beta_days: tuple[Window, ...] = (365,)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -4,19 +4,45 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from assay.errors import ConfigError
-from assay.features.plan import CALENDAR, HOLIDAY
+from assay.features.plan import Feature, FeaturePlan
 
 if TYPE_CHECKING:
     import polars as pl
 
 PREFIX = "calendar__"
+CALENDAR = (
+    *("year", "quarter", "month_of_year", "week_of_year", "day_of_year", "day_of_month", "day_of_week"),
+    *("is_weekend", "is_month_start", "is_month_end", "days_in_month", "epoch_days"),
+    *("year_sin", "year_cos", "week_sin", "week_cos"),
+)
+HOLIDAY = ("is_holiday", "days_since_holiday", "days_to_holiday")
 FAR_DAYS = 366.0
 LOCAL = "calendar__local_time"
+
+
+class Calendar:
+    """Date parts, cycles and holidays of a row's own time."""
+
+    name = "calendar"
+
+    def features(self, plan: FeaturePlan, earlier: Sequence[Feature]) -> list[Feature]:
+        """Those that the flags and the dataset's calendar ask for."""
+        if not plan.temporal:
+            return []
+        parts = (*CALENDAR, *(HOLIDAY if plan.calendar.country else ()))
+        return [Feature(PREFIX + part, self.name, ("time",), "known in advance") for part in parts]
+
+    def add(self, frame: pl.DataFrame, plan: FeaturePlan, features: Sequence[Feature]) -> pl.DataFrame:
+        """The frame with the calendar columns."""
+        if not features:
+            return frame
+        return calendar(frame, country=plan.calendar.country, subdivision=plan.calendar.subdivision, zone=plan.zone)
 
 
 def check_calendar(country: str | None, subdivision: str | None) -> None:

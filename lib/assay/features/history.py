@@ -1,139 +1,187 @@
 """Consumes the timeline of one value per key, produces what was known of it strictly before each time.
 
 A value of a row at time s with availability delay d is known after s + d; a row at time t sees values with
-s + d < t and no others. Windows are spans of time [t - d - window, t - d). Each figure is a function of the values
-that it sees alone, to the last bit: sums are exact before they are rounded, once.
+s + d < t and no others. Windows are spans of time [t - d - window, t - d), or the last so many known values. Each
+figure is a function of the values that it sees alone, to the last bit: sums are exact before they are rounded, once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from assay.features.timeline import DAY_US, Timeline, days_us
+from assay.features.family import or_nan, past_feature
+from assay.features.plan import OWN, Feature, FeaturePlan
+from assay.features.timeline import DAY_US, days_us
 
 if TYPE_CHECKING:
-    import polars as pl
+    from assay.features.timeline import Numbers, Positions, Timeline
 
 # Squares are rounded once each and their sum once: less than this share of it is no spread (3e-8 of the values' size,
 # which float32 could not tell apart either).
 NO_SPREAD = 1e-15
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-def history(
-    timeline: Timeline,
-    *,
-    value: str,
-    delay_days: float,
-    lags: Sequence[int],
-    windows_days: Sequence[int],
-    statistics: Sequence[str],
-    prefix: str,
-    age: bool,
-) -> pl.DataFrame:
-    """History of one value at every cell of the timeline. Cost: O(cells x windows), whatever a window holds.
+class Lags:
+    """``lag_{k}``: k-th last known value (mean of its time); ``age_days``: days since the last one."""
 
-    Args:
-        timeline: condensed rows of whole keys.
-        value: the column whose history is wanted.
-        delay_days: availability delay.
-        lags: k-th last known value (mean of its time), k from 1.
-        windows_days: spans for `statistics`.
-        statistics: among mean, std (n - 1), min, max, count.
-        prefix: of the columns' names.
-        age: whether days since the last known value are wanted.
+    name = "history"
 
-    Returns:
-        float32 columns ``{prefix}lag_{k}``, ``{prefix}age_days``, ``{prefix}{stat}_{days}d``, one row per cell, in the
-        timeline's order. Nothing known: null, and 0 for counts.
+    def features(self, plan: FeaturePlan, column: str, by: str) -> list[Feature]:
+        """The entity's lags as configured, a group's first one."""
+        lags = self._lags(plan, column, by)
+        found = [past_feature(self.name, column, by, f"lag_{k}", f"{k} observations", cost="cheap") for k in lags]
+        if plan.temporal:
+            found.append(past_feature(self.name, column, by, "age_days", "since the last known value", cost="cheap"))
+        return found
+
+    def compute(
+        self, timeline: Timeline, plan: FeaturePlan, column: str, by: str, delay_us: int
+    ) -> Mapping[str, Numbers]:
+        """Doubles per cell; nothing known: NaN."""
+        known = timeline.known(column)
+        # Per cell: how many known cells, of all keys, it may see, and how many its key does not remember.
+        seen = known.before[timeline.first_since(delay_us)]
+        own = known.before[timeline.oldest(delay_us)]
+        prefix = f"{column}__{by}__"
+        columns = {
+            f"{prefix}lag_{k}": or_nan(seen - k >= own, known.means, seen - k) for k in self._lags(plan, column, by)
+        }
+        if plan.temporal:
+            at = np.append(timeline.times[known.positions], 0)[np.where(seen > own, seen - 1, -1)]
+            columns[f"{prefix}age_days"] = np.where(seen > own, (timeline.time - at) / DAY_US, np.nan)
+        return columns
+
+    def _lags(self, plan: FeaturePlan, column: str, by: str) -> tuple[int, ...]:
+        if by == OWN:
+            return plan.own_lags(column)
+        return tuple(sorted(set(plan.settings.lags)))[:1] if plan.temporal else ()
+
+
+class Windows:
+    """``{statistic}_{days}d`` over spans of days, ``{statistic}_{rows}r`` over the last known values (times).
+
+    Cost: O(cells x windows), whatever a window holds. Standard deviations divide by n - 1.
     """
-    columns: dict[str, np.ndarray] = {}
-    if lags or age:
-        columns |= _lags(timeline, value, days_us(delay_days), lags, age)
-    if windows_days:
-        columns |= _windows(timeline, value, days_us(delay_days), windows_days, statistics)
-    return float32_columns(columns, prefix)
 
+    name = "history"
 
-def float32_columns(columns: dict[str, np.ndarray], prefix: str) -> pl.DataFrame:
-    """Doubles as float32 columns; NaN becomes null, and what float32 cannot hold its largest number."""
-    import polars as pl
-
-    return pl.DataFrame(
-        [
-            pl.Series(prefix + name, np.clip(array, -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32), nan_to_null=True)
-            for name, array in columns.items()
+    def features(self, plan: FeaturePlan, column: str, by: str) -> list[Feature]:
+        """The entity's and groups' windows."""
+        return [
+            past_feature(self.name, column, by, f"{statistic}_{label}", words)
+            for label, words in self._labels(plan)
+            for statistic in plan.settings.statistics
         ]
-    )
+
+    def compute(
+        self, timeline: Timeline, plan: FeaturePlan, column: str, by: str, delay_us: int
+    ) -> Mapping[str, Numbers]:
+        """Doubles per cell; nothing known: NaN, and 0 for counts."""
+        if not plan.temporal:
+            return {}
+        until = timeline.first_since(delay_us)
+        spans = [(f"{days}d", timeline.since(delay_us, days_us(days))) for days in _days(plan)]
+        if rows := _rows(plan):
+            known = timeline.known(column)
+            seen, own = known.before[until], known.before[timeline.oldest(delay_us)]
+            at = np.append(known.positions, 0)
+            spans += [(f"{k}r", np.where(seen > own, at[np.maximum(seen - k, own)], until)) for k in rows]
+        found = {}
+        for label, since in spans:
+            for name, numbers in statistics(timeline, column, since, until, plan.settings.statistics):
+                found[f"{column}__{by}__{name}_{label}"] = numbers
+        return found
+
+    def _labels(self, plan: FeaturePlan) -> list[tuple[str, str]]:
+        if not plan.temporal:
+            return []
+        days = [(f"{days}d", f"{days} days") for days in _days(plan)]
+        return days + [(f"{rows}r", f"{rows} observations") for rows in _rows(plan)]
 
 
-def _lags(timeline: Timeline, value: str, delay: int, lags: Sequence[int], age: bool) -> dict[str, np.ndarray]:
-    counts = timeline.counts(value)
-    known = np.flatnonzero(counts)
-    before = np.concatenate(([0], np.cumsum(counts > 0)))
-    # Per cell: how many known cells, of all keys, lie before what it may see, and before its own key.
-    seen, own = before[timeline.first_since(delay)], before[timeline.key_start]
-    means = timeline.sums(value, "s")(known, known + 1) / counts[known]
+class Expanding:
+    """``ever_{statistic}`` over everything known, and ``known_days``: days since the first known value."""
 
-    columns = {f"lag_{k}": or_nan(seen - k >= own, means, seen - k) for k in lags}
-    if age:
-        latest = np.where(seen > own, seen - 1, 0)
-        since = (timeline.time - timeline.time[known][latest]) / DAY_US if len(known) else np.zeros(len(seen))
-        columns["age_days"] = np.where(seen > own, since, np.nan)
-    return columns
+    name = "expanding"
+
+    def features(self, plan: FeaturePlan, column: str, by: str) -> list[Feature]:
+        """The configured statistics."""
+        if not _wanted(plan, self.name, by) or not plan.settings.expanding:
+            return []
+        names = [*(f"ever_{statistic}" for statistic in plan.settings.expanding), "known_days"]
+        return [past_feature(self.name, column, by, name, "all known values") for name in names]
+
+    def compute(
+        self, timeline: Timeline, plan: FeaturePlan, column: str, by: str, delay_us: int
+    ) -> Mapping[str, Numbers]:
+        """Doubles per cell; nothing known: NaN, and 0 for counts."""
+        until, since = timeline.first_since(delay_us), timeline.oldest(delay_us)
+        prefix = f"{column}__{by}__"
+        wanted = plan.settings.expanding
+        found = {f"{prefix}ever_{name}": n for name, n in statistics(timeline, column, since, until, wanted)}
+        known = timeline.known(column)
+        seen, own = known.before[until], known.before[since]
+        at = np.append(timeline.times[known.positions], 0)[np.where(seen > own, own, -1)]
+        found[f"{prefix}known_days"] = np.where(seen > own, (timeline.time - at) / DAY_US, np.nan)
+        return found
 
 
-def or_nan(there: np.ndarray, values: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """values[positions] where `there`, else NaN."""
-    return np.append(values, np.nan)[np.where(there, positions, -1)]
-
-
-def _windows(
-    timeline: Timeline, value: str, delay: int, windows_days: Sequence[int], statistics: Sequence[str]
-) -> dict[str, np.ndarray]:
-    until = timeline.first_since(delay)
-    counts = np.concatenate(([0], np.cumsum(timeline.counts(value))))
-    sums = timeline.sums(value, "s") if {"mean", "std"} & set(statistics) else None
-    squares = timeline.sums(value, "q") if "std" in statistics else None
-    least = timeline.extremes(value, "lo") if "min" in statistics else None
-    greatest = timeline.extremes(value, "hi") if "max" in statistics else None
-    columns: dict[str, np.ndarray] = {}
-    for days in windows_days:
-        since = timeline.first_since(delay + days_us(days))
-        n = (counts[until] - counts[since]).astype(np.float64)
-        if "count" in statistics:
-            columns[f"count_{days}d"] = n
+def statistics(
+    timeline: Timeline, column: str, since: Positions, until: Positions, wanted: Sequence[str]
+) -> Iterator[tuple[str, Numbers]]:
+    """Statistics of the known values in the cells since <= position < until, as (name, doubles per cell asked for)."""
+    n = timeline.count(column, since, until)
+    if "count" in wanted:
+        yield "count", n
+    if {"mean", "std"} & set(wanted):
+        total = timeline.sums(column, "s")(since, until)
         with np.errstate(divide="ignore", invalid="ignore"):
-            if sums is not None:
-                total = sums(since, until)
-                if "mean" in statistics:
-                    columns[f"mean_{days}d"] = total / n
-            if sums is not None and squares is not None:
-                square = squares(since, until)
-                spread = square - total * total / n
-                spread = np.where(spread > NO_SPREAD * square, spread, 0.0)
-                columns[f"std_{days}d"] = np.where(n > 1, np.sqrt(spread / (n - 1)), np.nan)
-        if least is not None:
-            columns[f"min_{days}d"] = _least(least, since, until)
-        if greatest is not None:
-            columns[f"max_{days}d"] = -_least(-greatest, since, until)
-    return columns
+            if "mean" in wanted:
+                yield "mean", total / n
+            if "std" in wanted:
+                square = timeline.sums(column, "q")(since, until)
+                yield "std", np.where(n > 1, np.sqrt(spread(square, total, n) / (n - 1)), np.nan)
+    if "min" in wanted:
+        yield "min", least(timeline.extremes(column, "lo"), since, until)
+    if "max" in wanted:
+        yield "max", -least(-timeline.extremes(column, "hi"), since, until)
 
 
-def _least(values: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+def spread(square: Numbers, total: Numbers, n: Numbers) -> Numbers:
+    """Sum of squared deviations from the mean, 0 where it is lost in the rounding of the sum of squares."""
+    left = square - total * total / n
+    return np.where(left > NO_SPREAD * square, left, 0.0)
+
+
+def least(values: Numbers, start: Positions, stop: Positions) -> Numbers:
     """Least value of each stretch start <= position < stop, NaN where it has none. O(n log longest), memory O(n).
 
     A stretch is covered by two overlapping ones whose length is a power of two; one such length is held at a time.
     """
     result = np.full(len(start), np.nan)
     lengths = stop - start
-    level, table = 0, values
+    if not (lengths > 0).any():
+        return result
+    first = int(start[lengths > 0].min())
+    level, table = 0, values[first : int(stop.max())]
     while (lengths >= 1 << level).any():
         mine = np.flatnonzero((lengths >= 1 << level) & (lengths < 2 << level))
-        result[mine] = np.fmin(table[start[mine]], table[stop[mine] - (1 << level)])
+        result[mine] = np.fmin(table[start[mine] - first], table[stop[mine] - (1 << level) - first])
         table = np.fmin(table[: -(1 << level)], table[1 << level :])
         level += 1
     return result
+
+
+def _wanted(plan: FeaturePlan, family: str, by: str) -> bool:
+    return plan.temporal and (by == OWN or family in plan.settings.group_families)
+
+
+def _days(plan: FeaturePlan) -> list[int]:
+    return sorted(set(plan.settings.windows_days))
+
+
+def _rows(plan: FeaturePlan) -> list[int]:
+    return sorted(set(plan.settings.windows_rows))

@@ -10,6 +10,7 @@ import pyarrow.ipc
 
 from assay.errors import DataError
 from assay.features.calendar import check_calendar
+from assay.features.catalog import check_names, features_of
 from assay.features.kernel import (
     BuildFeatures,
     Condense,
@@ -32,7 +33,8 @@ JOB = "build_features"
 def plan(context: JobContext, *, of: Literal["config", "champion"] = "config") -> Plan:
     """What the job is about to build: what the configuration asks for, or what the champion learned from."""
     feature_plan = FeaturePlan.of(context.config) if of == "config" else champion_plan(context)
-    check_calendar(feature_plan.country, feature_plan.subdivision)
+    check_names(feature_plan, features_of(feature_plan))
+    check_calendar(feature_plan.calendar.country, feature_plan.calendar.subdivision)
     version = context.version(OBSERVATIONS.name, made_by="ingest")
     missing = set(observation_columns(feature_plan)) - set(context.plane.schema(OBSERVATIONS.name).names)
     if missing:
@@ -85,8 +87,8 @@ def _execute(context: JobContext, identity: str, plan: FeaturePlan, version: int
                     .collect()
                 )
                 groups[label] = _packed(table)
-    schema = feature_schema(plan)
-    with context.reporter.step(f"{len(plan.features())} features per row"):
+    schema, features = feature_schema(plan), features_of(plan)
+    with context.reporter.step(f"{len(features)} features per row"):
         written = (
             plane.read(OBSERVATIONS.name, version=version, columns=observation_columns(plan), where=where)
             .by_key(plan.entity, rows_hint=rows_hint)
@@ -102,9 +104,9 @@ def _execute(context: JobContext, identity: str, plan: FeaturePlan, version: int
     context.tracking.json(plan.to_dict(), "feature_plan.json")
     rows = written[0].rows
     return Done(
-        metrics={"features": len(plan.features()), "rows": rows},
+        metrics={"features": len(features), "rows": rows},
         written=written,
-        summary=[f"{len(plan.features())} features for {rows:,} rows"],
+        summary=[f"{len(features)} features for {rows:,} rows"],
     )
 
 

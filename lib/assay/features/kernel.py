@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import datetime as dt
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from assay.features.calendar import calendar
+from assay.features.catalog import PAST_FAMILIES, ROW_FAMILIES, features_of, numeric_features, past_features
 from assay.features.condensed import MOMENTS, cell_starts, condense, merge
-from assay.features.history import FLOAT32_MAX, history
-from assay.features.market import market
-from assay.features.plan import OWN, FeaturePlan
-from assay.features.relative import relative
-from assay.features.timeline import Timeline
+from assay.features.family import FLOAT32_MAX, float32_columns
+from assay.features.plan import OWN, Feature, FeaturePlan
+from assay.features.timeline import DAY_US, Numbers, Timeline, days_us
 from assay.runtime.arrow_files import conform_table
 from assay.runtime.tables import FEATURES, TIME
 
 if TYPE_CHECKING:
     import polars as pl
+
+STEP = "__step"
+BLOCK_ROWS = 200_000  # rows whose features are held at once
+HOUR_US = DAY_US // 24
+_HALF_YEARS = tuple(dt.datetime(year, month, 15) for year in (1985, 2005, 2025) for month in (1, 7))
 
 
 def feature_schema(plan: FeaturePlan) -> pa.Schema:
@@ -30,7 +35,7 @@ def feature_schema(plan: FeaturePlan) -> pa.Schema:
         [
             *(pa.field(name, pa.string()) for name in plan.texts),
             *(pa.field(name, pa.float64()) for name in plan.targets),
-            *(pa.field(name, pa.float32()) for name in plan.numeric_features()),
+            *(pa.field(name, pa.float32()) for name in numeric_features(plan)),
         ]
     )
 
@@ -50,15 +55,34 @@ def condensed_schema(plan: FeaturePlan, group: str) -> pa.Schema:
 
 
 def group_schema(plan: FeaturePlan, group: str) -> pa.Schema:
-    """Schema of a group's features at each of its times."""
-    names = [f.name for f in plan.features() if f.group == group]
+    """Schema of a group's features at each of its steps; `time` is the step's start on the dataset's own clock."""
+    names = [f.name for item in plan.history for f in past_features(plan, item.column, group)]
     keys = [pa.field(c, pa.string()) for c in plan.groups[group]]
     return pa.schema([*keys, pa.field("time", TIME), *(pa.field(n, pa.float32()) for n in names)])
 
 
+def step_of(plan: FeaturePlan) -> pl.Expr:
+    """Start of the day or hour of `time` on the clock of the dataset's zone, where all days have 24 hours."""
+    import polars as pl
+
+    local = pl.col("time").dt.convert_time_zone(plan.zone).dt.replace_time_zone(None)
+    return local.dt.truncate(plan.settings.group_step).dt.replace_time_zone("UTC")
+
+
+def group_delay_us(plan: FeaturePlan, delay_days: float) -> int:
+    """How far before a step's start a group's step must start for all its values to be known: the delay in whole steps.
+
+    Where clocks are put forward, a value may come an hour later on the clock than its delay says.
+    """
+    if delay_days == 0:
+        return 0
+    moves = plan.zone != "UTC" and len({ZoneInfo(plan.zone).utcoffset(at) for at in _HALF_YEARS}) > 1
+    return days_us(delay_days) + plan.group_step_us - 1 + (HOUR_US if moves else 0)
+
+
 @dataclasses.dataclass(frozen=True)
 class Condense:
-    """Kernel over any rows: one row per group and time of what it saw. Small, so that little is shuffled."""
+    """Kernel over any rows: one row per group and step of what it saw. Small, so that little is shuffled."""
 
     plan: FeaturePlan
     group: str
@@ -68,7 +92,13 @@ class Condense:
         import polars as pl
 
         by, values = self.plan.groups[self.group], [h.column for h in self.plan.history]
-        parts = [condense(_frame(iter([batch])), by, values) for batch in batches if batch.num_rows]
+        parts: list[pl.DataFrame] = []
+        for batch in batches:
+            if not batch.num_rows:
+                continue
+            parts.append(condense(_frame(iter([batch])).with_columns(time=step_of(self.plan)), by, values))
+            if sum(part.height for part in parts) > 4 * parts[0].height + BLOCK_ROWS:
+                parts = [merge(pl.concat(parts), by, values)]
         if parts:
             whole = merge(pl.concat(parts), by, values)
             yield from conform_table(whole.to_arrow(), condensed_schema(self.plan, self.group))
@@ -76,7 +106,7 @@ class Condense:
 
 @dataclasses.dataclass(frozen=True)
 class GroupHistory:
-    """Kernel over condensed rows of whole groups: the group's history and market figures at each of its times."""
+    """Kernel over condensed rows of whole groups: the group's history and market figures at each of its steps."""
 
     plan: FeaturePlan
     group: str
@@ -89,39 +119,31 @@ class GroupHistory:
         condensed = _frame(batches)
         if not condensed.height:
             return
-        timeline = Timeline(merge(condensed, by, [h.column for h in plan.history]), by)
-        found = [timeline.cells]
-        for item in plan.history:
-            if plan.temporal:
-                found.append(
-                    history(
-                        timeline,
-                        value=item.column,
-                        delay_days=item.delay_days,
-                        lags=plan.lags[:1],
-                        windows_days=plan.windows_days,
-                        statistics=plan.statistics,
-                        prefix=f"{item.column}__{self.group}__",
-                        age=True,
-                    )
-                )
-            if plan.market and item.column in plan.targets:
-                found.append(
-                    market(
-                        timeline,
-                        value=item.column,
-                        delay_days=item.delay_days,
-                        momentum_months=plan.momentum_months,
-                        prefix=f"{item.column}__{self.group}__market",
-                        zone=plan.zone,
-                    )
-                )
-        yield from conform_table(pl.concat(found, how="horizontal").to_arrow(), group_schema(plan, self.group))
+        rows = merge(condensed, by, [h.column for h in plan.history])
+        timeline = Timeline(rows, by, oldest_us=plan.oldest_us)
+        schema = group_schema(plan, self.group)
+        for positions in _blocks(np.arange(len(timeline.times))):
+            cells = timeline.cells[positions[0] : positions[-1] + 1]
+            found = past_of(timeline.at(positions), plan, self.group)
+            yield from conform_table(pl.concat([cells, found], how="horizontal").to_arrow(), schema)
+
+
+def past_of(timeline: Timeline, plan: FeaturePlan, by: str) -> pl.DataFrame:
+    """Features of the past of every column, float32, one row per cell asked for."""
+    import polars as pl
+
+    found: dict[str, Numbers] = {}
+    for item in plan.history:
+        delay = days_us(item.delay_days) if by == OWN else group_delay_us(plan, item.delay_days)
+        for family in PAST_FAMILIES:
+            if family.features(plan, item.column, by):
+                found.update(family.compute(timeline, plan, item.column, by, delay))
+    return float32_columns(found) if found else pl.DataFrame()
 
 
 @dataclasses.dataclass(frozen=True)
 class BuildFeatures:
-    """Kernel over rows of whole entities: own history, calendar, and the groups' features joined at each row's time.
+    """Kernel over rows of whole entities: own history, the groups' features at each row's step, then rows' families.
 
     groups: label -> Arrow IPC bytes of the group's features, small enough for every task to hold.
     """
@@ -130,53 +152,59 @@ class BuildFeatures:
     groups: dict[str, bytes]
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of `feature_schema`, sorted by entity and time."""
-        import polars as pl
-
+        """Rows of `feature_schema`, sorted by entity and time, a block at a time."""
         plan, frame = self.plan, _frame(batches)
         if not frame.height:
             return
         frame = frame.sort([*plan.entity, "time", "row_id"])
-        if plan.temporal or plan.anchors:
-            frame = self._own_history(frame)
-        for label, packed in self.groups.items():
-            table = pa.ipc.open_stream(packed).read_all()
-            right = pl.from_arrow(table)
-            assert isinstance(right, pl.DataFrame)
-            on = [*plan.groups[label], "time"]
-            frame = frame.join(right, on=on, how="left", maintain_order="left", nulls_equal=True)
-        if plan.temporal:
-            for target in plan.anchors:
-                columns, ratio = plan.relatives(target), target in plan.ratios
-                frame = relative(frame, anchor=plan.anchor(target), columns=columns, ratio=ratio)
-            frame = calendar(frame, country=plan.country, subdivision=plan.subdivision, zone=plan.zone)
-        frame = frame.with_columns(pl.col(plan.numeric).clip(-FLOAT32_MAX, FLOAT32_MAX))
-        yield from conform_table(frame.to_arrow(), feature_schema(plan))
+        schema, rows = feature_schema(plan), _RowFeatures(plan, self.groups)
+        by = list(plan.entity)
+        lengths = np.diff(cell_starts(frame, [*by, "time"]), append=frame.height)
+        cell_of_row = np.repeat(np.arange(len(lengths)), lengths)
+        timeline = Timeline(condense(frame, by, [h.column for h in plan.history], in_order=True), by)
+        timeline.oldest_us = plan.oldest_us
+        for wanted in _blocks(np.arange(frame.height)):
+            block = frame[wanted[0] : wanted[-1] + 1]
+            cells = cell_of_row[wanted]
+            own = past_of(timeline.at(np.arange(cells[0], cells[-1] + 1)), plan, OWN)
+            if own.width:
+                block = block.hstack(own[cells - cells[0]])
+            yield from conform_table(rows.add(block).to_arrow(), schema)
 
-    def _own_history(self, frame: pl.DataFrame) -> pl.DataFrame:
+
+class _RowFeatures:
+    """What is added to rows that have their own history: the groups' features, then the families of rows."""
+
+    def __init__(self, plan: FeaturePlan, groups: dict[str, bytes]) -> None:
         import polars as pl
 
-        plan, by = self.plan, list(self.plan.entity)
-        timeline = Timeline(condense(frame, by, [h.column for h in plan.history], in_order=True), by)
-        found = []
-        for item in plan.history:
-            lags = plan.own_lags(item.column)
-            if lags or plan.temporal:
-                found.append(
-                    history(
-                        timeline,
-                        value=item.column,
-                        delay_days=item.delay_days,
-                        lags=lags,
-                        windows_days=plan.windows_days if plan.temporal else (),
-                        statistics=plan.statistics,
-                        prefix=f"{item.column}__{OWN}__",
-                        age=plan.temporal,
-                    )
-                )
-        features = pl.concat(found, how="horizontal")
-        lengths = np.diff(cell_starts(frame, [*by, "time"]), append=frame.height)
-        return frame.hstack(features[np.repeat(np.arange(len(lengths)), lengths)])
+        self.plan = plan
+        self.tables = {}
+        for label, packed in groups.items():
+            table = pl.from_arrow(pa.ipc.open_stream(packed).read_all())
+            assert isinstance(table, pl.DataFrame)
+            self.tables[label] = table.rename({"time": STEP})
+        self.features: dict[str, list[Feature]] = {}
+        for feature in features_of(plan):
+            self.features.setdefault(feature.family, []).append(feature)
+
+    def add(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The frame with all columns of the features table."""
+        import polars as pl
+
+        plan = self.plan
+        if self.tables:
+            frame = frame.with_columns(step_of(plan).alias(STEP))
+        for label, table in self.tables.items():
+            on = [*plan.groups[label], STEP]
+            frame = frame.join(table, on=on, how="left", maintain_order="left", nulls_equal=True)
+        for family in ROW_FAMILIES:
+            frame = family.add(frame, plan, self.features.get(family.name, []))
+        return frame.with_columns(pl.col(plan.numeric).clip(-FLOAT32_MAX, FLOAT32_MAX))
+
+
+def _blocks(rows: np.ndarray) -> Sequence[np.ndarray]:
+    return [rows[first : first + BLOCK_ROWS] for first in range(0, len(rows), BLOCK_ROWS)]
 
 
 def _frame(batches: Iterator[pa.RecordBatch]) -> pl.DataFrame:

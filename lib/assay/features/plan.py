@@ -1,6 +1,7 @@
-"""Consumes the run's configuration, produces the feature plan: which columns are built, from what, known when.
+"""Consumes the run's configuration, produces the feature plan: what features are made from, and when that is known.
 
 The plan is plain data. It is logged with the model, and scoring refuses features that were built by another plan.
+`catalog` lists the features that a plan asks for.
 """
 
 from __future__ import annotations
@@ -11,25 +12,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from assay.config import RunConfig, canonical_json
-from assay.config.dataset import stored_name
+from assay.config.dataset import CalendarConfig, FeaturesConfig, stored_name
 from assay.errors import ConfigError
-from assay.features.relative import SUFFIX
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 OWN = "own"
-CALENDAR = (
-    *("year", "quarter", "month_of_year", "week_of_year", "day_of_year", "day_of_month", "day_of_week"),
-    *("is_weekend", "is_month_start", "is_month_end", "days_in_month", "epoch_days"),
-    *("year_sin", "year_cos", "week_sin", "week_cos"),
-)
-HOLIDAY = ("is_holiday", "days_since_holiday", "days_to_holiday")
 
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """One column of the features table: its family, the columns it is made from and the time that it looks back.
+    """One column of the features table.
 
-    group: label of the market that it describes, for the families of groups.
+    family: which module builds it.  inputs: columns of `observations` that it is made from.  window: the time that it
+    looks back, in words.  group: label of the market that it describes.  cost: cheap, sums (running sums of the
+    past) or scan (a pass over the past of its own).
     """
 
     name: str
@@ -37,11 +33,12 @@ class Feature:
     inputs: tuple[str, ...]
     window: str = ""
     group: str | None = None
+    cost: str = "cheap"
 
 
 @dataclasses.dataclass(frozen=True)
 class HistoryOf:
-    """A column whose past becomes features, and the days after which a value is known."""
+    """A column whose past becomes features, and the days after which a value is known (the horizon counted in)."""
 
     column: str
     delay_days: float
@@ -55,6 +52,7 @@ class FeaturePlan:
     numeric: attributes used as they are.  categorical: categories used as they are.
     targets: kept as doubles beside the features.  history: columns with history features.
     anchors: targets learned as a change since their last known value.  ratios: targets learned as a logarithm.
+    settings: the dataset's section `features`.  temporal, market, interactions: families that the flags switch on.
     zone: the dataset's own time zone, by which days and months are counted.
     """
 
@@ -65,16 +63,13 @@ class FeaturePlan:
     targets: tuple[str, ...]
     history: tuple[HistoryOf, ...]
     groups: dict[str, tuple[str, ...]]
-    lags: tuple[int, ...]
-    windows_days: tuple[int, ...]
-    statistics: tuple[str, ...]
-    momentum_months: tuple[int, ...]
     anchors: tuple[str, ...]
     temporal: bool
     market: bool
+    interactions: bool = False
+    settings: FeaturesConfig = dataclasses.field(default_factory=FeaturesConfig)
     ratios: tuple[str, ...] = ()
-    country: str | None = None
-    subdivision: str | None = None
+    calendar: CalendarConfig = dataclasses.field(default_factory=CalendarConfig)
     zone: str = "UTC"
     version: int = PLAN_VERSION
 
@@ -83,30 +78,25 @@ class FeaturePlan:
         """The plan that the dataset and the profile's flags ask for."""
         dataset, flags = config.dataset, config.training
         advanced = flags.enable_advanced_features
-        targets = tuple(stored_name(t.name) for t in dataset.targets)
         names = [t.name for t in dataset.targets] + list(dataset.columns.outcomes)
-        plan = cls(
+        ahead = dataset.features.horizon_days
+        return cls(
             entity=tuple(stored_name(n) for n in dataset.entity),
             texts=tuple(stored_name(n) for n in dataset.text_columns),
             numeric=tuple(stored_name(n) for n in dataset.columns.numeric),
             categorical=tuple(stored_name(n) for n in dataset.columns.categorical),
-            targets=targets,
-            history=tuple(HistoryOf(stored_name(n), dataset.delay_days(n)) for n in dict.fromkeys(names)),
+            targets=tuple(stored_name(t.name) for t in dataset.targets),
+            history=tuple(HistoryOf(stored_name(n), dataset.delay_days(n) + ahead) for n in dict.fromkeys(names)),
             groups=_labelled(dataset.groups),
-            lags=tuple(sorted(set(dataset.features.lags))),
-            windows_days=tuple(sorted(set(dataset.features.windows_days))),
-            statistics=tuple(dataset.features.statistics),
-            momentum_months=tuple(sorted(set(dataset.features.market_momentum_months))),
             anchors=tuple(stored_name(t.name) for t in dataset.targets if t.relative_to == "last_value"),
             ratios=tuple(stored_name(t.name) for t in dataset.targets if t.transform == "log"),
             temporal=advanced and flags.enable_temporal_features,
             market=advanced and flags.enable_market_features,
-            country=dataset.calendar.country,
-            subdivision=dataset.calendar.subdivision,
+            interactions=advanced and flags.enable_interaction_features,
+            settings=dataset.features,
+            calendar=dataset.calendar,
             zone=dataset.time.zone,
         )
-        plan._check_names()
-        return plan
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -118,6 +108,8 @@ class FeaturePlan:
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in tree.items()}
         plain["history"] = tuple(HistoryOf(**h) for h in tree["history"])
         plain["groups"] = {label: tuple(columns) for label, columns in tree["groups"].items()}
+        plain["settings"] = FeaturesConfig(**tree["settings"])
+        plain["calendar"] = CalendarConfig(**tree["calendar"])
         return cls(**plain)
 
     @property
@@ -127,85 +119,23 @@ class FeaturePlan:
 
     def own_lags(self, column: str) -> tuple[int, ...]:
         """Lags of the entity's own history of a column; an anchored target always has its last value."""
-        lags = self.lags if self.temporal else ()
-        return tuple(sorted({*lags, 1})) if column in self.anchors else lags
-
-    def features(self) -> list[Feature]:
-        """Every feature in the order of the table's columns."""
-        found = [Feature(name, "raw", (name,)) for name in self.numeric]
-        found += [Feature(name, "category", (name,)) for name in self.categorical]
-        if self.temporal:
-            found += [Feature(f"calendar__{part}", "calendar", ("time",)) for part in CALENDAR]
-            if self.country:
-                found += [Feature(f"calendar__{part}", "calendar", ("time",)) for part in HOLIDAY]
-        for item in self.history:
-            found += self._history(item.column, OWN, self.own_lags(item.column))
-        for label in self.groups:
-            for item in self.history:
-                found += self._history(item.column, label, self.lags[:1] if self.temporal else ())
-            if self.market:
-                for target in self.targets:
-                    found += self._market(target, label)
-        if self.temporal:
-            for target in self.anchors:
-                sources = _levels_of(target, found)
-                found += [Feature(s.name + SUFFIX, "relative", (target,), f"{s.window}, to the last") for s in sources]
-        return found
+        lags = self.settings.lags if self.temporal else ()
+        return tuple(sorted({*lags, 1})) if column in self.anchors else tuple(sorted(set(lags)))
 
     def anchor(self, target: str) -> str:
         """Feature with the target's last known value."""
         return f"{target}__{OWN}__lag_1"
 
-    def relatives(self, target: str) -> list[str]:
-        """Features of an anchored target that are also given relative to its last value."""
-        return [
-            f.name.removesuffix(SUFFIX) for f in self.features() if f.family == "relative" and f.inputs == (target,)
-        ]
+    @property
+    def group_step_us(self) -> int:
+        """Microseconds of the step at whose start groups are looked at."""
+        return 3_600_000_000 if self.settings.group_step == "1h" else 86_400_000_000
 
-    def _check_names(self) -> None:
-        """Two columns of one name, which Spark takes to be so whatever their case, would be one column."""
-        seen = {name.casefold(): "a column" for name in ("row_id", "time", "month", *self.texts, *self.targets)}
-        for feature in self.features():
-            kin = seen.get(feature.name.casefold())
-            if kin is not None and feature.family != "category":
-                raise ConfigError(
-                    f"dataset.columns: the {feature.family} feature {feature.name!r} would have the name of {kin} of "
-                    "the dataset; rename the column in the source"
-                )
-            seen[feature.name.casefold()] = f"the {feature.family} feature {feature.name!r}"
-
-    def _history(self, column: str, by: str, lags: tuple[int, ...]) -> list[Feature]:
-        family, group = ("history", None) if by == OWN else ("group_history", by)
-        found = [Feature(f"{column}__{by}__lag_{k}", family, (column,), f"{k} observations", group) for k in lags]
-        if self.temporal:
-            found.append(Feature(f"{column}__{by}__age_days", family, (column,), "since the last known value", group))
-            for days in self.windows_days:
-                for statistic in self.statistics:
-                    name = f"{column}__{by}__{statistic}_{days}d"
-                    found.append(Feature(name, family, (column,), f"{days} days", group))
-        return found
-
-    def _market(self, target: str, label: str) -> list[Feature]:
-        windows = {"level": "last whole month", "volume": "last whole month"}
-        windows |= {f"momentum_{k}m": f"last whole month against {k} months before" for k in self.momentum_months}
-        return [
-            Feature(f"{target}__{label}__market_{name}", "market", (target,), window, label)
-            for name, window in windows.items()
-        ]
-
-    def numeric_features(self) -> list[str]:
-        """Names of the float32 features."""
-        return [f.name for f in self.features() if f.family != "category"]
-
-
-def _levels_of(target: str, features: Sequence[Feature]) -> list[Feature]:
-    """History of a target in the target's own unit: earlier values, means and market levels."""
-    found = []
-    for feature in features:
-        kind = feature.name.removeprefix(f"{target}__{feature.group or OWN}__")
-        if feature.inputs == (target,) and kind.startswith(("lag_", "mean_", "market_level")):
-            found.append(feature)
-    return [f for f in found if f.name != f"{target}__{OWN}__lag_1"]
+    @property
+    def oldest_us(self) -> int | None:
+        """Microseconds after which a value is forgotten."""
+        days = self.settings.max_history_days
+        return None if days is None else days * 86_400_000_000
 
 
 def _labelled(groups: Sequence[Sequence[str]]) -> dict[str, tuple[str, ...]]:

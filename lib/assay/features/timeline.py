@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from assay.features.condensed import cell_starts
 from assay.features.exact import RunningSums
 
 if TYPE_CHECKING:
     import polars as pl
+
+Positions = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 DAY_US = 86_400_000_000
 
@@ -21,14 +28,29 @@ def days_us(days: float) -> int:
     return round(days * DAY_US)
 
 
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """Cells with a known value. positions: of these, int64.  means: mean value of each.
+
+    before: how many of them lie before each position, shape (cells + 1,).
+    """
+
+    positions: Positions
+    means: Numbers
+    before: Positions
+
+
 class Timeline:
     """Cells in order of key and time. Positions are counted over all cells; those of one key lie together.
 
-    cells: key columns and `time`, one row per cell. time: microseconds since 1970, shape (n,).
-    key_start: position of the first cell of each cell's key.
+    Features are wanted at the cells that were asked for: `time`, `key`, `key_start` and `first_since` have one entry
+    for each of them. Sums and counts are over all cells.
+
+    cells: key columns and `time`, one row per cell.  times: microseconds since 1970, one per cell.
+    oldest_us: values further back are forgotten; None forgets nothing.
     """
 
-    def __init__(self, condensed: pl.DataFrame, by: Sequence[str]) -> None:
+    def __init__(self, condensed: pl.DataFrame, by: Sequence[str], *, oldest_us: int | None = None) -> None:
         """Take rows of `condense` or `merge`, in their order."""
         import polars as pl
 
@@ -36,46 +58,115 @@ class Timeline:
         starts = cell_starts(condensed, [*by, "time"])
         self._row_bounds = np.append(starts, condensed.height)
         self.cells = condensed.select(*by, "time")[starts]
-        self.time = self.cells.select(pl.col("time").dt.timestamp("us")).to_series().to_numpy()
+        self.times = self.cells.select(pl.col("time").dt.timestamp("us")).to_series().to_numpy()
         firsts = cell_starts(self.cells, list(by))
-        lengths = np.diff(firsts, append=len(self.time))
-        self.key = np.repeat(np.arange(len(firsts)), lengths)
-        self.key_start = np.repeat(firsts, lengths)
-        self._moments, self._rank = np.unique(self.time, return_inverse=True)
-        self._found: dict[int, np.ndarray] = {}
+        lengths = np.diff(firsts, append=len(self.times))
+        self.keys = np.repeat(np.arange(len(firsts)), lengths)
+        self.key_starts = np.repeat(firsts, lengths)
+        self.oldest_us = oldest_us
+        self._moments, self._rank = np.unique(self.times, return_inverse=True)
+        self._place = self.keys * (len(self._moments) + 1) + self._rank
+        self._shared: dict[Any, Any] = {}
+        self._ask(np.arange(len(self.times)))
 
-    def first_since(self, back_us: int) -> np.ndarray:
-        """Per cell at t: position of the first cell of its key at or after t - back_us; int64, shape (n,)."""
+    def _ask(self, positions: Positions) -> None:
+        self.asked = positions
+        everything = len(positions) == len(self.times)
+        self.time = self.times if everything else self.times[positions]
+        self.key = self.keys if everything else self.keys[positions]
+        self.key_start = self.key_starts if everything else self.key_starts[positions]
+        self._found: dict[int, Positions] = {}
+
+    def at(self, positions: Positions) -> Timeline:
+        """The same timeline, asked at these cells alone (int64, ascending). What was summed up before is kept."""
+        view = copy.copy(self)
+        view._ask(positions)
+        return view
+
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """What `make` gives, made once for the timeline and all its views."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        found: T = self._shared[key]
+        return found
+
+    def first_since(self, back_us: int) -> Positions:
+        """Per cell asked for, at t: position of the first cell of its key at or after t - back_us."""
         if back_us == 0:
-            return np.arange(len(self.time))
+            return self.asked
         if back_us not in self._found:
-            rank = np.searchsorted(self._moments, self._moments - back_us)[self._rank]
+            rank = np.searchsorted(self._moments, self._moments - back_us)[self._rank[self.asked]]
             span = len(self._moments) + 1
-            self._found[back_us] = np.searchsorted(self.key * span + self._rank, self.key * span + rank)
+            self._found[back_us] = np.searchsorted(self._place, self.key * span + rank)
         return self._found[back_us]
 
-    def months(self, zone: str, *, back_us: int = 0) -> np.ndarray:
-        """Calendar month of each cell's time less `back_us` in a time zone, counted from year 0; int64, shape (n,)."""
+    def oldest(self, delay_us: int) -> Positions:
+        """Per cell asked for: position of the oldest cell of its key that is not forgotten."""
+        return self.key_start if self.oldest_us is None else self.first_since(delay_us + self.oldest_us)
+
+    def since(self, delay_us: int, span_us: int) -> Positions:
+        """Per cell asked for: first cell of the window of `span_us`, or of as much as is remembered."""
+        return self.first_since(delay_us + (span_us if self.oldest_us is None else min(span_us, self.oldest_us)))
+
+    def months(self, zone: str, *, back_us: int = 0, everywhere: bool = False) -> Positions:
+        """Calendar month of the time less `back_us` in a zone, counted from year 0, of cells asked for or all cells."""
         import polars as pl
 
-        moment = pl.from_epoch(pl.Series(self.time - back_us), time_unit="us").dt.replace_time_zone("UTC")
+        times = self.times if everywhere else self.time
+        moment = pl.from_epoch(pl.Series(times - back_us), time_unit="us").dt.replace_time_zone("UTC")
         local = moment.dt.convert_time_zone(zone)
         return (local.dt.year().cast(pl.Int64) * 12 + local.dt.month().cast(pl.Int64)).to_numpy()
 
-    def counts(self, value: str) -> np.ndarray:
-        """Known values per cell; int64, shape (n,)."""
-        return self._per_cell(f"{value}|n", np.add)
+    def counts(self, value: str) -> Positions:
+        """Known values per cell, of all cells."""
+        return self.once((value, "n"), lambda: self._per_cell(f"{value}|n", np.add))
 
-    def extremes(self, value: str, moment: str) -> np.ndarray:
-        """Least (`lo`) or greatest (`hi`) value per cell, NaN where none is known."""
-        return self._per_cell(f"{value}|{moment}", np.fmin if moment == "lo" else np.fmax)
+    def count(self, value: str, start: Positions, stop: Positions) -> Numbers:
+        """Known values in the cells start <= position < stop."""
+        running = self.once((value, "n+"), lambda: np.concatenate(([0], np.cumsum(self.counts(value)))))
+        return (running[stop] - running[start]).astype(np.float64)
 
-    def sums(self, value: str, moment: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        """A function (start, stop) -> sum of moment `s` or `q` over the cells start <= position < stop."""
-        running, bounds = RunningSums(self._rows[f"{value}|{moment}"].to_numpy()), self._row_bounds
+    def known(self, value: str) -> Known:
+        """The cells that have a known value."""
+
+        def find() -> Known:
+            counts = self.counts(value)
+            positions = np.flatnonzero(counts)
+            means = self.sums(value, "s")(positions, positions + 1) / counts[positions]
+            return Known(positions, means, np.concatenate(([0], np.cumsum(counts > 0))))
+
+        return self.once((value, "known"), find)
+
+    def extremes(self, value: str, moment: str) -> Numbers:
+        """Least (`lo`) or greatest (`hi`) value per cell, NaN where none is known, of all cells."""
+        add = np.fmin if moment == "lo" else np.fmax
+        return self.once((value, moment), lambda: self._per_cell(f"{value}|{moment}", add))
+
+    def sums(
+        self, value: str, moment: str, *, weight: tuple[Any, Callable[[Numbers], Numbers]] | None = None
+    ) -> Callable[[Positions, Positions], Numbers]:
+        """A function (start, stop) -> sum of moment `n`, `s` or `q` over the cells start <= position < stop.
+
+        weight: a name and a function of the times (microseconds) by whose result each value is multiplied before.
+        """
+
+        def run() -> RunningSums:
+            numbers = self._rows[f"{value}|{moment}"].to_numpy()
+            if weight is not None:
+                numbers = numbers * weight[1](self._row_times())
+            return RunningSums(numbers)
+
+        running, bounds = self.once((value, moment, weight and weight[0]), run), self._row_bounds
         return lambda start, stop: running.between(bounds[start], bounds[stop])
 
-    def _per_cell(self, column: str, add: np.ufunc) -> np.ndarray:
+    def _row_times(self) -> Numbers:
+        def repeat() -> Numbers:
+            lengths = np.diff(self._row_bounds)
+            return (self.times if (lengths == 1).all() else np.repeat(self.times, lengths)).astype(np.float64)
+
+        return self.once("row times", repeat)
+
+    def _per_cell(self, column: str, add: np.ufunc) -> Any:
         rows = self._rows[column].to_numpy()
         starts = self._row_bounds[:-1]
         return rows if len(starts) == len(rows) else add.reduceat(rows, starts)

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from assay.config.dataset import CalendarConfig, FeaturesConfig
 from assay.features.job import _packed
 from assay.features.kernel import BuildFeatures, Condense, GroupHistory, observation_columns
 from assay.features.plan import FeaturePlan, HistoryOf
@@ -26,18 +27,35 @@ def plan_of(**changes: Any) -> FeaturePlan:
         "targets": ("price",),
         "history": (HistoryOf("price", 0.0), HistoryOf("sales", 2.5)),
         "groups": {"place": ("place",), "all": ()},
-        "lags": (1, 2),
-        "windows_days": (3, 40),
-        "statistics": ("mean", "std", "min", "max", "count"),
-        "momentum_months": (1, 3),
         "anchors": ("price",),
         "ratios": ("price",),
         "temporal": True,
         "market": True,
-        "country": "US",
+        "calendar": CalendarConfig(country="US"),
+        "settings": settings_of(),
         **changes,
     }
     return FeaturePlan(**settings)
+
+
+def settings_of(**changes: Any) -> FeaturesConfig:
+    """Settings with every family, for the entity and for groups."""
+    chosen: dict[str, Any] = {
+        "lags": (1, 2),
+        "windows_days": (3, 40),
+        "windows_rows": (2,),
+        "statistics": ("mean", "std", "min", "max", "count"),
+        "halflives_days": (0.5, 20.0),
+        "expanding": ("mean", "std", "min", "max", "count"),
+        "trend_days": (40,),
+        "seasonality_days": (7.0,),
+        "group_families": ("smoothing", "expanding", "trend", "seasonality"),
+        "market_momentum_months": (1, 3),
+        "market_trend_months": (2,),
+        "beta_days": (40,),
+        **changes,
+    }
+    return FeaturesConfig(**chosen)
 
 
 def observations(rows: Sequence[dict[str, Any]], plan: FeaturePlan) -> pl.DataFrame:

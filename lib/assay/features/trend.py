@@ -1,0 +1,254 @@
+"""Consumes the timeline of one value per key, produces its trends, change points, seasonality and smoothed level.
+
+All are functions of the values that are seen alone: sums of values weighted by functions of their own time are exact
+before they are rounded, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from assay.features.family import past_feature
+from assay.features.history import spread
+from assay.features.plan import OWN, Feature, FeaturePlan
+from assay.features.timeline import DAY_US, days_us
+
+if TYPE_CHECKING:
+    from assay.features.timeline import Numbers, Positions, Timeline
+
+BLOCK_HALFLIVES = 8
+BLOCKS_BACK = 7  # a value this many blocks back has less than 2**-56 of the newest one's weight
+LEAST_DETERMINANT = 1e-9
+
+
+class Smoothing:
+    """``ewm_{h}d``: exponentially weighted mean of the known values, with weights that halve every h days.
+
+    Weights are those of the value's age against the newest known one; older than 64 half-lives before it, they are 0.
+    Values are summed up in blocks of 8 half-lives on a grid of their own, so that no figure depends on where its key
+    begins.
+    """
+
+    name = "smoothing"
+
+    def features(self, plan: FeaturePlan, column: str, by: str) -> list[Feature]:
+        """One per half-life."""
+        if not wanted(plan, self.name, by):
+            return []
+        return [
+            past_feature(self.name, column, by, f"ewm_{h:g}d", f"half-life of {h:g} days")
+            for h in sorted(set(plan.settings.halflives_days))
+        ]
+
+    def compute(
+        self, timeline: Timeline, plan: FeaturePlan, column: str, by: str, delay_us: int
+    ) -> Mapping[str, Numbers]:
+        """Doubles per cell; nothing known: NaN."""
+        if not self.features(plan, column, by):
+            return {}
+        known = timeline.known(column)
+        seen, own = known.before[timeline.first_since(delay_us)], known.before[timeline.oldest(delay_us)]
+        there = seen > own
+        newest = np.append(known.positions, 0)[np.where(there, seen - 1, -1)]
+        found = {}
+        for halflife in sorted(set(plan.settings.halflives_days)):
+            means = _smoothed(timeline, column, halflife, newest)
+            found[f"{column}__{by}__ewm_{halflife:g}d"] = np.where(there, means, np.nan)
+        return found
+
+
+def _smoothed(timeline: Timeline, column: str, halflife: float, newest: Positions) -> Numbers:
+    """Weighted mean of the values of the same key up to and with the cell `newest`."""
+    length = days_us(BLOCK_HALFLIVES * halflife)
+
+    def weights(times: Numbers) -> Numbers:
+        block = np.floor_divide(times, length)
+        decayed: Numbers = np.exp2((times - (block + 1) * length) / (halflife * DAY_US))
+        return decayed
+
+    def blocks() -> tuple[Positions, Positions, list[Numbers]]:
+        number = timeline.times // length
+        number = number - number.min(initial=0) + BLOCKS_BACK
+        place = timeline.keys * (int(number.max(initial=0)) + 1) + number
+        starts = np.flatnonzero(np.diff(place, prepend=-1))
+        ends = np.append(starts, len(place))[1:]
+        places = place[starts]
+        carried = []
+        for moment in ("s", "n"):
+            whole = timeline.sums(column, moment, weight=(("ewm", halflife), weights))(starts, ends)
+            carry = np.zeros(len(whole))
+            for back in range(BLOCKS_BACK, 0, -1):
+                index = np.searchsorted(places, places - back)
+                hit = places[np.minimum(index, len(places) - 1)] == places - back
+                carry += np.where(hit, whole[np.minimum(index, len(places) - 1)], 0.0) * 2.0 ** (
+                    -BLOCK_HALFLIVES * back
+                )
+            carried.append(carry)
+        owner = np.repeat(np.arange(len(starts)), ends - starts)
+        return owner, starts, carried
+
+    owner, starts, (values, counts) = timeline.once((column, "ewm", halflife), blocks)
+    block = owner[newest]
+    weight = (("ewm", halflife), weights)
+    total = timeline.sums(column, "s", weight=weight)(starts[block], newest + 1) + values[block]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean: Numbers = total / (timeline.sums(column, "n", weight=weight)(starts[block], newest + 1) + counts[block])
+    return mean
+
+
+class Trend:
+    """Straight lines through the known values of a span of days, and of all that is known (``ever``).
+
+    ``slope_{w}d``: least-squares slope in units a day.  ``trend_strength_{w}d``: share of the variance that the line
+    explains (R²).  ``shift_{w}d``: change-point score, Welch's t between the newer and the older half of the span
+    (Welch, 1947).
+    """
+
+    name = "trend"
+
+    def features(self, plan: FeaturePlan, column: str, by: str) -> list[Feature]:
+        """Three for each span, and slope and strength of all that is known."""
+        spans = _spans(plan, self.name, by)
+        found = []
+        for label, words in [
+            *((f"{d}d", f"{d} days") for d in spans),
+            *([("ever", "all known values")] if spans else []),
+        ]:
+            names = ["slope", "trend_strength", *(["shift"] if label != "ever" else [])]
+            found += [past_feature(self.name, column, by, f"{name}_{label}", words) for name in names]
+        return found
+
+    def compute(
+        self, timeline: Timeline, plan: FeaturePlan, column: str, by: str, delay_us: int
+    ) -> Mapping[str, Numbers]:
+        """Doubles per cell; NaN for a slope of one moment, a strength of fewer than three values or no spread."""
+        found: dict[str, Numbers] = {}
+        spans = _spans(plan, self.name, by)
+        if not spans:
+            return found
+        until = timeline.first_since(delay_us)
+        prefix = f"{column}__{by}__"
+        for days in spans:
+            since = timeline.since(delay_us, days_us(days))
+            found[f"{prefix}slope_{days}d"], found[f"{prefix}trend_strength_{days}d"] = _line(
+                timeline, column, since, until
+            )
+            middle = np.maximum(since, timeline.first_since(delay_us + days_us(days) // 2))
+            found[f"{prefix}shift_{days}d"] = _shift(timeline, column, since, middle, until)
+        since = timeline.oldest(delay_us)
+        found[f"{prefix}slope_ever"], found[f"{prefix}trend_strength_ever"] = _line(timeline, column, since, until)
+        return found
+
+
+def _days_of(times: Numbers) -> Numbers:
+    return times / DAY_US
+
+
+def _squared_days_of(times: Numbers) -> Numbers:
+    return (times / DAY_US) ** 2
+
+
+def _line(timeline: Timeline, column: str, since: Positions, until: Positions) -> tuple[Numbers, Numbers]:
+    """Slope and R² of the least-squares line through the values of each stretch."""
+    n = timeline.count(column, since, until)
+    total = timeline.sums(column, "s")(since, until)
+    square = timeline.sums(column, "q")(since, until)
+    times = timeline.sums(column, "n", weight=("t", _days_of))(since, until)
+    times_square = timeline.sums(column, "n", weight=("tt", _squared_days_of))(since, until)
+    product = timeline.sums(column, "s", weight=("t", _days_of))(since, until)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        covariance = product - times * total / n
+        time_spread = spread(times_square, times, n)
+        slope = np.where(time_spread > 0, covariance / time_spread, np.nan)
+        values_spread = spread(square, total, n)
+        strength = np.minimum(covariance * covariance / (time_spread * values_spread), 1.0)
+        strength = np.where((n > 2) & (time_spread > 0) & (values_spread > 0), strength, np.nan)
+    return slope, strength
+
+
+def _shift(timeline: Timeline, column: str, since: Positions, middle: Positions, until: Positions) -> Numbers:
+    """Welch's t of the values after and before the middle; NaN with fewer than two on a side or no spread at all."""
+    halves = []
+    for start, stop in ((middle, until), (since, middle)):
+        n = timeline.count(column, start, stop)
+        total = timeline.sums(column, "s")(start, stop)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            squares = spread(timeline.sums(column, "q")(start, stop), total, n)
+            halves.append((total / n, np.where(n > 1, squares / (n - 1) / n, np.nan)))
+    (newer, newer_error), (older, older_error) = halves
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.sqrt(newer_error + older_error)
+        score: Numbers = np.where(error > 0, (newer - older) / error, np.nan)
+    return score
+
+
+class Seasonality:
+    """``season_{p}d``: share of the variance of all known values that a wave of period p explains, 0 to 1.
+
+    It is the generalised Lomb-Scargle power (Zechmeister and Kürster, 2009), which takes values at any times. NaN
+    before the values span one whole period, and with fewer than five of them.
+    """
+
+    name = "seasonality"
+
+    def features(self, plan: FeaturePlan, column: str, by: str) -> list[Feature]:
+        """One per period."""
+        if not wanted(plan, self.name, by):
+            return []
+        return [
+            past_feature(self.name, column, by, f"season_{period:g}d", f"period of {period:g} days")
+            for period in sorted(set(plan.settings.seasonality_days))
+        ]
+
+    def compute(
+        self, timeline: Timeline, plan: FeaturePlan, column: str, by: str, delay_us: int
+    ) -> Mapping[str, Numbers]:
+        """Doubles per cell."""
+        found: dict[str, Numbers] = {}
+        if not self.features(plan, column, by):
+            return found
+        until, since = timeline.first_since(delay_us), timeline.oldest(delay_us)
+        known = timeline.known(column)
+        seen, own = known.before[until], known.before[since]
+        times = np.append(timeline.times[known.positions], 0)
+        there = seen > own
+        span = np.where(there, times[np.where(there, seen - 1, -1)] - times[np.where(there, own, -1)], 0)
+        for period in sorted(set(plan.settings.seasonality_days)):
+            power = _power(timeline, column, period, since, until)
+            found[f"{column}__{by}__season_{period:g}d"] = np.where(span >= days_us(period), power, np.nan)
+        return found
+
+
+def _power(timeline: Timeline, column: str, period: float, since: Positions, until: Positions) -> Numbers:
+    turn = 2 * np.pi / (period * DAY_US)
+    waves = {"cos": lambda t: np.cos(turn * t), "sin": lambda t: np.sin(turn * t)}
+    waves |= {"coscos": lambda t: np.cos(turn * t) ** 2, "cossin": lambda t: np.cos(turn * t) * np.sin(turn * t)}
+
+    def summed(moment: str, wave: str) -> Numbers:
+        return timeline.sums(column, moment, weight=((wave, period), waves[wave]))(since, until)
+
+    n = timeline.count(column, since, until)
+    total = timeline.sums(column, "s")(since, until)
+    square = timeline.sums(column, "q")(since, until)
+    c, s, cc, cs = (summed("n", wave) for wave in ("cos", "sin", "coscos", "cossin"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        yy = spread(square, total, n)
+        yc, ys = summed("s", "cos") - total * c / n, summed("s", "sin") - total * s / n
+        ss = (n - cc) - s * s / n
+        cc, cs = cc - c * c / n, cs - c * s / n
+        determinant = cc * ss - cs * cs
+        power = (ss * yc * yc + cc * ys * ys - 2 * cs * yc * ys) / (yy * determinant)
+        usable = (n > 4) & (yy > 0) & (determinant > LEAST_DETERMINANT * n * n)
+        return np.where(usable, np.clip(power, 0.0, 1.0), np.nan)
+
+
+def wanted(plan: FeaturePlan, family: str, by: str) -> bool:
+    """Whether the flags and the dataset ask for a family of the past."""
+    return plan.temporal and (by == OWN or family in plan.settings.group_families)
+
+
+def _spans(plan: FeaturePlan, family: str, by: str) -> list[int]:
+    return sorted(set(plan.settings.trend_days)) if wanted(plan, family, by) else []

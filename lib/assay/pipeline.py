@@ -40,15 +40,19 @@ def build_features(context: JobContext, plan: Literal["config", "champion"] = "c
 def train(context: JobContext) -> Result:
     """Features -> model, and, where the gates let it pass, its calibration and its registration."""
     from assay.conformal import job as conformal
+    from assay.features import certificate
     from assay.training import job as training
 
-    results: list[tuple[str, Result]] = []
-    for target in context.config.dataset.targets:
+    first = context.config.dataset.targets[0].name
+    certified = run_stage(context, certificate.plan(context))
+    results: list[tuple[str, Result]] = [(first, certified)]
+    for target in context.config.dataset.targets if certified.status != REFUSED else ():
         trained = run_stage(context, training.plan(context, target))
         results.append((target.name, trained))
         if trained.status != REFUSED:
             results.append((target.name, run_stage(context, conformal.plan(context, target, trained.run_id))))
-    return _merged("train", context, results, run_id=results[0][1].run_id)
+    run_id = results[1][1].run_id if len(results) > 1 else certified.run_id
+    return _merged("train", context, results, run_id=run_id)
 
 
 def score(context: JobContext) -> Result:

@@ -116,7 +116,8 @@ def _dataset_lists(dataset: DatasetConfig) -> Iterator[tuple[str, Sequence[Any]]
         yield f"groups[{index}]", group
     for section in ("columns", "features"):
         for name, values in vars(getattr(dataset, section)).items():
-            yield f"{section}.{name}", values
+            if isinstance(values, tuple):
+                yield f"{section}.{name}", values
 
 
 def _check_repeats(lists: Iterator[tuple[str, Sequence[Any]]] | list[tuple[str, Sequence[Any]]], origin: str) -> None:

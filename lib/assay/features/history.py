@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Squares are rounded once each and their sum once: less than this share of it is no spread (3e-8 of the values' size,
 # which float32 could not tell apart either).
 NO_SPREAD = 1e-15
+BLOCK = 64  # cells whose least value is looked up at once
 
 
 class Lags:
@@ -157,22 +158,39 @@ def spread(square: Numbers, total: Numbers, n: Numbers) -> Numbers:
 
 
 def least(values: Numbers, start: Positions, stop: Positions) -> Numbers:
-    """Least value of each stretch start <= position < stop, NaN where it has none. O(n log longest), memory O(n).
+    """Least value of each stretch start <= position < stop, NaN where it has none. O(n), for any lengths.
 
-    A stretch is covered by two overlapping ones whose length is a power of two; one such length is held at a time.
+    A short stretch is covered by two overlapping ones whose length is a power of two. A long one is the end of a block,
+    whole blocks and the beginning of a block (van Herk, 1992).
     """
     result = np.full(len(start), np.nan)
     lengths = stop - start
     if not (lengths > 0).any():
         return result
     first = int(start[lengths > 0].min())
-    level, table = 0, values[first : int(stop.max())]
-    while (lengths >= 1 << level).any():
-        mine = np.flatnonzero((lengths >= 1 << level) & (lengths < 2 << level))
-        result[mine] = np.fmin(table[start[mine] - first], table[stop[mine] - (1 << level) - first])
-        table = np.fmin(table[: -(1 << level)], table[1 << level :])
-        level += 1
+    near, begin, end = values[first : int(stop.max())], start - first, stop - first
+    _least_of_short(near, begin, end, result)
+    long = np.flatnonzero(lengths > BLOCK)
+    if len(long):
+        begin, last = begin[long], end[long] - 1
+        blocks = np.pad(near, (0, -len(near) % BLOCK), constant_values=np.nan).reshape(-1, BLOCK)
+        from_start = np.fmin.accumulate(blocks, axis=1)
+        to_end = np.fmin.accumulate(blocks[:, ::-1], axis=1)[:, ::-1]
+        edges = np.fmin(to_end[begin // BLOCK, begin % BLOCK], from_start[last // BLOCK, last % BLOCK])
+        result[long] = np.fmin(edges, least(from_start[:, -1], begin // BLOCK + 1, last // BLOCK))
     return result
+
+
+def _least_of_short(values: Numbers, start: Positions, stop: Positions, result: Numbers) -> None:
+    lengths = stop - start
+    level, table = 0, values
+    while 1 << level <= BLOCK:
+        mine = np.flatnonzero((lengths >= 1 << level) & (lengths < 2 << level) & (lengths <= BLOCK))
+        result[mine] = np.fmin(table[start[mine]], table[stop[mine] - (1 << level)])
+        table = np.fmin(table[: -(1 << level)], table[1 << level :])
+        if not len(table):
+            return
+        level += 1
 
 
 def _wanted(plan: FeaturePlan, family: str, by: str) -> bool:

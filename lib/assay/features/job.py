@@ -5,9 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from typing import Literal
 
-import pyarrow as pa
-import pyarrow.ipc
-
 from assay.errors import DataError
 from assay.features.calendar import check_calendar
 from assay.features.catalog import check_names, features_of
@@ -19,6 +16,7 @@ from assay.features.kernel import (
     feature_schema,
     group_schema,
     observation_columns,
+    packed,
 )
 from assay.features.plan import PLAN_VERSION, FeaturePlan
 from assay.model.registry import champion
@@ -86,7 +84,7 @@ def _execute(context: JobContext, identity: str, plan: FeaturePlan, version: int
                     .map(GroupHistory(plan, label), group_schema(plan, label))
                     .collect()
                 )
-                groups[label] = _packed(table)
+                groups[label] = packed(table)
     schema, features = feature_schema(plan), features_of(plan)
     with context.reporter.step(f"{len(features)} features per row"):
         written = (
@@ -96,7 +94,11 @@ def _execute(context: JobContext, identity: str, plan: FeaturePlan, version: int
             .write(
                 [
                     Output(
-                        FEATURES, schema, context.commit(JOB, "all", identity, plan_hash=plan.hash, plan=plan.to_dict())
+                        FEATURES,
+                        schema,
+                        context.commit(
+                            JOB, "all", identity, plan_hash=plan.hash, plan=plan.to_dict(), observations=version
+                        ),
                     )
                 ]
             )
@@ -108,10 +110,3 @@ def _execute(context: JobContext, identity: str, plan: FeaturePlan, version: int
         written=written,
         summary=[f"{len(features)} features for {rows:,} rows"],
     )
-
-
-def _packed(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())

@@ -214,3 +214,11 @@ def _frame(batches: Iterator[pa.RecordBatch]) -> pl.DataFrame:
     frame = pl.from_arrow(pa.Table.from_batches(found)) if found else pl.DataFrame()
     assert isinstance(frame, pl.DataFrame)
     return frame
+
+
+def packed(table: pa.Table) -> bytes:
+    """A table as Arrow IPC bytes."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())

@@ -95,7 +95,10 @@ class Timeline:
         if back_us == 0:
             return self.asked
         if back_us not in self._found:
-            rank = np.searchsorted(self._moments, self._moments - back_us)[self._rank[self.asked]]
+            if len(self._moments) < len(self.time):
+                rank = np.searchsorted(self._moments, self._moments - back_us)[self._rank[self.asked]]
+            else:
+                rank = np.searchsorted(self._moments, self.time - back_us)
             span = len(self._moments) + 1
             self._found[back_us] = np.searchsorted(self._place, self.key * span + rank)
         return self._found[back_us]

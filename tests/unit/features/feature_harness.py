@@ -10,8 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from assay.config.dataset import CalendarConfig, FeaturesConfig
-from assay.features.job import _packed
-from assay.features.kernel import BuildFeatures, Condense, GroupHistory, observation_columns
+from assay.features.kernel import BuildFeatures, Condense, GroupHistory, observation_columns, packed
 from assay.features.plan import FeaturePlan, HistoryOf
 
 UTC_TIME = pl.Datetime("us", "UTC")
@@ -77,7 +76,7 @@ def features_of(
         condensed = [pa.Table.from_batches(list(Condense(plan, label)(_batches(hand, batch_rows)))) for hand in hands]
         whole = pl.from_arrow(pa.concat_tables(condensed))
         tables = [list(GroupHistory(plan, label)(_batches(part, batch_rows))) for part in _by_key(whole, columns)]
-        groups[label] = _packed(pa.Table.from_batches([batch for table in tables for batch in table]))
+        groups[label] = packed(pa.Table.from_batches([batch for table in tables for batch in table]))
     rows = pl.concat(hands).select(observation_columns(plan))
     built = [
         pl.from_arrow(pa.Table.from_batches(list(BuildFeatures(plan, groups)(_batches(part, batch_rows)))))

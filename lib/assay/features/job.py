@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from typing import Literal
 
@@ -19,13 +20,37 @@ from assay.features.kernel import (
     packed,
 )
 from assay.features.plan import PLAN_VERSION, FeaturePlan
+from assay.features.routing import HOT_ROWS, SPAN, CountDays, Route, counted_schema, cuts_of, month_start, routed_schema
 from assay.model.registry import champion
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, JobContext, Plan
-from assay.runtime.plane import Output
+from assay.runtime.plane import Flow, Output
 from assay.runtime.tables import FEATURES, OBSERVATIONS
 
 JOB = "build_features"
+
+
+@dataclasses.dataclass(frozen=True)
+class Extent:
+    """Which part of the features is built.
+
+    version: of `observations`.  where: rows that exist for the run.  months: partitions that are replaced, None for all.
+    since: rows before it are looked back upon alone.
+    """
+
+    version: int
+    where: tuple[Condition, ...] = ()
+    months: tuple[str, ...] | None = None
+
+    @property
+    def since(self) -> dt.datetime | None:
+        """First moment of the first month that is built."""
+        return month_start(min(self.months)) if self.months else None
+
+    @property
+    def since_us(self) -> int | None:
+        """The same in microseconds since 1970."""
+        return None if self.since is None else int(self.since.timestamp()) * 1_000_000
 
 
 def plan(context: JobContext, *, of: Literal["config", "champion"] = "config") -> Plan:
@@ -46,7 +71,7 @@ def plan(context: JobContext, *, of: Literal["config", "champion"] = "config") -
         sections=("as_of",),
         slots=[(FEATURES.name, "all")],
         extra={"plan": feature_plan.hash},
-        execute=lambda identity: _execute(context, identity, feature_plan, version),
+        execute=lambda identity: _execute(context, identity, feature_plan, extent_of(context, feature_plan, version)),
     )
 
 
@@ -67,46 +92,86 @@ def champion_plan(context: JobContext) -> FeaturePlan:
     return next(iter(plans.values()))
 
 
-def _execute(context: JobContext, identity: str, plan: FeaturePlan, version: int) -> Done:
-    plane, rows_hint = context.plane, context.plane.rows(OBSERVATIONS.name, version)
-    where = []
-    if context.config.as_of is not None:
-        where = [Condition("time", "<", context.config.as_of + dt.timedelta(microseconds=1))]
-    groups: dict[str, bytes] = {}
-    values = list(dict.fromkeys(h.column for h in plan.history))
-    if plan.temporal or plan.market:
-        for label, columns in plan.groups.items():
-            with context.reporter.step(f"history of the market {label}"):
-                table = (
-                    plane.read(OBSERVATIONS.name, version=version, columns=[*columns, "time", *values], where=where)
-                    .map(Condense(plan, label), condensed_schema(plan, label))
-                    .by_key(columns, rows_hint=rows_hint // 10)
-                    .map(GroupHistory(plan, label), group_schema(plan, label))
-                    .collect()
-                )
-                groups[label] = packed(table)
-    schema, features = feature_schema(plan), features_of(plan)
-    with context.reporter.step(f"{len(features)} features per row"):
-        written = (
-            plane.read(OBSERVATIONS.name, version=version, columns=observation_columns(plan), where=where)
-            .by_key(plan.entity, rows_hint=rows_hint)
-            .map(BuildFeatures(plan, groups), schema)
-            .write(
-                [
-                    Output(
-                        FEATURES,
-                        schema,
-                        context.commit(
-                            JOB, "all", identity, plan_hash=plan.hash, plan=plan.to_dict(), observations=version
-                        ),
-                    )
-                ]
-            )
-        )
-    context.tracking.json(plan.to_dict(), "feature_plan.json")
-    rows = written[0].rows
-    return Done(
-        metrics={"features": len(features), "rows": rows},
-        written=written,
-        summary=[f"{len(features)} features for {rows:,} rows"],
+def extent_of(context: JobContext, plan: FeaturePlan, version: int) -> Extent:
+    """All months, or those from the first one on that changed since the features were built by the same plan."""
+    as_of = context.config.as_of
+    if as_of is not None:
+        return Extent(version, (Condition("time", "<", as_of + dt.timedelta(microseconds=1)),))
+    last = context.plane.last_commit(FEATURES.name, "all")
+    details = last.details if last is not None else {}
+    if details.get("plan_hash") != plan.hash or details.get("as_of") is not None or "observations" not in details:
+        return Extent(version)
+    changed = context.plane.changed(OBSERVATIONS.name, int(details["observations"]), version, "month")
+    if changed is None:
+        return Extent(version)
+    built = context.plane.version(FEATURES.name)
+    assert built is not None
+    months = context.plane.partitions(OBSERVATIONS.name, version, "month")
+    months |= context.plane.partitions(FEATURES.name, built, "month")
+    later = tuple(sorted(m for m in months if changed and m >= min(changed)))
+    return Extent(version, months=later)
+
+
+def _execute(context: JobContext, identity: str, plan: FeaturePlan, extent: Extent) -> Done:
+    plane = context.plane
+    features, schema = features_of(plan), feature_schema(plan)
+    if extent.months is not None:
+        context.reporter.note(f"{len(extent.months)} month(s) to build, the others are as they were")
+    commit = context.commit(
+        JOB,
+        "all",
+        identity,
+        plan_hash=plan.hash,
+        plan=plan.to_dict(),
+        observations=extent.version,
+        as_of=context.config.as_of.isoformat() if context.config.as_of else None,
     )
+    owns = {} if extent.months is None else {"month": extent.months}
+    output = Output(FEATURES, schema, commit, owns=owns)
+    if extent.months == ():
+        written = plane.rows_of(FEATURES, schema, schema.empty_table()).write([output])
+    else:
+        groups = _groups(context, plan, extent)
+        with context.reporter.step(f"{len(features)} features per row"):
+            rows = plane.rows(OBSERVATIONS.name, extent.version)
+            routed = _routed(context, plan, extent, rows)
+            written = routed.map(BuildFeatures(plan, groups), schema).write([output])
+    context.tracking.json(plan.to_dict(), "feature_plan.json")
+    built = written[0].rows
+    said = f"{len(features)} features for {built:,} rows"
+    if extent.months is not None:
+        said += f" of {len(extent.months)} month(s); nothing before them has changed"
+    return Done(metrics={"features": len(features), "rows": built}, written=written, summary=[said])
+
+
+def _groups(context: JobContext, plan: FeaturePlan, extent: Extent) -> dict[str, bytes]:
+    """Label -> the group's features at each of its steps."""
+    plane, groups = context.plane, {}
+    values = list(dict.fromkeys(h.column for h in plan.history))
+    rows = plane.rows(OBSERVATIONS.name, extent.version)
+    for label, columns in plan.groups.items() if plan.temporal or plan.market else ():
+        with context.reporter.step(f"history of the market {label}"):
+            names = list(dict.fromkeys([*columns, "time", *values]))
+            table = (
+                plane.read(OBSERVATIONS.name, version=extent.version, columns=names, where=extent.where)
+                .map(Condense(plan, label), condensed_schema(plan, label))
+                .by_key(columns, rows_hint=rows // 10)
+                .map(GroupHistory(plan, label, extent.since_us), group_schema(plan, label))
+                .collect()
+            )
+            groups[label] = packed(table)
+    return groups
+
+
+def _routed(context: JobContext, plan: FeaturePlan, extent: Extent, rows: int) -> Flow:
+    """Rows of whole entities, or of spans of very large ones, each with the context that it needs."""
+    plane, names = context.plane, observation_columns(plan)
+    cuts = {}
+    if rows >= HOT_ROWS:
+        days = plane.read(OBSERVATIONS.name, version=extent.version, columns=[*plan.entity, "time"], where=extent.where)
+        cuts = cuts_of(days.map(CountDays(plan), counted_schema(plan)).collect(), plan, slots=plane.slots)
+    flow = plane.read(OBSERVATIONS.name, version=extent.version, columns=names, where=extent.where)
+    if not cuts and extent.months is None:
+        return flow.by_key(plan.entity, rows_hint=rows)
+    routed = flow.map(Route(plan, extent.since_us, cuts), routed_schema(flow.schema))
+    return routed.by_key([*plan.entity, SPAN], rows_hint=rows)

@@ -16,6 +16,7 @@ from assay.features.catalog import PAST_FAMILIES, ROW_FAMILIES, features_of, num
 from assay.features.condensed import MOMENTS, cell_starts, condense, merge
 from assay.features.family import FLOAT32_MAX, float32_columns
 from assay.features.plan import OWN, Feature, FeaturePlan
+from assay.features.routing import CONTEXT, SPAN
 from assay.features.timeline import DAY_US, Numbers, Timeline, days_us
 from assay.runtime.arrow_files import conform_table
 from assay.runtime.tables import FEATURES, TIME
@@ -106,10 +107,14 @@ class Condense:
 
 @dataclasses.dataclass(frozen=True)
 class GroupHistory:
-    """Kernel over condensed rows of whole groups: the group's history and market figures at each of its steps."""
+    """Kernel over condensed rows of whole groups: the group's history and market figures at each of its steps.
+
+    since: only steps from about this time on are wanted (microseconds since 1970).
+    """
 
     plan: FeaturePlan
     group: str
+    since: int | None = None
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Rows of `group_schema`."""
@@ -122,8 +127,11 @@ class GroupHistory:
         rows = merge(condensed, by, [h.column for h in plan.history])
         timeline = Timeline(rows, by, oldest_us=plan.oldest_us)
         schema = group_schema(plan, self.group)
-        for positions in _blocks(np.arange(len(timeline.times))):
-            cells = timeline.cells[positions[0] : positions[-1] + 1]
+        asked = np.arange(len(timeline.times))
+        if self.since is not None:
+            asked = np.flatnonzero(timeline.times >= self.since - 2 * DAY_US)  # steps are of another clock
+        for positions in _blocks(asked):
+            cells = timeline.cells[positions]
             found = past_of(timeline.at(positions), plan, self.group)
             yield from conform_table(pl.concat([cells, found], how="horizontal").to_arrow(), schema)
 
@@ -152,7 +160,7 @@ class BuildFeatures:
     groups: dict[str, bytes]
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of `feature_schema`, sorted by entity and time, a block at a time."""
+        """Rows of `feature_schema`, sorted by entity and time, a block at a time, context left out."""
         plan, frame = self.plan, _frame(batches)
         if not frame.height:
             return
@@ -161,15 +169,19 @@ class BuildFeatures:
         by = list(plan.entity)
         lengths = np.diff(cell_starts(frame, [*by, "time"]), append=frame.height)
         cell_of_row = np.repeat(np.arange(len(lengths)), lengths)
-        timeline = Timeline(condense(frame, by, [h.column for h in plan.history], in_order=True), by)
-        timeline.oldest_us = plan.oldest_us
-        for wanted in _blocks(np.arange(frame.height)):
-            block = frame[wanted[0] : wanted[-1] + 1]
-            cells = cell_of_row[wanted]
-            own = past_of(timeline.at(np.arange(cells[0], cells[-1] + 1)), plan, OWN)
+        condensed = condense(frame, by, [h.column for h in plan.history], in_order=True)
+        timeline = Timeline(condensed, by, oldest_us=plan.oldest_us)
+        wanted = np.arange(frame.height)
+        if CONTEXT in frame.columns:
+            wanted = np.flatnonzero(~frame[CONTEXT].to_numpy())
+            frame = frame.drop(CONTEXT, SPAN)[wanted]
+        for number, block in enumerate(_blocks(wanted)):
+            cells, position = np.unique(cell_of_row[block], return_inverse=True)
+            own = past_of(timeline.at(cells), plan, OWN)
+            found = frame[number * BLOCK_ROWS : number * BLOCK_ROWS + len(block)]
             if own.width:
-                block = block.hstack(own[cells - cells[0]])
-            yield from conform_table(rows.add(block).to_arrow(), schema)
+                found = found.hstack(own[position])
+            yield from conform_table(rows.add(found).to_arrow(), schema)
 
 
 class _RowFeatures:

@@ -8,10 +8,13 @@ import zoneinfo
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from assay.config.dataset import DatasetConfig, stored_name
+from assay.config.dataset import DatasetConfig, JdbcConfig, SourceConfig, stored_name
 from assay.config.profile import ProfileConfig
 from assay.config.strict import nearest
 from assay.errors import ConfigError
+
+SECRET_OPTION = re.compile(r"(?i)^user$|user_?name|pass(word|wd|phrase)?|pwd|secret|token|credential|key$")
+SECRET_IN_URL = re.compile(r"(?i)[?;&](user|user_?name|uid|pass(word|wd)?|pwd)=|//[^/@\s]*@|/[^/@\s]+@//")
 
 
 def check_dataset(dataset: DatasetConfig, origin: str) -> None:
@@ -43,6 +46,7 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
 
 def _check_source(dataset: DatasetConfig, origin: str) -> None:
     source = dataset.source
+    _check_place(source, origin)
     if not source.delimiter.isascii() or source.delimiter in '"\r\n':
         raise ConfigError(f"{origin}: source.delimiter {source.delimiter!r}: expected one ASCII character, such as ;")
     try:
@@ -53,6 +57,40 @@ def _check_source(dataset: DatasetConfig, origin: str) -> None:
         ) from None
 
 
+def _check_place(source: SourceConfig, origin: str) -> None:
+    """What a source of each kind must have, and must not."""
+    if source.format == "jdbc":
+        _check_jdbc(source, origin)
+    elif not source.path:
+        raise ConfigError(f"{origin}: source.path: this key is required")
+    elif source.jdbc != JdbcConfig():
+        raise ConfigError(f"{origin}: source.jdbc is set, but source.format is {source.format}; set it to jdbc")
+    if source.version is not None and source.format not in {"delta", "table"}:
+        raise ConfigError(f"{origin}: source.version {source.version}: only the formats delta and table have versions")
+    if source.format == "table" and not all(source.path.split(".")):
+        raise ConfigError(f"{origin}: source.path {source.path!r}: expected the name of a table, catalog.schema.table")
+
+
+def _check_jdbc(source: SourceConfig, origin: str) -> None:
+    jdbc = source.jdbc
+    if source.path:
+        raise ConfigError(f"{origin}: source.path {source.path!r}: the format jdbc has none; set source.jdbc.url")
+    if not jdbc.url.startswith("jdbc:"):
+        raise ConfigError(f"{origin}: source.jdbc.url: expected such as jdbc:postgresql://host/database")
+    if bool(jdbc.table) == bool(jdbc.query):
+        raise ConfigError(f"{origin}: source.jdbc needs a table or a query, one of the two")
+    secret = bool(SECRET_IN_URL.search(jdbc.url)) or any(SECRET_OPTION.search(name) for name in jdbc.options)
+    if secret:
+        raise ConfigError(
+            f"{origin}: source.jdbc has a user or password in its url or options: put them into environment variables "
+            "and name those in source.jdbc.user_env and source.jdbc.password_env"
+        )
+    for key in ("user_env", "password_env"):
+        name = getattr(jdbc, key)
+        if name and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ConfigError(f"{origin}: source.jdbc.{key}: expected the name of an environment variable")
+
+
 def _check_time(dataset: DatasetConfig, origin: str) -> None:
     time = dataset.time
     known = zoneinfo.available_timezones()
@@ -60,6 +98,11 @@ def _check_time(dataset: DatasetConfig, origin: str) -> None:
         raise ConfigError(
             f"{origin}: time.zone {time.zone!r}: no such time zone; it is an IANA name such as America/Chicago"
             f"{nearest(time.zone, known)}"
+        )
+    if time.align is not None and dataset.source.removed_files == "keep":
+        raise ConfigError(
+            f"{origin}: source.removed_files=keep and time.align: merged rows cannot be told apart again, so all files "
+            "are read whenever one changes; set removed_files to drop or refuse"
         )
     if time.format is None:
         return

@@ -11,7 +11,19 @@ from assay.config.strict import STRICT
 
 Name = Annotated[str, Field(min_length=1)]
 RESERVED = (
-    *("row_id", "time", "month", "target", "prediction", "segment", "reasons", "raw", "source_file", "source_row"),
+    *(
+        "row_id",
+        "time",
+        "month",
+        "target",
+        "prediction",
+        "segment",
+        "reasons",
+        "raw",
+        "source_file",
+        "source_row",
+        "source_rows",
+    ),
     *("model_version", "calibration_version"),
     *("own", "all"),  # how features call the entity's own history and the whole market
 )
@@ -28,20 +40,73 @@ Days = Annotated[float, Field(ge=0, le=36_500)]
 
 
 @dataclass(frozen=True, config=STRICT)
+class JdbcConfig:
+    """A database, read through its JDBC driver. Exactly one of `table` and `query` is given.
+
+    user_env, password_env: names of the environment variables that hold them; they are never part of the configuration.
+    driver: class of the driver, where its jar does not announce it.
+    jars: paths or URIs of the driver's jar, where Spark does not have it already.
+    partition_column: a number, date or timestamp by whose values several tasks share the reading, `partitions` of them.
+    fetch_size: rows per round trip; 0 leaves it to the driver.
+    options: more of Spark's JDBC options, such as `sessionInitStatement`.
+    """
+
+    url: str = ""
+    table: str = ""
+    query: str = ""
+    driver: str = ""
+    user_env: str = ""
+    password_env: str = ""
+    jars: tuple[Name, ...] = ()
+    partition_column: str = ""
+    partitions: Annotated[int, Field(ge=1, le=1000)] = 8
+    fetch_size: Annotated[int, Field(ge=0)] = 0
+    options: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=STRICT)
 class SourceConfig:
     """Where raw rows come from.
 
     path: file or folder; a relative one is looked for beside the YAML, in the current folder, then in `$ASSAY_DATA`.
-    format: `auto` goes by the suffix.
-    encoding: of a CSV's text.
-    null_values: texts in a CSV that mean "no value".
+        A URI (`s3://`, `hdfs://`, `abfss://`, `gs://`, `file://`) is opened through `pyarrow.fs`. Of `delta` it is the
+        table's folder or URI, of `table` its name: `catalog.schema.table`. `jdbc` has none.
+    format: `auto` goes by the suffix (.csv .txt .json .jsonl .ndjson .parquet .pq, all but Parquet also with .gz).
+        `json` is one object per line, or one array of objects.
+    version: of a Delta table, by path or in a catalog; without it the newest one is read.
+    encoding: of the text of CSV and JSON files.
+    null_values: texts in CSV and JSON files that mean "no value".
+    removed_files: what happens to the rows of a file that a later run no longer finds. `drop` takes them out, which is
+        what a first run on the same folder would give; `keep` leaves them (for folders that are emptied after each
+        run); `refuse` stops.
     """
 
-    path: Name
-    format: Literal["auto", "csv", "parquet"] = "auto"
+    path: str = ""
+    format: Literal["auto", "csv", "parquet", "json", "delta", "table", "jdbc"] = "auto"
+    version: Annotated[int, Field(ge=0)] | None = None
+    jdbc: JdbcConfig = JdbcConfig()
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     encoding: str = "utf-8"
     null_values: tuple[str, ...] = ("", "NA", "null", "NULL")
+    removed_files: Literal["drop", "keep", "refuse"] = "drop"
+
+    @property
+    def in_files(self) -> bool:
+        """Whether rows are in files that tasks open, not in tables that Spark reads."""
+        return self.format not in {"delta", "table", "jdbc"}
+
+
+@dataclass(frozen=True, config=STRICT)
+class AlignConfig:
+    """One row per entity and period.
+
+    frequency: a Polars duration: `1h`, `1d`, `1w` (from Monday), `1mo`, `1q`, `1y`, or several of them (`15m`, `2w`).
+        A row's time becomes the start of its period, as clocks of `time.zone` show it.
+    aggregate: what a number of several rows becomes; missing values do not take part. Texts become the last one.
+    """
+
+    frequency: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}(m|h|d|w|mo|q|y)$")]
+    aggregate: Literal["last", "first", "mean", "sum", "min", "max"] = "last"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -52,12 +117,14 @@ class TimeConfig:
     zone: IANA zone of times that carry none; everything is stored in UTC.
     future: what to do with rows later than now: they are not known yet. Rows that `quarantine` has set aside come
         back by themselves once their time has come. (`--date` leaves later rows out of features and everything after.)
+    align: brings irregular times to a frequency.
     """
 
     column: Name
     format: str | None = None
     zone: str = "UTC"
     future: Literal["quarantine", "keep"] = "quarantine"
+    align: AlignConfig | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -139,7 +206,8 @@ class DatasetConfig:
     segments: columns by which results and calibration are split.
     availability_delay_days: column -> days after a row's time until its value is known. Applies to history.
     duplicates: rows of one entity at one time. `keep_first` and `keep_last` quarantine the others with a reason;
-        `allow` keeps all of them (many sales of one model on a day).
+        `allow` keeps all of them (many sales of one model on a day). First and last go by the names of files and the
+        order of rows in them; rows of tables have no order: there they go by the values, column by column.
     bounds: column -> [lowest, highest] value that can be real; rows outside are quarantined.
     training: overrides of the profile's `training` section for this dataset.
     """

@@ -77,8 +77,9 @@ def setting_types() -> Iterator[tuple[str, Any]]:
 def _settings(kind: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     for name, hint in field_types(kind).items():
         yield f"{prefix}{name}", hint
-        if dataclasses.is_dataclass(hint):
-            yield from _settings(hint, f"{prefix}{name}.")
+        for section in typing.get_args(hint) if isinstance(hint, types.UnionType) else [hint]:
+            if dataclasses.is_dataclass(section):
+                yield from _settings(section, f"{prefix}{name}.")
 
 
 def _is_open(kind: Any) -> bool:

@@ -37,10 +37,15 @@ class RunConfig:
     def resolved(self) -> dict[str, Any]:
         """Everything that can change a result, as plain data; no folder of this machine is in it.
 
-        Of the source's path only the name stays (its content has a hash of its own), of the MLflow store nothing.
+        Of the source's path or URL only the name stays (its content has a version of its own), of the MLflow store
+        nothing.
         """
         dataset, profile = dataclasses.asdict(self.dataset), dataclasses.asdict(self.profile)
-        dataset["source"]["path"] = Path(self.dataset.source.path).name
+        source, jdbc = dataset["source"], dataset["source"]["jdbc"]
+        source["path"] = Path(source["path"]).name
+        if jdbc["url"]:
+            jdbc["url"] = f"{':'.join(jdbc['url'].split(':')[:2])}:{Path(jdbc['url']).name.rpartition(':')[2]}"
+        jdbc["jars"] = [Path(jar).name for jar in jdbc["jars"]]
         del profile["runtime"]["tracking_uri"]
         return {
             "dataset": dataset,

@@ -7,7 +7,6 @@ import csv
 import dataclasses
 import io
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +15,11 @@ import pyarrow.csv
 
 from assay.config.dataset import SourceConfig
 from assay.errors import DataError
+from assay.ingest.files import open_stream
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import polars as pl
 
 BLOCK_BYTES = 8 << 20
@@ -28,13 +30,14 @@ LONGEST_TEXT = 10_000
 class RawChunk:
     """Rows as they were found.
 
-    frame: the columns wanted, CSV values as text. source_row: their numbers. broken: (row number, text) of rows that
-    have another number of fields than the header.
+    frame: the columns wanted, values of CSV and JSON as text. source_row: their numbers. broken: (row number, text) of
+    rows that are none, and why: for CSV, because they have another number of fields than the header.
     """
 
     frame: pl.DataFrame
     source_row: np.ndarray[Any, Any]
     broken: tuple[tuple[int, str], ...] = ()
+    why_broken: str = "row has another number of fields than the header (dataset.source.delimiter)"
 
 
 class _Watched:
@@ -59,20 +62,20 @@ class _Watched:
         self.stream.close()
 
 
-def csv_header(file: Path, source: SourceConfig) -> list[str]:
+def csv_header(file: str | Path, source: SourceConfig, filesystem: str = "") -> list[str]:
     """Names of the columns.
 
     Raises:
         DataError: this is no CSV, or its text is in another encoding.
     """
     try:
-        with _open(file, source, columns=None, broken=[]) as (reader, _):
+        with _open(file, source, None, [], filesystem) as (reader, _):
             return list(reader.schema.names)
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise _unreadable(file, error, source) from None
 
 
-def read_csv(file: Path, source: SourceConfig, columns: list[str]) -> Iterator[RawChunk]:
+def read_csv(file: str | Path, source: SourceConfig, columns: list[str], filesystem: str = "") -> Iterator[RawChunk]:
     """Stream a file's rows. Row numbers start at 1 below the header; blank lines are no rows.
 
     Raises:
@@ -83,7 +86,7 @@ def read_csv(file: Path, source: SourceConfig, columns: list[str]) -> Iterator[R
     broken: list[tuple[int, str]] = []
     reported, seen = 0, 0
     try:
-        with _open(file, source, columns, broken) as (reader, watched):
+        with _open(file, source, columns, broken, filesystem) as (reader, watched):
             for batch in reader:
                 frame = pl.from_arrow(pa.Table.from_batches([batch]))
                 assert isinstance(frame, pl.DataFrame)
@@ -94,13 +97,13 @@ def read_csv(file: Path, source: SourceConfig, columns: list[str]) -> Iterator[R
     except (pa.ArrowException, UnicodeError) as error:
         raise _unreadable(file, error, source) from None
     if watched.quotes % 2 and watched.lines > seen + len(broken) + 1:
-        _check_last_quote(file, source)
+        _check_last_quote(file, source, filesystem)
     if len(broken) > reported:
         empty = pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
         yield RawChunk(empty, np.arange(0), tuple(broken[reported:]))
 
 
-def _unreadable(file: Path, error: Exception, source: SourceConfig) -> DataError:
+def _unreadable(file: str | Path, error: Exception, source: SourceConfig) -> DataError:
     """What to tell a person about a CSV that cannot be read."""
     reason = " ".join(str(error).split())[:200]
     # Rows with another number of fields stop Arrow only where their text cannot be handed over.
@@ -116,7 +119,7 @@ def _unreadable(file: Path, error: Exception, source: SourceConfig) -> DataError
 
 @contextlib.contextmanager
 def _open(
-    file: Path, source: SourceConfig, columns: list[str] | None, broken: list[tuple[int, str]]
+    file: str | Path, source: SourceConfig, columns: list[str] | None, broken: list[tuple[int, str]], filesystem: str
 ) -> Iterator[tuple[Any, _Watched]]:
     def on_broken(row: Any) -> str:
         broken.append((int(row.number) - 1, row.text[:LONGEST_TEXT]))  # Arrow counts the header as row 1
@@ -130,7 +133,7 @@ def _open(
         include_columns=columns,
         column_types={name: pa.string() for name in columns} if columns else None,
     )
-    watched = _Watched(pa.input_stream(str(file), compression="detect"))
+    watched = _Watched(open_stream(file, filesystem))
     try:
         stream = pa.PythonFile(watched, mode="r")
         with pa.csv.open_csv(stream, read_options=read, parse_options=parse, convert_options=convert) as reader:
@@ -139,9 +142,9 @@ def _open(
         watched.close()
 
 
-def _check_last_quote(file: Path, source: SourceConfig) -> None:
+def _check_last_quote(file: str | Path, source: SourceConfig, filesystem: str) -> None:
     """Refuse a file whose last row is an open quote: Arrow takes all lines after it for one value."""
-    with pa.input_stream(str(file), compression="detect") as stream:
+    with open_stream(file, filesystem) as stream:
         lines = io.TextIOWrapper(stream, encoding=source.encoding, newline="")
         reader = csv.reader(lines, delimiter=source.delimiter, strict=True)
         line = 0

@@ -1,43 +1,70 @@
-"""Consumes raw files, produces `observations`, `observations_quarantine` and `quality_reports`."""
+"""Consumes the source, produces `observations`, `observations_quarantine`, `source_files` and `quality_reports`."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
 from assay.config.dataset import stored_name
 from assay.errors import AssayError, DataError
+from assay.ingest.files import find_source
+from assay.ingest.increment import (
+    Known,
+    base_of,
+    check_removed,
+    files_due,
+    files_table,
+    increment,
+    look_at,
+    version_of,
+)
 from assay.ingest.rules import SEPARATOR, CheckRows, ResolveDuplicates, checked_schema
-from assay.ingest.source import SourcePart, content_hash, find_source, parts_of, rows_guess
-from assay.ingest.values import FUTURE
-from assay.runtime.conditions import Condition
+from assay.ingest.source import parts_of, rows_guess
+from assay.ingest.spark_source import CheckTable, digest, find_table, open_table, unreadable
 from assay.runtime.job import REFUSED, Done, JobContext, Plan, identity_of
-from assay.runtime.plane import Output
-from assay.runtime.tables import OBSERVATIONS, QUALITY_REPORTS, QUARANTINE, observation_fields
+from assay.runtime.plane import Flow, Output
+from assay.runtime.tables import (
+    OBSERVATIONS,
+    QUALITY_REPORTS,
+    QUARANTINE,
+    SOURCE_FILES,
+    SOURCE_ROWS,
+    observation_fields,
+)
 
+MERGED = "rows_merged"
+ALIGN = "dataset.time.align"
 JOB = "ingest"
 
 
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a run reads and replaces.
+
+    flow: rows of `checked_schema`. place: the source, in messages. rows_hint: about how many rows the flow has.
+    expected: rows that observations and quarantine must have together, where the source says it.
+    files: what `source_files` will hold; None where the source is a table.
+    months: months of observations to replace, None for all of them. untouched: observations in the others.
+    """
+
+    flow: Flow
+    place: str
+    rows_hint: int
+    expected: int | None = None
+    files: Known | None = None
+    months: tuple[str, ...] | None = None
+    untouched: int = 0
+    told: tuple[str, ...] = ()
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
 def plan(context: JobContext) -> Plan:
-    """What ingest is about to do. Its input version is the hash of the source's content."""
-    files = find_source(context.config)
-    parts, expected = parts_of(files, context.config)
+    """What ingest is about to do. Its input version is the hash of the source's content, or a Delta table's version."""
     now = dt.datetime.now(dt.UTC)
-
-    def execute(identity: str) -> Done:
-        return _execute(context, identity, now, parts, expected, rows_hint=expected or rows_guess(files))
-
-    full = Plan(
-        job=JOB,
-        inputs={"source": content_hash(files)},
-        sections=("dataset", "ingest"),
-        slots=[(QUARANTINE.name, "all"), (OBSERVATIONS.name, "all"), (QUALITY_REPORTS.name, "all")],
-        execute=execute,
-        still_valid=lambda _: _no_future_row_has_come(context, now),
-    )
+    full = _plan_files(context, now) if context.config.dataset.source.in_files else _plan_table(context, now)
     past = context.tracking.finished(JOB, identity_of(full, context.config))
     if past is None or past.status != REFUSED:
         return full
@@ -45,73 +72,159 @@ def plan(context: JobContext) -> Plan:
     return dataclasses.replace(full, slots=[slot for slot in full.slots if slot[0] != OBSERVATIONS.name])
 
 
-def _no_future_row_has_come(context: JobContext, now: dt.datetime) -> bool:
-    """Rows that were in the future when they were quarantined may have become the past since."""
-    version = context.plane.version(QUARANTINE.name)
-    if version is None:
-        return True
-    past = [Condition("time", "<", now)]
-    found = context.plane.read(QUARANTINE.name, version=version, columns=["reasons"], where=past).collect()
-    return not any(FUTURE in reasons for reasons in found.column("reasons").to_pylist())
+def _plan_of(context: JobContext, version: str, now: dt.datetime, prepare: Callable[[], Work]) -> Plan:
+    tables = [QUARANTINE.name, OBSERVATIONS.name, QUALITY_REPORTS.name]
+    tables += [SOURCE_FILES.name] if context.config.dataset.source.in_files else []
+    return Plan(
+        job=JOB,
+        inputs={"source": version},
+        sections=("dataset", "ingest"),
+        slots=[(table, "all") for table in tables],
+        execute=lambda identity: _execute(context, identity, prepare()),
+        # Rows that were in the future when they were quarantined may have become the past since.
+        still_valid=lambda _: not files_due(context.plane, now),
+    )
 
 
-def _execute(
-    context: JobContext,
-    identity: str,
-    now: dt.datetime,
-    parts: Sequence[SourcePart],
-    expected: int | None,
-    *,
-    rows_hint: int,
-) -> Done:
+def _plan_files(context: JobContext, now: dt.datetime) -> Plan:
+    config, plane, dataset = context.config, context.plane, context.config.dataset
+    files = find_source(config)
+    base = base_of(plane, dataset)
+    known = base.files if base is not None else {}
+    found = look_at(files, known)
+    as_before = _plan_of(context, version_of(known), now, _nothing)
+    grows = base is not None and base.identity == identity_of(as_before, config) and dataset.time.align is None
+    gone = check_removed(known, found, dataset, can_keep=grows)
+    kept = {name: known[name] for name in gone} if dataset.source.removed_files == "keep" else {}
+    again = {name for name in found if name not in known or known[name].sha256 != found[name].sha256}
+    again |= files_due(plane, now) & set(found) if grows else set()
+    grows = grows and (bool(kept) or (len(again) < len(found) and bool(again or gone)))
+    parts, expected = parts_of([file for file in files if file.name in again or not grows], config)
+    now_known = {**found, **kept}
+
+    def prepare() -> Work:
+        if not grows or base is None:
+            flow = plane.inputs(parts, CheckRows(dataset, now), checked_schema(dataset))
+            return Work(flow, parts[0].path, expected or rows_guess(files), expected, now_known)
+        with context.reporter.step(f"finding the months of {len(again)} new or corrected file(s)"):
+            step = increment(plane, dataset, base, parts, frozenset(again | set(gone) - set(kept)), now)
+        told = [f"read {len(again)} of {len(found)} file(s), wrote {len(step.months)} month(s) of observations"]
+        told += [f"gone from the source: {name}; its rows {'stay' if kept else 'went'}" for name in gone[:8]]
+        return Work(
+            step.flow,
+            dataset.source.path,
+            step.touched,
+            step.expected,
+            now_known,
+            step.months,
+            step.untouched,
+            tuple(told),
+            {"files_read": len(again), "files_removed": len(gone), "months_written": len(step.months)},
+        )
+
+    return _plan_of(context, version_of(now_known), now, prepare)
+
+
+def _nothing() -> Work:
+    raise AssertionError("this plan only has an identity")
+
+
+def _plan_table(context: JobContext, now: dt.datetime) -> Plan:
+    plane, dataset = context.plane, context.config.dataset
+    table = find_table(context)
+    check = CheckTable(dataset, now, table.name)
+    if table.identity is not None:
+
+        def prepare_version() -> Work:
+            if table.location and table.version is not None:
+                context.tracking.input_table(table.name, table.location, table.version)
+            with context.reporter.step(f"reading {table.name}"):
+                flow = plane.frame(open_table(context, table))
+                rows, _ = digest(flow, table)
+            return Work(flow.map(check, checked_schema(dataset)), table.place, rows, rows)
+
+        return _plan_of(context, table.identity, now, prepare_version)
+    with context.reporter.step(f"reading {table.name}"):
+        frame = open_table(context, table)
+        try:
+            flow = plane.frame(frame)
+            rows, version = digest(flow, table)
+        except Exception as error:
+            raise unreadable(error, table, dataset) from None
+
+    def prepare() -> Work:
+        return Work(flow.map(check, checked_schema(dataset)), table.place, rows, rows)
+
+    return _plan_of(context, version, now, prepare)
+
+
+def _execute(context: JobContext, identity: str, work: Work) -> Done:
     config, plane, dataset = context.config, context.plane, context.config.dataset
     schema = checked_schema(dataset)
     refused: list[str] = []
-    counts: dict[str, int] = {}
+    arrived: dict[str, int] = {}
 
     def approve(rows: Mapping[str, int]) -> Sequence[str]:
-        counts.update(rows)
-        total = sum(rows.values())
-        if expected is not None and total != expected:
-            raise AssayError(f"ingest lost rows: the source has {expected}, {total} arrived. Nothing was written")
+        arrived.update(rows)
+        arrived[OBSERVATIONS.name] += work.untouched
+        total = sum(arrived.values())
+        if work.expected is not None and total != work.expected:
+            raise AssayError(f"ingest lost rows: the source has {work.expected}, {total} arrived. Nothing was written")
         share = rows[QUARANTINE.name] / total if total else 0.0
         limit = config.profile.ingest.max_quarantine_share
         if total == 0:
-            raise DataError(f"{parts[0].path}: the file has columns but no rows; change dataset.source.path")
-        if share > limit or rows[OBSERVATIONS.name] == 0:
+            raise DataError(f"{work.place}: the file has columns but no rows; change dataset.source.path")
+        if share > limit or arrived[OBSERVATIONS.name] == 0:
             why = f"above ingest.max_quarantine_share={limit:g}" if share > limit else "so none is left"
             refused.append(
-                f"{dataset.source.path}: {rows[QUARANTINE.name]:,} of {total:,} rows ({share:.1%}) cannot be used, "
-                f"{why}; observations were left as they were. Reasons are below, the rows in "
+                f"{dataset.source.path or work.place}: {rows[QUARANTINE.name]:,} of {total:,} rows ({share:.1%}) "
+                f"cannot be used, {why}; observations were left as they were. Reasons are below, the rows in "
                 f"{plane.location(QUARANTINE.name)}: correct the source, or the settings that the reasons name"
             )
             return [QUARANTINE.name]
         return [QUARANTINE.name, OBSERVATIONS.name]
 
-    with context.reporter.step(f"reading and checking {len({part.path for part in parts})} file(s)"):
+    with context.reporter.step(f"checking the rows of {dataset.source.path or work.place}"):
         commit = context.commit(JOB, "all", identity)
-        written = (
-            plane.inputs(parts, CheckRows(dataset, now), schema)
-            .by_key(["month"], rows_hint=rows_hint)
+        observations = Output(
+            OBSERVATIONS,
+            OBSERVATIONS.schema(observation_fields(dataset)),
+            commit,
+            owns={} if work.months is None else {"month": work.months},
+            only="reasons",
+            weight=SOURCE_ROWS if dataset.time.align else None,
+        )
+        written = []
+        if work.files is not None:
+            rows = plane.rows_of(SOURCE_FILES, SOURCE_FILES.schema(), files_table(work.files))
+            written += rows.write([Output(SOURCE_FILES, SOURCE_FILES.schema(), commit)])
+        written += (
+            work.flow.by_key(["month"], rows_hint=work.rows_hint)
             .map(ResolveDuplicates(dataset), schema)
             .write(
-                [
-                    Output(QUARANTINE, QUARANTINE.schema(), commit, only="reasons", keep="filled"),
-                    Output(OBSERVATIONS, OBSERVATIONS.schema(observation_fields(dataset)), commit, only="reasons"),
-                ],
+                [Output(QUARANTINE, QUARANTINE.schema(), commit, only="reasons", keep="filled"), observations],
                 approve=approve,
             )
         )
+    counts = dict(arrived)
+    if dataset.time.align and not refused:
+        counts[OBSERVATIONS.name] = next(w.rows for w in written if w.table == OBSERVATIONS.name)
+        counts[MERGED] = arrived[OBSERVATIONS.name] - counts[OBSERVATIONS.name]
     with context.reporter.step("measuring quality"):
         quality, reasons = _quality(context, counts, observed=not refused)
+        if MERGED in counts:
+            merged = pa.table({"column": [""], "measure": [MERGED], "value": [float(counts[MERGED])]})
+            quality = pa.concat_tables([quality, merged.cast(quality.schema)])
         rows = plane.rows_of(QUALITY_REPORTS, QUALITY_REPORTS.schema(), quality)
         written += rows.write([Output(QUALITY_REPORTS, QUALITY_REPORTS.schema(), commit)])
     context.tracking.json(quality.to_pylist(), "quality.json")
-    kept, bad = counts[OBSERVATIONS.name], counts[QUARANTINE.name]
-    summary = [f"{kept + bad:,} rows in: {kept:,} observations, {bad:,} quarantined"]
+    kept, bad, total = counts[OBSERVATIONS.name], counts[QUARANTINE.name], sum(counts.values())
+    merged_told = f", {counts[MERGED]:,} merged into them ({ALIGN})" if MERGED in counts else ""
+    summary = [f"{total:,} rows in: {kept:,} observations{merged_told}, {bad:,} quarantined", *work.told]
     summary += [f"  {count:,} x {reason}" for reason, count in list(reasons.items())[:8]]
+    metrics: dict[str, float] = {"rows_in": total, "rows_kept": kept, "rows_quarantined": bad, **work.metrics}
     return Done(
-        metrics={"rows_in": kept + bad, "rows_kept": kept, "rows_quarantined": bad},
+        metrics=metrics | ({MERGED: counts[MERGED]} if MERGED in counts else {}),
         written=written,
         summary=[*refused, *summary],
         refused=refused[0] if refused else None,

@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from assay.config import DatasetConfig
 from assay.config.dataset import stored_name
+from assay.ingest.alignment import EXACT_TIME, merge_periods, period_start
 from assay.ingest.csv_rows import RawChunk
 from assay.ingest.source import SourcePart, raw_json, read_part
 from assay.ingest.values import as_number, as_text, parse_time, time_rules, when
 from assay.runtime.arrow_files import conform_table
-from assay.runtime.tables import OBSERVATIONS, observation_fields
+from assay.runtime.tables import OBSERVATIONS, SOURCE_ROWS, TIME, observation_fields
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,12 +26,11 @@ SEPARATOR = "; "
 
 
 def checked_schema(dataset: DatasetConfig) -> pa.Schema:
-    """Rows between reading and writing: observations, plus where they came from and what is wrong with them."""
+    """Rows between reading and writing: observations, and what is wrong with them."""
     return pa.schema(
         [
             *OBSERVATIONS.schema(observation_fields(dataset)),
-            pa.field("source_file", pa.string()),
-            pa.field("source_row", pa.int64()),
+            *([pa.field(EXACT_TIME, TIME)] if dataset.time.align else []),
             pa.field("reasons", pa.string()),
             pa.field("raw", pa.string()),
         ]
@@ -67,8 +67,12 @@ class CheckRows:
                 pl.concat_str(pl.all(), separator=SEPARATOR, ignore_nulls=True).replace("", None).alias("reasons")
             ).to_series()
             frame = frame.with_columns(reasons)
+            if (align := self.dataset.time.align) is not None:
+                start = period_start(frame["time"], align.frequency, self.dataset.time.zone).alias("time")
+                frame = frame.with_columns(pl.col("time").alias(EXACT_TIME), pl.lit(1, pl.Int64).alias(SOURCE_ROWS))
+                frame = frame.with_columns(start)
             frame = frame.with_columns(_raw_of(raw, reasons), month=pl.col("time").dt.strftime("%Y-%m"))
-            frame = frame.with_columns(_row_ids(frame, self.dataset))
+            frame = frame.with_columns(row_ids(frame, self.dataset))
             yield from conform_table(frame.to_arrow(), schema)
         if chunk.broken:
             yield from conform_table(_broken(chunk, source_file, schema), schema)
@@ -123,7 +127,7 @@ def _raw_of(raw: pl.DataFrame, reasons: pl.Series) -> pl.Series:
     return pl.Series("raw", texts, dtype=pl.String)
 
 
-def _row_ids(frame: pl.DataFrame, dataset: DatasetConfig, occurrence: np.ndarray[Any, Any] | None = None) -> pl.Series:
+def row_ids(frame: pl.DataFrame, dataset: DatasetConfig, occurrence: np.ndarray[Any, Any] | None = None) -> pl.Series:
     """Stable 64-bit hash of entity, time and occurrence; pandas' hash is fixed, so ids outlive library versions."""
     import pandas as pd
     import polars as pl
@@ -140,9 +144,7 @@ def _broken(chunk: RawChunk, source_file: str, schema: pa.Schema) -> pa.Table:
     columns = {field.name: pa.nulls(count, field.type) for field in schema}
     columns["source_file"] = pa.array([source_file] * count)
     columns["source_row"] = pa.array([number for number, _ in chunk.broken], pa.int64())
-    columns["reasons"] = pa.array(
-        ["row has another number of fields than the header (dataset.source.delimiter)"] * count
-    )
+    columns["reasons"] = pa.array([chunk.why_broken] * count)
     columns["raw"] = pa.array([raw_json({"text": text}) for _, text in chunk.broken])
     return pa.table(columns, schema=schema)
 
@@ -163,26 +165,42 @@ class ResolveDuplicates:
             return
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
-        key = [*(stored_name(n) for n in self.dataset.entity), "time"]
-        good = frame.filter(pl.col("reasons").is_null()).sort("source_file", "source_row", maintain_order=True)
+        align = self.dataset.time.align
+        entity = [stored_name(n) for n in self.dataset.entity]
+        key = [*entity, EXACT_TIME if align else "time"]
+        content = sorted(set(source_names(self.dataset)) - {*key, "time"})
+        good = frame.filter(pl.col("reasons").is_null()).sort(
+            "source_file", *([] if self.dataset.source.in_files else content), "source_row", maintain_order=True
+        )
         bad = frame.filter(pl.col("reasons").is_not_null())
         if self.dataset.duplicates == "allow":
             # Numbered by content, so that the order of the source's rows and files changes no id.
-            good = good.sort(*key, *sorted(set(_source_names(self.dataset)) - set(key)), "source_file", "source_row")
+            good = good.sort(*key, *content, "source_file", "source_row")
             occurrence = good.select(pl.int_range(pl.len()).over(key)).to_series().to_numpy()
-            good = good.with_columns(_row_ids(good, self.dataset, occurrence))
+            good = good.with_columns(row_ids(good, self.dataset, occurrence))
         elif good.height:
             chosen = _chosen(good, key, self.dataset.duplicates)
-            reason = f"another row has the same entity and time; {self.dataset.duplicates} (dataset.duplicates)"
             doubles = good.filter(~chosen)
-            found = doubles.select(pl.col(stored).alias(name) for stored, name in _source_names(self.dataset).items())
+            moment = {key[-1]: self.dataset.time.column}
+            names = {k: v for k, v in source_names(self.dataset).items() if k != "time"}
+            found = doubles.select(pl.col(stored).alias(name) for stored, name in {**moment, **names}.items())
             texts = [raw_json(row) for row in found.iter_rows(named=True)]
-            doubles = doubles.with_columns(reasons=pl.lit(reason), raw=pl.Series(texts, dtype=pl.String))
+            doubles = doubles.with_columns(
+                reasons=pl.lit(double_reason(self.dataset)), raw=pl.Series(texts, dtype=pl.String)
+            )
             bad = pl.concat([bad, doubles]) if doubles.height else bad
             good = good.filter(chosen)
-        if good.height + bad.height != frame.height:
-            raise AssertionError(f"ingest lost rows: {frame.height} in, {good.height + bad.height} out")
-        for part in (good.sort(*key, "row_id"), bad):
+        kept = good.height
+        if align is not None:
+            bad = bad.with_columns(pl.col(EXACT_TIME).alias("time"))
+            texts_of = [stored_name(n) for n in self.dataset.text_columns]
+            numbers_of = [stored_name(n) for n in self.dataset.numeric_columns]
+            good = merge_periods(good, [*entity, "time"], texts_of, numbers_of, align)
+            good = good.with_columns(row_ids(good, self.dataset))
+            kept = int(good[SOURCE_ROWS].sum())
+        if kept + bad.height != frame.height:
+            raise AssertionError(f"ingest lost rows: {frame.height} in, {kept + bad.height} out")
+        for part in (good.sort(*entity, "time", "row_id"), bad):
             yield from conform_table(part.to_arrow(), schema)
 
 
@@ -195,7 +213,12 @@ def _chosen(good: pl.DataFrame, key: list[str], rule: str) -> pl.Series:
     return good.select(key).with_row_index("\0index").select(index == winner.over(key)).to_series()
 
 
-def _source_names(dataset: DatasetConfig) -> dict[str, str]:
+def double_reason(dataset: DatasetConfig) -> str:
+    """Why a row is in the quarantine that was good, had it been alone."""
+    return f"another row has the same entity and time: {dataset.duplicates} (dataset.duplicates)"
+
+
+def source_names(dataset: DatasetConfig) -> dict[str, str]:
     """Stored name -> name in the source, of every column."""
     names = (*dataset.text_columns, *dataset.numeric_columns)
     return {"time": dataset.time.column, **{stored_name(name): name for name in names}}

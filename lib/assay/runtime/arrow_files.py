@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,9 @@ import pyarrow.parquet as pq
 
 from assay.runtime.conditions import Condition, mask
 from assay.runtime.sharing import Piece
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 BATCH_ROWS = 65_536
 CHUNK_ROWS = 131_072
@@ -88,6 +92,29 @@ class Spilled:
         for path in self.paths:
             with pa.memory_map(path) as source, pa.ipc.open_stream(source) as reader:
                 yield from reader
+
+
+def arrow_schema(frame: DataFrame) -> pa.Schema:
+    """Schema of a Spark DataFrame as Arrow types."""
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    return to_arrow_schema(frame.schema)
+
+
+@dataclasses.dataclass(frozen=True)
+class SpillFrame:
+    """Kernel that writes a task's batches to one Arrow IPC file. Emits its path and rows; nothing where it has none."""
+
+    folder: str
+    schema: pa.Schema
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """One row: path, rows."""
+        name = uuid.uuid4().hex  # a task may be tried again while its first try still writes
+        for _, path, rows in spill_by_key(
+            batches, keys=(), buckets=1, folder=self.folder, name=name, schema=self.schema
+        ):
+            yield pa.record_batch({"path": pa.array([path]), "rows": pa.array([rows], pa.int64())})
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

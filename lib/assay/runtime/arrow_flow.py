@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.ipc
 
 from assay.runtime.arrow_files import Share, Spilled, conform, spill_by_key
@@ -80,6 +81,18 @@ class Several:
         """Batches of all of them."""
         for source in self.sources:
             yield from source.batches()
+
+
+@dataclasses.dataclass(frozen=True)
+class Piped:
+    """A source and the kernels that its rows go through: flows with different kernels meet in one."""
+
+    source: Any
+    kernels: tuple[Kernel, ...]
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Batches after the last kernel."""
+        yield from _run(self.source, self.kernels)
 
 
 def _run(source: Any, kernels: Sequence[Kernel]) -> Iterator[pa.RecordBatch]:
@@ -182,6 +195,12 @@ class ArrowFlow(Flow):
                 paths[bucket].append(path)
         return [Spilled(tuple(found), schema) for found in paths]
 
+    def union(self, other: Flow) -> ArrowFlow:
+        """Tasks of both."""
+        assert isinstance(other, ArrowFlow)
+        sources = [Piped(source, flow.kernels) for flow in (self, other) for source in flow.shares()]
+        return ArrowFlow(self.plane, self._schema, sources=sources)
+
     def collect(self) -> pa.Table:
         """Run and bring all rows to the driver."""
         kernels, schema = self.kernels, self._schema
@@ -200,25 +219,27 @@ class ArrowFlow(Flow):
         """Run once, write Parquet on executors, commit each output on the driver."""
         kernels, plans = self.kernels, [(self.plane.location(o.table.name), o) for o in outputs]
 
-        def write(_: int, source: Any) -> list[list[DataFile]]:
+        def write(_: int, source: Any) -> list[tuple[int, list[DataFile]]]:
             writers = [TableWriter(root, o.schema, o.table.partition_by, o.statistics) for root, o in plans]
+            weights = [0] * len(plans)
             for batch in _run(source, kernels):
-                for writer, (__, output) in zip(writers, plans, strict=True):
+                for index, (__, output) in enumerate(plans):
                     part = mask(batch, output.conditions)
                     if part.num_rows:
-                        writer.write(conform(part.select(output.schema.names), output.schema))
-            return [writer.close() for writer in writers]
+                        writers[index].write(conform(part.select(output.schema.names), output.schema))
+                        weights[index] += pc.sum(part.column(output.weight)).as_py() if output.weight else part.num_rows
+            return [(weight, writer.close()) for weight, writer in zip(weights, writers, strict=True)]
 
         for output in outputs:
             if output.owns and self.plane.version(output.table.name) is not None:
                 output.check_schema(self.plane.schema(output.table.name))
             os.makedirs(self.plane.location(output.table.name), exist_ok=True)
         done = self.plane.run_tasks(self.shares(), write)
-        files = [[file for task in done for file in task[i]] for i in range(len(outputs))]
+        files = [[file for task in done for file in task[i][1]] for i in range(len(outputs))]
         for output, found in zip(outputs, files, strict=True):
             for file in found:
                 output.check_owned(file.partition)
-        counts = {o.table.name: sum(file.rows for file in found) for o, found in zip(outputs, files, strict=True)}
+        counts = {o.table.name: sum(task[i][0] for task in done) for i, o in enumerate(outputs)}
         approved = set(approve(counts)) if approve is not None else set(counts)
         return [
             self.plane.commit(output, found)

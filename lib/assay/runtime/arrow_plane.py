@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from assay.errors import AssayError, DataError
-from assay.runtime.arrow_files import conform
+from assay.runtime.arrow_files import Spilled, SpillFrame, arrow_schema, conform
 from assay.runtime.arrow_flow import ArrowFlow, Item, Memory
 from assay.runtime.conditions import Condition, may_hold
-from assay.runtime.plane import LATEST_COMMITS, Commit, Flow, Output, Plane, Written
+from assay.runtime.plane import LATEST_COMMITS, NO_VALUE, Commit, Flow, Output, Plane, Written
 from assay.runtime.sharing import pieces_of
 from assay.runtime.table_writer import DataFile
 from assay.runtime.tables import Table
@@ -29,6 +29,7 @@ from assay.runtime.tables import Table
 if TYPE_CHECKING:
     from deltalake import DeltaTable
     from pyspark import SparkContext
+    from pyspark.sql import DataFrame
 
 UNREADABLE_FEATURES = {"deletionVectors", "columnMapping"}
 
@@ -88,13 +89,13 @@ class ArrowPlane(Plane):
         """Rows of a table at a version, from its log."""
         return sum(piece.rows for piece in pieces_of(self._delta(table, version), self.root / table))
 
-    def last_commit(self, table: str, slot: str) -> Commit | None:
-        """Newest write of assay to this slot."""
+    def last_commit(self, table: str, slot: str, *, identity: str | None = None) -> Commit | None:
+        """Newest write of assay to this slot, or the newest with this identity."""
         if self.version(table) is None:
             return None
         for entry in self._delta(table).history():
             found = Commit.parse(entry.get("userMetadata"), int(entry.get("version", -1)))
-            if found is not None and found.slot == slot:
+            if found is not None and found.slot == slot and identity in {None, found.identity}:
                 return found
         return None
 
@@ -118,6 +119,14 @@ class ArrowPlane(Plane):
     ) -> ArrowFlow:
         """One task per item."""
         return ArrowFlow(self, schema, sources=[Item(item, kernel) for item in items])
+
+    def frame(self, frame: DataFrame) -> ArrowFlow:
+        """Spark writes the rows as Arrow files to the scratch folder, from where this road goes on."""
+        schema, folder = arrow_schema(frame), str(self.scratch())
+        spilled = frame.mapInArrow(SpillFrame(folder, schema), "path string, rows long").collect()
+        return ArrowFlow(
+            self, schema, sources=[Spilled((path,), schema) for path in sorted(r["path"] for r in spilled)]
+        )
 
     def train(self, reads: Sequence[Flow], task: Any, ranks: int) -> list[Any]:
         """One barrier stage in which each rank streams its own files."""
@@ -182,7 +191,8 @@ class ArrowPlane(Plane):
             mode="overwrite",
             schema=output.schema,
             partition_by=list(output.table.partition_by),
-            partition_filters=[(name, "=", value) for name, value in output.owns.items()] or None,
+            partition_filters=[(name, "in", list(values or NO_VALUE)) for name, values in output.owned().items()]
+            or None,
             commit_properties=CommitProperties(custom_metadata={"userMetadata": payload}),
         )
         for entry in DeltaTable(location).history(LATEST_COMMITS):
@@ -224,8 +234,8 @@ def _check_replaceable(delta: DeltaTable, output: Output) -> None:
             "--workspace, or set runtime.road=spark for one run"
         )
     for action in pa.table(delta.get_add_actions(flatten=True)).to_pylist():
-        replaced = all(action.get(f"partition.{name}") == value for name, value in output.owns.items())
-        if replaced and not action["path"].isascii():
+        partition = {n.removeprefix("partition."): v for n, v in action.items() if n.startswith("partition.")}
+        if output.replaces(partition) and not action["path"].isascii():
             raise DataError(
                 f"table {output.table.name} has the file {action['path']}, which Spark named and only Spark can "
                 "replace: set runtime.road=spark"

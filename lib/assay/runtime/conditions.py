@@ -13,15 +13,18 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     from pyspark.sql import Column
 
-Value = str | float | int | dt.datetime | None
+Value = str | float | int | dt.datetime | tuple[str, ...] | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """`column op value`; a null never holds, except for `is_null`, and neither does a NaN. Times carry a zone."""
+    """`column op value`; a null never holds, except for `is_null`, and neither does a NaN. Times carry a zone.
+
+    The value of `in` is a tuple of texts.
+    """
 
     column: str
-    op: Literal["==", ">=", "<", "not_null", "is_null"]
+    op: Literal["==", ">=", "<", "in", "not_null", "is_null"]
     value: Value = None
 
     def __post_init__(self) -> None:
@@ -39,6 +42,8 @@ def mask(batch: pa.RecordBatch, conditions: Sequence[Condition]) -> pa.RecordBat
             keep = pc.is_valid(column)
         elif condition.op == "is_null":
             keep = pc.is_null(column)
+        elif condition.op == "in":
+            keep = pc.is_in(column, value_set=pa.array(condition.value, column.type))
         else:
             scalar = pa.scalar(condition.value, type=column.type)
             compare = {"==": pc.equal, ">=": pc.greater_equal, "<": pc.less}[condition.op]
@@ -56,6 +61,9 @@ def spark_column(condition: Condition) -> Column:
         return column.isNotNull()
     if condition.op == "is_null":
         return column.isNull()
+    if condition.op == "in":
+        assert isinstance(condition.value, tuple)
+        return column.isin(list(condition.value))
     value = F.lit(condition.value)
     holds = {"==": column == value, ">=": column >= value, "<": column < value}[condition.op]
     if isinstance(condition.value, float | int):
@@ -68,6 +76,10 @@ def may_hold(partition: Mapping[str, str | None], conditions: Sequence[Condition
     for condition in conditions:
         if condition.column in partition and condition.op == "==" and partition[condition.column] != condition.value:
             return False
+        if condition.column in partition and condition.op == "in":
+            assert isinstance(condition.value, tuple)
+            if partition[condition.column] not in condition.value:
+                return False
         month = partition.get("month")
         if condition.column == "time" and month is not None and isinstance(condition.value, dt.datetime):
             bound = condition.value.astimezone(dt.UTC)

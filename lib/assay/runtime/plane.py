@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
 
@@ -18,9 +18,13 @@ from assay.errors import AssayError, DataError
 from assay.runtime.conditions import Condition
 from assay.runtime.tables import Table
 
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
 Kernel = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 Approve = Callable[[Mapping[str, int]], Sequence[str]]
 COMMIT_KEY = "assay"
+NO_VALUE = ("",)  # of a partition column: Delta takes an empty text for null, so no partition has it
 LATEST_COMMITS = 100  # among which a commit just made is looked for, as others may write at the same time
 
 
@@ -59,16 +63,27 @@ class Output:
     """Where rows of a flow go.
 
     schema: of the table, partition columns last.
-    owns: column=value of the partitions that this write replaces as a whole; empty means the whole table.
+    owns: column=value of the partitions that this write replaces as a whole, or column=values for several of them at
+        once (none: it adds a commit and no row); empty means the whole table.
     only: a text column that must be null (`keep="null"`) or filled (`keep="filled"`) for a row to go here.
+    weight: an integer column that says how many source rows a row stands for; `approve` gets their sum.
     """
 
     table: Table
     schema: pa.Schema
     commit: Commit
-    owns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    owns: Mapping[str, str | tuple[str, ...]] = dataclasses.field(default_factory=dict)
     only: str | None = None
     keep: Literal["null", "filled"] = "null"
+    weight: str | None = None
+
+    def owned(self) -> dict[str, tuple[str, ...]]:
+        """`owns` with the values of each column as a tuple."""
+        return {name: (value,) if isinstance(value, str) else value for name, value in self.owns.items()}
+
+    def replaces(self, partition: Mapping[str, str | None]) -> bool:
+        """Whether this write replaces the partition."""
+        return all(partition.get(name) in values for name, values in self.owned().items())
 
     @property
     def conditions(self) -> list[Condition]:
@@ -97,7 +112,7 @@ class Output:
 
     def check_owned(self, partition: Mapping[str, str | None]) -> None:
         """Refuse rows outside of the partitions that this write replaces: they would be there twice."""
-        strange = {name: partition[name] for name, value in self.owns.items() if partition[name] != value}
+        strange = {name: partition[name] for name, values in self.owned().items() if partition[name] not in values}
         if strange:
             raise AssayError(
                 f"{self.commit.job} owns {dict(self.owns)} of table {self.table.name}, but made rows for {strange}"
@@ -133,6 +148,10 @@ class Flow(Protocol):
         """Inner join on `on` (one shuffle of both sides); the other side adds its columns that are not in `on`."""
         ...
 
+    def union(self, other: Flow) -> Flow:
+        """The rows of both flows, which have the same schema; no shuffle."""
+        ...
+
     def collect(self) -> pa.Table:
         """Bring a small result to the driver."""
         ...
@@ -140,7 +159,8 @@ class Flow(Protocol):
     def write(self, outputs: Sequence[Output], *, approve: Approve | None = None) -> list[Written]:
         """Run the flow once and commit each output atomically, in the order given.
 
-        approve: gets the rows of each table before anything is committed and returns the tables to commit.
+        approve: gets the rows of each table (the sum of the output's `weight`, where it has one) before anything is
+            committed and returns the tables to commit.
         """
         ...
 
@@ -171,8 +191,12 @@ class Plane(Protocol):
         """Rows of a table at a version."""
         ...
 
-    def last_commit(self, table: str, slot: str) -> Commit | None:
-        """Newest write of assay to this slot of the table."""
+    def last_commit(self, table: str, slot: str, *, identity: str | None = None) -> Commit | None:
+        """Newest write of assay to this slot of the table, or the newest with this identity."""
+        ...
+
+    def frame(self, frame: DataFrame) -> Flow:
+        """Rows of a Spark DataFrame, read once however often the flow is used; kept until the plane is cleaned."""
         ...
 
     def read(

@@ -14,9 +14,20 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from assay.errors import AssayError
-from assay.runtime.arrow_files import conform
+from assay.runtime.arrow_files import arrow_schema, conform
 from assay.runtime.conditions import Condition, spark_column
-from assay.runtime.plane import LATEST_COMMITS, Approve, Commit, Flow, Kernel, Output, Plane, Written, tasks_for
+from assay.runtime.plane import (
+    LATEST_COMMITS,
+    NO_VALUE,
+    Approve,
+    Commit,
+    Flow,
+    Kernel,
+    Output,
+    Plane,
+    Written,
+    tasks_for,
+)
 from assay.runtime.spool import PACKED, Pack, run_spooled
 from assay.runtime.tables import Table
 
@@ -30,12 +41,6 @@ def spark_schema(schema: pa.Schema) -> StructType:
     from pyspark.sql.pandas.types import from_arrow_schema
 
     return from_arrow_schema(schema, prefer_timestamp_ntz=False)
-
-
-def _arrow_schema(frame: DataFrame) -> pa.Schema:
-    from pyspark.sql.pandas.types import to_arrow_schema
-
-    return to_arrow_schema(frame.schema)
 
 
 def quoted(*parts: str) -> str:
@@ -56,6 +61,7 @@ class SparkPlane(Plane):
         self.root = unquote(root) if root.startswith("file:") else root
         self.catalog = catalog
         self.rows_per_task = rows_per_task
+        self._kept: list[DataFrame] = []
 
     @property
     def session(self) -> SparkSession:
@@ -92,20 +98,20 @@ class SparkPlane(Plane):
 
     def schema(self, table: str) -> pa.Schema:
         """Schema of a table, as Arrow types."""
-        return _arrow_schema(self.session.table(self._identifier(table)))
+        return arrow_schema(self.session.table(self._identifier(table)))
 
     def rows(self, table: str, version: int) -> int:
         """Rows of a table at a version."""
         return int(self.read(table, version=version, columns=[]).frame.count())
 
-    def last_commit(self, table: str, slot: str) -> Commit | None:
-        """Newest write of assay to this slot."""
+    def last_commit(self, table: str, slot: str, *, identity: str | None = None) -> Commit | None:
+        """Newest write of assay to this slot, or the newest with this identity."""
         if not self._exists(table):
             return None
         rows = self.session.sql(f"DESCRIBE HISTORY {self._identifier(table)}").select("version", "userMetadata")
         for row in sorted(rows.collect(), key=lambda r: -r["version"]):
             found = Commit.parse(row["userMetadata"], int(row["version"]))
-            if found is not None and found.slot == slot:
+            if found is not None and found.slot == slot and identity in {None, found.identity}:
                 return found
         return None
 
@@ -115,7 +121,7 @@ class SparkPlane(Plane):
         """Rows of a table at one version."""
         reader = self.session.read.format("delta").option("versionAsOf", version)
         frame = reader.table(self._identifier(table)) if self.catalog else reader.load(self.location(table))
-        schema = _arrow_schema(frame)
+        schema = arrow_schema(frame)
         schema = pa.schema([schema.field(name) for name in (columns if columns is not None else schema.names)])
         for condition in where:
             frame = frame.where(spark_column(condition))
@@ -139,6 +145,13 @@ class SparkPlane(Plane):
                 yield conform(batch, schema)
 
         return SparkFlow(self, frame.mapInArrow(run, spark_schema(schema)), schema)
+
+    def frame(self, frame: DataFrame) -> SparkFlow:
+        """Kept on the executors' disks."""
+        from pyspark import StorageLevel
+
+        self._kept.append(frame.persist(StorageLevel.DISK_ONLY))
+        return SparkFlow(self, frame, arrow_schema(frame))
 
     def train(self, reads: Sequence[Flow], task: Any, ranks: int) -> list[Any]:
         """One barrier stage; each rank first spools its batches to local files, because training reads them twice.
@@ -166,7 +179,9 @@ class SparkPlane(Plane):
         return [pickle.loads(r["result"]) for r in sorted(rows, key=lambda r: r["rank"])]  # noqa: S301  our executors'
 
     def clean(self) -> None:
-        """Nothing of this road stays behind."""
+        """Forget the frames that were kept; nothing else of this road stays behind."""
+        while self._kept:
+            self._kept.pop().unpersist()
 
 
 def _parallelism(session: SparkSession) -> int:
@@ -213,6 +228,11 @@ class SparkFlow(Flow):
         frame = self.frame.join(other.frame, list(on), "inner").select([quoted(name) for name in schema.names])
         return SparkFlow(self.plane, frame, schema)
 
+    def union(self, other: Flow) -> SparkFlow:
+        """Spark's own union, by name."""
+        assert isinstance(other, SparkFlow)
+        return SparkFlow(self.plane, self.frame.unionByName(other.frame), self._schema)
+
     def collect(self) -> pa.Table:
         """Bring all rows to the driver."""
         table = self.frame.toArrow()
@@ -230,7 +250,7 @@ class SparkFlow(Flow):
         frame = self.frame.persist(StorageLevel.DISK_ONLY) if keep else self.frame
         try:
             if approve is not None:
-                approved = set(approve({o.table.name: self._only(frame, o).count() for o in outputs}))
+                approved = set(approve({o.table.name: self._weight(frame, o) for o in outputs}))
                 outputs = [o for o in outputs if o.table.name in approved]
             return [self._write_one(frame, output) for output in outputs]
         finally:
@@ -242,6 +262,14 @@ class SparkFlow(Flow):
             frame = frame.where(spark_column(condition))
         return frame
 
+    def _weight(self, frame: DataFrame, output: Output) -> int:
+        from pyspark.sql import functions as F  # noqa: N812
+
+        rows = self._only(frame, output)
+        if output.weight is None:
+            return int(rows.count())
+        return int(rows.agg(F.sum(quoted(output.weight))).collect()[0][0] or 0)
+
     def _write_one(self, frame: DataFrame, output: Output) -> Written:
         frame = self._only(frame, output).select([quoted(name) for name in output.schema.names])
         writer = (
@@ -252,8 +280,7 @@ class SparkFlow(Flow):
         name = output.table.name
         exists = self.plane._exists(name)
         if exists and output.owns:
-            literal = " AND ".join(f"{quoted(c)} = '{_escape(v)}'" for c, v in output.owns.items())
-            writer = writer.option("replaceWhere", literal)
+            writer = writer.option("replaceWhere", _replaced(output))
         elif exists:
             writer = writer.option("overwriteSchema", "true")
         else:
@@ -272,6 +299,12 @@ class SparkFlow(Flow):
             if row["userMetadata"] == payload:
                 return Written(name, int(row["version"]), int(row["operationMetrics"].get("numOutputRows", 0)))
         raise AssayError(f"table {name}: its newest {LATEST_COMMITS} commits do not show what was written")
+
+
+def _replaced(output: Output) -> str:
+    """SQL condition of the partitions that an output replaces."""
+    listed = {c: ", ".join(f"'{_escape(v)}'" for v in values or NO_VALUE) for c, values in output.owned().items()}
+    return " AND ".join(f"{quoted(c)} IN ({values})" for c, values in listed.items())
 
 
 def _escape(value: str) -> str:

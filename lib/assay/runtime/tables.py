@@ -10,6 +10,7 @@ import pyarrow as pa
 from assay.config import DatasetConfig
 from assay.config.dataset import stored_name
 
+SOURCE_ROWS = "source_rows"
 TIME = pa.timestamp("us", tz="UTC")
 
 
@@ -51,6 +52,8 @@ OBSERVATIONS = Table(
     columns={
         "row_id": (pa.int64(), "stable hash of entity, time and occurrence"),
         "time": (TIME, "time of the observation, UTC"),
+        "source_file": (pa.string(), "name of the file or table that the row came from"),
+        "source_row": (pa.int64(), "1-based row or line of the file; of a table's row, which has none, a hash"),
         "month": (pa.string(), "YYYY-MM of time"),
     },
     open_columns=True,
@@ -62,11 +65,27 @@ QUARANTINE = Table(
     key=("source_file", "source_row"),
     partition_by=(),
     columns={
-        "source_file": (pa.string(), "name of the source file"),
-        "source_row": (pa.int64(), "1-based row of the source, header not counted"),
+        "source_file": (pa.string(), "name of the file or table that the row came from"),
+        "source_row": (pa.int64(), "1-based row of the file, header not counted; of a table's row a hash"),
         "time": (TIME, "time of the row where it could be read, UTC"),
         "reasons": (pa.string(), "rules that the row broke, each with the setting to change; separated by '; '"),
         "raw": (pa.string(), "the source row as JSON text"),
+    },
+)
+SOURCE_FILES = Table(
+    name="source_files",
+    stage="ingest",
+    grain="one file whose rows are in observations and observations_quarantine",
+    key=("source_file",),
+    partition_by=(),
+    columns={
+        "source_file": (pa.string(), "name of the file below the source's folder"),
+        "sha256": (pa.string(), "hash of its content"),
+        "bytes": (pa.int64(), "size"),
+        "modified_ns": (
+            pa.int64(),
+            "time of its last change, nanoseconds since 1970; null where it was too new to tell a later change",
+        ),
     },
 )
 QUALITY_REPORTS = Table(
@@ -155,6 +174,7 @@ TABLES = {
     for table in (
         OBSERVATIONS,
         QUARANTINE,
+        SOURCE_FILES,
         QUALITY_REPORTS,
         FEATURES,
         CALIBRATIONS,
@@ -165,8 +185,10 @@ TABLES = {
 
 
 def observation_fields(dataset: DatasetConfig) -> list[pa.Field]:
-    """Columns that a dataset adds to `observations`: text as string, numbers as double."""
+    """Columns that a dataset adds to `observations`: text as string, numbers as double, merged rows as a count."""
+    aligned = dataset.time.align is not None
     return [
+        *([pa.field(SOURCE_ROWS, pa.int64())] if aligned else []),  # how many rows of the source became this one
         *(pa.field(stored_name(name), pa.string()) for name in dataset.text_columns),
         *(pa.field(stored_name(name), pa.float64()) for name in dataset.numeric_columns),
     ]

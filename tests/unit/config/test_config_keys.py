@@ -27,7 +27,7 @@ def changed(tree, path, value):
         (("targets", 0, "transfrm"), "unknown key targets[0].transfrm; did you mean transform?"),
         (("calendar", "contry"), "unknown key calendar.contry; did you mean country?"),
         (("training", "max_eval"), "unknown key training.max_eval; did you mean max_evals?"),
-        (("time", "qqqq"), "unknown key time.qqqq (valid here: column, format, future, zone)"),
+        (("time", "qqqq"), "unknown key time.qqqq (valid here: align, column, format, future, zone)"),
     ],
 )
 def test_an_unknown_key_of_a_dataset_has_its_path_and_the_nearest_valid_one(tree, load, tmp_path, path, message):
@@ -60,7 +60,7 @@ def test_several_mistakes_are_told_at_once(tree, load):
         (("entity",), [], "entity: list should have at least 1 item"),
         (("groups",), [[1]], "groups[0][0]: expected text"),
         (("source",), "flats.csv", "source: expected keys and values (found 'flats.csv')"),
-        (("source", "path"), "", "source.path: string should have at least 1 character"),
+        (("source", "path"), "", "source.path: this key is required"),
         (("source", "delimiter"), ";;", "source.delimiter: string should have at most 1 character"),
         (("targets", 0, "transform"), "ln", "targets[0].transform: input should be 'none' or 'log' (found 'ln')"),
         (("features",), {"lags": [0]}, "features.lags[0]: input should be greater than or equal to 1 (found 0)"),

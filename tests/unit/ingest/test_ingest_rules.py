@@ -122,7 +122,7 @@ def test_duplicates(dataset, ingest, write, rule, kept_row, others):
     assert kept["row_id"].n_unique() == kept.height
     doubles = bad.filter(pl.col("source_row") != 5)
     assert sorted(doubles["source_row"]) == others
-    assert set(doubles["reasons"]) <= {f"another row has the same entity and time; {rule} (dataset.duplicates)"}
+    assert set(doubles["reasons"]) <= {f"another row has the same entity and time: {rule} (dataset.duplicates)"}
     expected = [1, 2, 3, 4] if kept_row is None else sorted([kept_row, 2])
     assert sorted(kept["source_row"]) == expected
 

@@ -13,7 +13,9 @@ from assay.config import RunConfig
 from assay.config.profile import ProfileConfig
 from assay.errors import DataError
 from assay.ingest import source
-from assay.ingest.source import content_hash, find_source, names_of, parts_of, raw_json, read_part
+from assay.ingest.files import find_source
+from assay.ingest.increment import look_at, version_of
+from assay.ingest.source import parts_of, raw_json, read_part
 
 HEADER = "sold_on,flat,price,rooms,district\n"
 ROW = "2015-06-30,a,100,3,north\n"
@@ -68,42 +70,41 @@ def test_a_source_is_looked_for_in_several_places_and_they_are_told(config, tmp_
     for folder in reversed(places):  # each new one comes before those found so far
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "flats.csv").write_text(HEADER + ROW)
-        assert find_source(config("sub/flats.csv")) == [folder / "flats.csv"]
+        assert [f.path for f in find_source(config("sub/flats.csv"))] == [str(folder / "flats.csv")]
 
 
 def test_the_home_folder(config, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "flats.csv").write_text(HEADER)
-    assert find_source(config("~/flats.csv")) == [tmp_path / "flats.csv"]
+    assert [f.path for f in find_source(config("~/flats.csv"))] == [str(tmp_path / "flats.csv")]
 
 
 def test_a_folder_gives_its_data_files_and_nothing_else(config, tmp_path):
     folder = tmp_path / "données brutes"
-    wanted = ["a.csv", "b/a.csv", "b/part.parquet/x.PARQUET", "c.csv.gz", "d.txt"]
+    wanted = ["a.csv", "b/a.csv", "e.jsonl", "f.json.gz", "b/part.parquet/x.PARQUET", "c.csv.gz", "d.txt"]
     others = ["_SUCCESS", ".a.csv.crc", "_delta_log/0.checkpoint.parquet", ".cache/a.csv", "readme.md", "b/_tmp.csv"]
     for name in wanted + others:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("x")
     files = find_source(config(folder))
-    assert sorted(names_of(files)) == sorted(wanted)
-    assert names_of([folder / "b" / "a.csv"]) == ["a.csv"]
+    assert sorted(f.name for f in files) == sorted(wanted)
+    (single,) = find_source(config(folder / "b" / "a.csv"))
+    assert single.name == "a.csv"
 
 
 def test_an_empty_folder(config, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"the folder has no \.csv or \.parquet file"):
+    with pytest.raises(DataError, match=r"the folder has no \.csv, \.txt, \.json, .* or \.pq file"):
         find_source(config("empty"))
 
 
-def test_the_content_hash_knows_names_and_bytes_but_not_the_folder(tmp_path):
+def test_the_content_hash_knows_names_and_bytes_but_not_the_folder(config, tmp_path):
     def put(folder, **files):
-        paths = []
         for name, text in files.items():
             path = tmp_path / folder / f"{name}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-            paths.append(path)
-        return content_hash(paths)
+        return version_of(look_at(find_source(config(tmp_path / folder)), {}))
 
     same = put("one", a="1", b="2")
     assert put("two", a="1", b="2") == same
@@ -111,12 +112,12 @@ def test_the_content_hash_knows_names_and_bytes_but_not_the_folder(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_read_permission(tmp_path):
+def test_a_file_without_read_permission(config, tmp_path):
     path = tmp_path / "secret.csv"
     path.write_text(HEADER)
     path.chmod(0)
     with pytest.raises(DataError, match="cannot be read: Permission denied"):
-        content_hash([path])
+        look_at(find_source(config(path)), {})
 
 
 @pytest.mark.parametrize("name", ["flats.csv", "flats.parquet"])
@@ -156,7 +157,7 @@ def test_a_column_that_is_there_twice(refused):
 def test_a_column_twice_that_nobody_reads_does_no_harm(config, tmp_path):
     path = tmp_path / "flats.csv"
     path.write_text(HEADER.strip() + ",x,x\n" + ROW.strip() + ",1,2\n")
-    assert [p.name for p in parts_of([path], config(path))[0]] == ["flats.csv"]
+    assert [p.name for p in parts_of(find_source(config(path)), config(path))[0]] == ["flats.csv"]
 
 
 def test_the_wrong_format(refused):
@@ -202,7 +203,7 @@ def test_parquet_is_cut_by_row_groups_and_rows_keep_their_numbers(config, tmp_pa
     )
     pq.write_table(rows, path, row_group_size=100)
     run = config(path)
-    parts, total = parts_of([path], run)
+    parts, total = parts_of(find_source(run), run)
     assert total == 1050
     assert [part.first_row for part in parts] == [1, 301, 601, 901]
     chunks = [c for part in parts for c in read_part(part, run.dataset.source, list(run.dataset.source_columns))]
@@ -214,7 +215,7 @@ def test_a_column_name_with_a_dot_is_one_column(config, tmp_path):
     path = tmp_path / "flats.parquet"
     pq.write_table(table(**{"area.m2": [55.5]}), path)
     run = config(path, columns={"numeric": ["area.m2"]})
-    part = parts_of([path], run)[0][0]
+    part = parts_of(find_source(run), run)[0][0]
     (chunk,) = read_part(part, run.dataset.source, list(run.dataset.source_columns))
     assert chunk.frame["area.m2"].to_list() == [55.5]
 
@@ -223,7 +224,7 @@ def test_texts_stored_as_bytes_or_dictionaries_are_texts(config, tmp_path):
     path = tmp_path / "flats.parquet"
     pq.write_table(table(flat=["é".encode()], district=pa.array([b"north"]).dictionary_encode()), path)
     run = config(path)
-    part = parts_of([path], run)[0][0]
+    part = parts_of(find_source(run), run)[0][0]
     (chunk,) = read_part(part, run.dataset.source, list(run.dataset.source_columns))
     assert chunk.frame.select("flat", "district").rows() == [("é", "north")]
     pq.write_table(table(flat=[b"\xff"]), path)

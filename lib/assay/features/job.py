@@ -20,7 +20,19 @@ from assay.features.kernel import (
     packed,
 )
 from assay.features.plan import PLAN_VERSION, FeaturePlan
-from assay.features.routing import HOT_ROWS, SPAN, CountDays, Route, counted_schema, cuts_of, month_start, routed_schema
+from assay.features.routing import (
+    HOT_ROWS,
+    SPAN,
+    CountDays,
+    Route,
+    Widen,
+    counted_schema,
+    cuts_of,
+    lookback_days,
+    month_start,
+    past_columns,
+    routed_schema,
+)
 from assay.model.registry import champion
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, JobContext, Plan
@@ -34,8 +46,8 @@ JOB = "build_features"
 class Extent:
     """Which part of the features is built.
 
-    version: of `observations`.  where: rows that exist for the run.  months: partitions that are replaced, None for all.
-    since: rows before it are looked back upon alone.
+    version: of `observations`.  where: rows that exist for the run.  months: partitions that are replaced, None
+    for all.
     """
 
     version: int
@@ -126,7 +138,7 @@ def _execute(context: JobContext, identity: str, plan: FeaturePlan, extent: Exte
         observations=extent.version,
         as_of=context.config.as_of.isoformat() if context.config.as_of else None,
     )
-    owns = {} if extent.months is None else {"month": extent.months}
+    owns: dict[str, str | tuple[str, ...]] = {} if extent.months is None else {"month": extent.months}
     output = Output(FEATURES, schema, commit, owns=owns)
     if extent.months == ():
         written = plane.rows_of(FEATURES, schema, schema.empty_table()).write([output])
@@ -170,8 +182,18 @@ def _routed(context: JobContext, plan: FeaturePlan, extent: Extent, rows: int) -
     if rows >= HOT_ROWS:
         days = plane.read(OBSERVATIONS.name, version=extent.version, columns=[*plan.entity, "time"], where=extent.where)
         cuts = cuts_of(days.map(CountDays(plan), counted_schema(plan)).collect(), plan, slots=plane.slots)
-    flow = plane.read(OBSERVATIONS.name, version=extent.version, columns=names, where=extent.where)
-    if not cuts and extent.months is None:
+    since = extent.since
+    where = extent.where if since is None else (*extent.where, Condition("time", ">=", since))
+    flow = plane.read(OBSERVATIONS.name, version=extent.version, columns=names, where=where)
+    if since is None and not cuts:
         return flow.by_key(plan.entity, rows_hint=rows)
+    if since is not None:
+        past = [Condition("time", "<", since)]
+        back = lookback_days(plan)
+        if back is not None:
+            past.append(Condition("time", ">=", since - dt.timedelta(days=back)))
+        kept = past_columns(plan)
+        old = plane.read(OBSERVATIONS.name, version=extent.version, columns=kept, where=past)
+        flow = old.map(Widen(flow.schema), flow.schema).union(flow)
     routed = flow.map(Route(plan, extent.since_us, cuts), routed_schema(flow.schema))
     return routed.by_key([*plan.entity, SPAN], rows_hint=rows)

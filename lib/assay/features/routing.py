@@ -113,7 +113,7 @@ class Route:
     def _spans(self, frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
         import polars as pl
 
-        kept = {"row_id", "time", CONTEXT, SPAN, *self.plan.entity, *(h.column for h in self.plan.history)}
+        kept = {CONTEXT, SPAN, *past_columns(self.plan)}
         rest = frame
         for key, cuts in self.cuts.items():
             mine = pl.all_horizontal(
@@ -131,6 +131,36 @@ class Route:
                     *(pl.lit(None, dtype=kind).alias(n) for n, kind in frame.schema.items() if n not in kept),
                 )
         yield rest
+
+
+@dataclasses.dataclass(frozen=True)
+class Widen:
+    """Kernel: the same rows with the columns that they lack, empty."""
+
+    schema: pa.Schema
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Rows of the wider schema."""
+        for batch in batches:
+            columns = [
+                batch.column(f.name) if f.name in batch.schema.names else pa.nulls(batch.num_rows, f.type)
+                for f in self.schema
+            ]
+            yield pa.record_batch(columns, schema=self.schema)
+
+
+def past_columns(plan: FeaturePlan) -> list[str]:
+    """Columns of `observations` whose past is wanted, and what tells rows apart."""
+    return list(dict.fromkeys(["row_id", "time", *plan.entity, *(h.column for h in plan.history)]))
+
+
+def lookback_days(plan: FeaturePlan) -> float | None:
+    """Days before a row's time that its own history needs, None for all of them."""
+    settings = plan.settings
+    if settings.max_history_days is None:
+        return None
+    smoothed = 80 * max(settings.halflives_days, default=0.0)  # 64 half-lives, and the blocks they begin in
+    return settings.max_history_days + max((h.delay_days for h in plan.history), default=0.0) + smoothed + 2
 
 
 def month_start(month: str) -> dt.datetime:

@@ -89,6 +89,23 @@ class ArrowPlane(Plane):
         """Rows of a table at a version, from its log."""
         return sum(piece.rows for piece in pieces_of(self._delta(table, version), self.root / table))
 
+    def partitions(self, table: str, version: int, column: str) -> set[str]:
+        """Values of a partition column at a version."""
+        return {str(p.partition[column]) for p in pieces_of(self._delta(table, version), self.root / table)}
+
+    def changed(self, table: str, since: int, version: int, column: str) -> set[str] | None:
+        """Values of a partition column whose files differ between two versions."""
+        from deltalake.exceptions import DeltaError
+
+        try:
+            before, after = (
+                {(p.path, str(p.partition[column])) for p in pieces_of(self._delta(table, v), self.root / table)}
+                for v in (since, version)
+            )
+        except DeltaError:  # the log no longer goes back that far
+            return None
+        return {value for _, value in before ^ after}
+
     def last_commit(self, table: str, slot: str, *, identity: str | None = None) -> Commit | None:
         """Newest write of assay to this slot, or the newest with this identity."""
         if self.version(table) is None:

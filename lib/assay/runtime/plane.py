@@ -191,6 +191,14 @@ class Plane(Protocol):
         """Rows of a table at a version."""
         ...
 
+    def partitions(self, table: str, version: int, column: str) -> set[str]:
+        """Values of a partition column at a version."""
+        ...
+
+    def changed(self, table: str, since: int, version: int, column: str) -> set[str] | None:
+        """Values of a partition column whose files differ between two versions; None where that cannot be told."""
+        ...
+
     def last_commit(self, table: str, slot: str, *, identity: str | None = None) -> Commit | None:
         """Newest write of assay to this slot of the table, or the newest with this identity."""
         ...

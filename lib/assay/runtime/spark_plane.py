@@ -104,6 +104,23 @@ class SparkPlane(Plane):
         """Rows of a table at a version."""
         return int(self.read(table, version=version, columns=[]).frame.count())
 
+    def partitions(self, table: str, version: int, column: str) -> set[str]:
+        """Values of a partition column at a version."""
+        rows = self.read(table, version=version, columns=[column]).frame.distinct().collect()
+        return {str(row[0]) for row in rows}
+
+    def changed(self, table: str, since: int, version: int, column: str) -> set[str] | None:
+        """Values of a partition column whose files differ between two versions, by the names of their folders."""
+        from py4j.protocol import Py4JJavaError
+        from pyspark.errors import PySparkException
+
+        try:
+            before, after = (set(self.read(table, version=v).frame.inputFiles()) for v in (since, version))
+        except (PySparkException, Py4JJavaError):  # the log no longer goes back that far
+            return None
+        folders = [[p for p in path.split("/") if p.startswith(f"{column}=")] for path in before ^ after]
+        return None if not all(folders) else {unquote(found[-1].split("=", 1)[1]) for found in folders}
+
     def last_commit(self, table: str, slot: str, *, identity: str | None = None) -> Commit | None:
         """Newest write of assay to this slot, or the newest with this identity."""
         if not self._exists(table):

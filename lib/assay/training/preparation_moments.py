@@ -1,9 +1,10 @@
 """Consumes training rows, produces exact moments of prepared inputs, bit for bit the same for any number of tasks.
 
-Every value is written as (value - centre) / unit, a number from -1 to 1 that is cut into four digits of 11 bits.
+Every value is written as (value - centre) / unit, a number from -1 to 1 that is cut into five digits of 11 bits.
 Digits are whole numbers, and so are sums of them and of their products: no addition rounds, in whatever order it is
-done (Ozaki, Ogita, Oishi and Rump, 2012, multiply matrices so). What is cut off is below 2**-45 of the unit; as no
-value is further from the mean than sqrt(rows) standard deviations, a variance is right to 9 digits or more.
+done (Ozaki, Ogita, Oishi and Rump, 2012, multiply matrices so). Means are as exact as doubles. Of products, what is
+below 2**-44 of the units' is cut off; as no value is further from the mean than sqrt(rows) standard deviations, a
+variance of a million rows is right to 8 digits or more.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from assay.training.preparation_parts import pack
 from assay.training.preparation_sample import RowRule, TrainingRows
 
 BITS = 11
-DIGITS = 4
+DIGITS = 5
+PLACES = 4  # of products; those of smaller digits are below what a variance can show
 TASK_ROWS = 1 << 29  # more rows in one task could pass 2**53, where sums of whole doubles begin to round
 Whole = npt.NDArray[np.int64]
 
@@ -100,7 +102,7 @@ class DigitSums:
         self.known = np.zeros(inputs, np.int64)
         self.low, self.high = np.full(inputs, np.inf), np.full(inputs, -np.inf)
         self.first = np.zeros((DIGITS, inputs))
-        self.second = np.zeros((DIGITS, *shape))
+        self.second = np.zeros((PLACES, *shape))
 
     def add(self, values: Floats, grid: Grid) -> None:
         """Add rows (n, k), NaN for missing; with products of inputs, none may be missing."""
@@ -113,8 +115,8 @@ class DigitSums:
         digits = grid.digits(np.where(missing, grid.centre, values))
         for place, digit in enumerate(digits):
             self.first[place] += digit.sum(axis=0)
-        for one in range(DIGITS):
-            for other in range(one, DIGITS - one):
+        for one in range(PLACES):
+            for other in range(one, PLACES - one):
                 product = self._product(digits[one], digits[other])
                 self.second[one + other] += product if one == other else product + product.T
 

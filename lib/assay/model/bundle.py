@@ -113,7 +113,12 @@ class Model:
         if "preparation" in tree:
             if PREPARATION not in files:
                 raise AssayError(f"model in {folder.name}: file {PREPARATION} is missing; refusing to load it")
-            preparation = Preparation.from_files(tree["preparation"], files[PREPARATION])
+            try:
+                preparation = Preparation.from_files(tree["preparation"], files[PREPARATION])
+            except (ValueError, KeyError, TypeError):  # pickled objects among them
+                raise AssayError(
+                    f"model in {folder.name}: file {PREPARATION} cannot be read; refusing to load it"
+                ) from None
         return cls(
             engine=tree["engine"],
             stored=files[learner],

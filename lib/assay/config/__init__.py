@@ -2,12 +2,14 @@
 
 from assay.config.dataset import DatasetConfig, TargetConfig
 from assay.config.loader import conf_root, load_dataset, load_run
+from assay.config.preparation import PreparationConfig
 from assay.config.profile import AdvancedTrainingConfig, ProfileConfig
 from assay.config.run import RunConfig, canonical_json
 
 __all__ = [
     "AdvancedTrainingConfig",
     "DatasetConfig",
+    "PreparationConfig",
     "ProfileConfig",
     "RunConfig",
     "TargetConfig",

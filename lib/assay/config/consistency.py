@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from assay.config.dataset import DatasetConfig, JdbcConfig, SourceConfig, stored_name
+from assay.config.preparation import PreparationConfig
 from assay.config.profile import ProfileConfig
 from assay.config.strict import nearest
 from assay.errors import ConfigError
@@ -41,6 +42,41 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
         raise ConfigError(
             f"{origin}: split.tune + split.calibrate + split.test = {held_back:g}: nothing is left to train on; "
             "make them smaller"
+        )
+    _check_preparation(profile.preparation, origin)
+
+
+def _check_preparation(preparation: PreparationConfig, origin: str) -> None:
+    outliers, impute, selection = preparation.outliers, preparation.impute, preparation.selection
+    _check_repeats([("preparation.outliers.columns", outliers.columns)], origin)
+    for name, (low, high) in outliers.bounds.items():
+        if low > high:
+            raise ConfigError(
+                f"{origin}: preparation.outliers.bounds.{name}: the lowest value {low} is above the highest {high}"
+            )
+    if outliers.winsorize is not None and outliers.winsorize[0] >= outliers.winsorize[1]:
+        raise ConfigError(
+            f"{origin}: preparation.outliers.winsorize {list(outliers.winsorize)}: expected a lower and a higher "
+            "quantile, such as [0.01, 0.99]"
+        )
+    for name, rule in impute.columns.items():
+        if rule.value is not None and rule.method != "constant":
+            raise ConfigError(
+                f"{origin}: preparation.impute.columns.{name}.value has no use with method {rule.method}; it is of "
+                "method constant"
+            )
+    if preparation.pca.enabled:
+        kept = [f"preparation.impute.columns.{n}.method" for n, r in impute.columns.items() if r.method == "keep"]
+        kept += ["preparation.impute.default"] if impute.default == "keep" else []
+        if kept:
+            raise ConfigError(
+                f"{origin}: preparation.pca.enabled takes no missing values, but {kept[0]} is keep; set it to median, "
+                "say"
+            )
+    if selection.method == "none" and (selection.max_features is not None or selection.min_score):
+        key = "max_features" if selection.max_features is not None else "min_score"
+        raise ConfigError(
+            f"{origin}: preparation.selection.{key} needs scores; set preparation.selection.method to importance, say"
         )
 
 

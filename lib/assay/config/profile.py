@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from assay.config.preparation import PreparationConfig
 from assay.config.strict import STRICT
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -107,6 +108,7 @@ class ProfileConfig:
 
     training: AdvancedTrainingConfig = AdvancedTrainingConfig()
     split: SplitConfig = SplitConfig()
+    preparation: PreparationConfig = PreparationConfig()
     engine: EngineConfig = EngineConfig()
     conformal: ConformalConfig = ConformalConfig()
     ingest: IngestConfig = IngestConfig()

@@ -91,10 +91,10 @@ def _explain(kind: Any, item: dict[str, Any], start: Sequence[str]) -> str:
 
 
 def _siblings(kind: Any, location: Sequence[str | int]) -> set[str]:
-    """Keys of the dataclass at a location, looking through tuples of dataclasses."""
+    """Keys of the dataclass at a location, looking through tuples and mappings of dataclasses."""
     for part in location:
-        if isinstance(part, int):
-            continue
-        hint = field_types(kind)[part]
-        kind = hint if dataclasses.is_dataclass(hint) else typing.get_args(hint)[0]
+        if not dataclasses.is_dataclass(kind):  # an index of a tuple, a name in a mapping
+            kind = [inner for inner in typing.get_args(kind) if inner is not Ellipsis][-1]
+        else:
+            kind = field_types(kind)[str(part)]
     return set(field_types(kind))

@@ -15,10 +15,12 @@ from assay.config import canonical_json
 from assay.errors import AssayError
 from assay.model.encoding import Encoding
 from assay.model.predictors import Predictor, load_predictor, stored_file
+from assay.model.preparation import Preparation
 from assay.model.scale import Floats, TargetScale, as_floats
 
 MANIFEST = "manifest.json"
 DESCRIPTION = "model.json"
+PREPARATION = "preparation.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Model:
 
     def importance(self) -> dict[str, float]:
         """Feature name -> total gain, greatest first."""
-        names = self.encoding.columns
+        names = self.encoding.features
         gains = {names[i]: gain for i, gain in self.predictor.importance().items()}
         return dict(sorted(gains.items(), key=lambda item: -item[1]))
 
@@ -78,7 +80,10 @@ class Model:
             "plan_hash": self.plan_hash,
             "facts": self.facts,
         }
-        files = {stored_file(self.engine): self.stored, DESCRIPTION: canonical_json(description).encode()}
+        files = {stored_file(self.engine): self.stored}
+        if self.encoding.preparation is not None:
+            description["preparation"], files[PREPARATION] = self.encoding.preparation.to_files()
+        files[DESCRIPTION] = canonical_json(description).encode()
         return {**files, MANIFEST: manifest_of(files)}
 
     @property
@@ -104,10 +109,20 @@ class Model:
         learner = stored_file(tree["engine"])
         if learner not in files:
             raise AssayError(f"model in {folder.name}: file {learner} is missing; refusing to load it")
+        preparation = None
+        if "preparation" in tree:
+            if PREPARATION not in files:
+                raise AssayError(f"model in {folder.name}: file {PREPARATION} is missing; refusing to load it")
+            try:
+                preparation = Preparation.from_files(tree["preparation"], files[PREPARATION])
+            except (ValueError, KeyError, TypeError):  # pickled objects among them
+                raise AssayError(
+                    f"model in {folder.name}: file {PREPARATION} cannot be read; refusing to load it"
+                ) from None
         return cls(
             engine=tree["engine"],
             stored=files[learner],
-            encoding=Encoding.from_dict(tree["encoding"]),
+            encoding=Encoding.from_dict(tree["encoding"], preparation),
             scale=TargetScale(**tree["scale"]),
             plan=tree["plan"],
             plan_hash=tree["plan_hash"],

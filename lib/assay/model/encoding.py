@@ -8,12 +8,16 @@ wrongly.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from assay.model.preparation import Preparation
 
 Matrix = npt.NDArray[np.float32]
 
@@ -22,16 +26,24 @@ Matrix = npt.NDArray[np.float32]
 class Encoding:
     """Order and kinds of the model's inputs.
 
-    numeric: float columns, in order.  categories: column -> its known values, sorted; codes are positions.
+    numeric: numbers, in order: float columns, or what `preparation` makes of some.
+    categories: column -> its known values, sorted; codes are positions.
+    preparation: what is done to numbers first; None takes them as they come.
     Values never seen in training are treated as missing, and so are infinite numbers: boosters do not train on them.
     """
 
     numeric: tuple[str, ...]
     categories: dict[str, tuple[str, ...]]
+    preparation: Preparation | None = None
 
     @property
     def columns(self) -> list[str]:
         """Columns of a batch that are needed."""
+        return [*(self.preparation.columns if self.preparation is not None else self.numeric), *self.categories]
+
+    @property
+    def features(self) -> list[str]:
+        """Names of the matrix's columns, in order. They are those of the batch where nothing is prepared."""
         return [*self.numeric, *self.categories]
 
     @property
@@ -41,21 +53,37 @@ class Encoding:
 
     def matrix(self, batch: pa.RecordBatch) -> Matrix:
         """Inputs of a batch as float32 (n, features), missing, infinite and unseen as NaN."""
-        result = np.empty((batch.num_rows, len(self.columns)), dtype=np.float32)
-        for position, name in enumerate(self.numeric):
-            result[:, position] = batch.column(name).to_numpy(zero_copy_only=False)
+        result = np.empty((batch.num_rows, len(self.features)), dtype=np.float32)
         numbers = result[:, : len(self.numeric)]
-        numbers[np.isinf(numbers)] = np.nan
+        if self.preparation is None:
+            read_numbers(batch, self.numeric, numbers)
+        else:
+            raw = np.empty((batch.num_rows, len(self.preparation.columns)), dtype=np.float32)
+            read_numbers(batch, self.preparation.columns, raw)
+            numbers[:] = self.preparation.apply(raw)[:, self._prepared]
         for position, (name, known) in enumerate(self.categories.items(), start=len(self.numeric)):
             codes = pc.index_in(batch.column(name), value_set=pa.array(known, pa.string()))
             result[:, position] = codes.to_numpy(zero_copy_only=False)
         return result
+
+    @cached_property
+    def _prepared(self) -> list[int]:
+        """Positions of `numeric` among what the preparation makes."""
+        assert self.preparation is not None
+        return [self.preparation.outputs.index(name) for name in self.numeric]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON. Categories are a list: canonical JSON sorts keys, and boosters know columns by order."""
         return {"numeric": list(self.numeric), "categories": [[k, list(v)] for k, v in self.categories.items()]}
 
     @classmethod
-    def from_dict(cls, tree: dict[str, Any]) -> Encoding:
-        """Read back `to_dict`."""
-        return cls(tuple(tree["numeric"]), {k: tuple(v) for k, v in tree["categories"]})
+    def from_dict(cls, tree: dict[str, Any], preparation: Preparation | None = None) -> Encoding:
+        """Read back `to_dict`; the preparation has a file of its own."""
+        return cls(tuple(tree["numeric"]), {k: tuple(v) for k, v in tree["categories"]}, preparation)
+
+
+def read_numbers(batch: pa.RecordBatch, names: Sequence[str], into: Matrix) -> None:
+    """Fill (n, len(names)) with columns of a batch, missing and infinite as NaN."""
+    for position, name in enumerate(names):
+        into[:, position] = batch.column(name).to_numpy(zero_copy_only=False)
+    into[np.isinf(into)] = np.nan

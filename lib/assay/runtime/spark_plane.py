@@ -302,6 +302,8 @@ class SparkFlow(Flow):
             writer = writer.option("overwriteSchema", "true")
         else:
             writer = writer.options(**output.properties)
+        # A write that changes no row is a statement about its inputs all the same.
+        self.plane.session.conf.set("spark.databricks.delta.skipRecordingEmptyCommits", "false")
         if self.plane.catalog:
             writer.saveAsTable(self.plane._identifier(name))
         else:

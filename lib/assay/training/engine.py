@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from assay.model.encoding import Encoding
 from assay.model.scale import TargetScale
-from assay.runtime.plane import Flow, Plane
+from assay.runtime.plane import Flow, Kernel, Plane
 
 OnRound = Callable[[int, Mapping[str, float]], None]
 
@@ -20,6 +20,8 @@ class FitRequest:
     train, tune: flows with the encoding's and the scale's columns and the target; tune is later than train.
     params: the learner's own parameters. threads: per rank.
     refit: fit again on train and tune together with the rounds that tune chose.
+    refit_encoding: the same inputs as fitted on both periods, for that; None where they are the same.
+    refit_rule: which rows of tune teach then; those of train are chosen already. None lets all of them.
     """
 
     train: Flow
@@ -34,6 +36,8 @@ class FitRequest:
     ranks: int
     threads: int
     driver_host: str
+    refit_encoding: Encoding | None = None
+    refit_rule: Kernel | None = None
 
 
 @dataclasses.dataclass(frozen=True)

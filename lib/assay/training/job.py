@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import math
@@ -32,6 +33,8 @@ from assay.runtime.tables import FEATURES, TIME
 from assay.training.baselines import fit_baselines
 from assay.training.engine import FitRequest, FitResult, engine_named
 from assay.training.gates import judge
+from assay.training.preparation import Prepared, prepare
+from assay.training.preparation_sample import TrainingRows
 from assay.training.split import Period, Split, forward_split
 
 JOB = "train"
@@ -45,7 +48,7 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
     return Plan(
         job=JOB,
         inputs={FEATURES.name: version},
-        sections=("dataset", "training", "split", "engine", "where"),
+        sections=("dataset", "training", "split", "preparation", "engine", "where"),
         slots=[],
         extra={"target": target.name},
         execute=lambda identity: Training(context, target, version).run(identity),
@@ -82,9 +85,11 @@ class Training:
             self._last_value() if self.target.relative_to == "last_value" else None,
             baselines.global_median,
         )
+        with reporter.step("preparing inputs") if self.config.profile.preparation.active else contextlib.nullcontext():
+            prepared = self.prepare(split, encoding, scale)
         with reporter.step(f"training {self.config.profile.engine.name} on {split.train.rows:,} rows"):
-            fitted = self.fit(split, encoding, scale)
-        model = self.model(fitted, encoding, scale, split, baselines)
+            fitted = self.fit(split, prepared, scale)
+        model = self.model(fitted, prepared.again or prepared.encoding, scale, split, baselines)
         with reporter.step(f"testing on {split.test.rows:,} later rows"):
             metrics = self.test(model, baselines, split)
         verdicts = judge(metrics, self.config.training)
@@ -93,6 +98,7 @@ class Training:
             "; ".join(v.rule for v in failed) if failed and self.config.training.force_production_quality else None
         )
         self._record(model, fitted, baselines, split, verdicts)
+        self._record_prepared(prepared)
         best = min((k for k in metrics if k.startswith("baseline_") and k.endswith("_rmse")), key=lambda k: metrics[k])
         summary = [
             f"{self.target.name}: RMSE {figure(metrics['test_rmse'])} on the test period, best baseline "
@@ -101,7 +107,12 @@ class Training:
             f"{metrics['test_within_20pct']:.1f} % within 20 %",
         ]
         summary += [("refused: " if refused else "below threshold, not enforced: ") + v.rule for v in failed]
-        return Done(metrics={**metrics, "rounds": fitted.rounds}, written=[], summary=summary, refused=refused)
+        return Done(
+            metrics={**metrics, **prepared.metrics, "rounds": fitted.rounds},
+            written=[],
+            summary=summary,
+            refused=refused,
+        )
 
     def _check(self) -> None:
         """What would fail late: columns that the features do not have, a barrier stage that could never start."""
@@ -189,9 +200,29 @@ class Training:
             )
         return Encoding(tuple(numeric), {c: tuple(sorted(v)) for c, v in values.items()})
 
-    def fit(self, split: Split, encoding: Encoding, scale: TargetScale) -> FitResult:
+    def prepare(self, split: Split, encoding: Encoding, scale: TargetScale) -> Prepared:
+        """Inputs as the model gets them, fitted on what it learns from."""
+        engine = self.config.profile.engine
+
+        def rows(*periods: Period) -> TrainingRows:
+            return TrainingRows(
+                lambda columns: [
+                    self.context.plane.read(
+                        FEATURES.name, version=self.version, columns=columns, where=self.where(period)
+                    )
+                    for period in periods  # not the gap between them
+                ],
+                sum(period.rows for period in periods),
+            )
+
+        again = rows(split.train, split.tune) if engine.refit and engine.early_stopping_rounds else None
+        settings = self.config.profile.preparation
+        return prepare(settings, encoding, scale, rows(split.train), again, seed=engine.seed)
+
+    def fit(self, split: Split, prepared: Prepared, scale: TargetScale) -> FitResult:
         """Run the engine."""
         context, engine = self.context, self.config.profile.engine
+        encoding, rule = prepared.encoding, prepared.teaches
         session = context.spark()
         worth = engine.ranks or max(1, math.ceil(split.train.rows / engine.min_rows_per_rank))
         slots = free_slots(session.sparkContext, worth)
@@ -199,13 +230,15 @@ class Training:
         preflight.check_ranks(session, ranks, slots)
         cpus = int(session.conf.get("spark.task.cpus", "1"))
         threads = max(cpus, slots * cpus // ranks) if is_local(str(session.conf.get("spark.master", ""))) else cpus
-        columns = list(dict.fromkeys([*encoding.columns, *scale.columns, self.column]))
+        looked_at = rule.columns if rule is not None else ()
+        columns = list(dict.fromkeys([*encoding.columns, *scale.columns, *looked_at, self.column]))
 
         def read(period: Period) -> Any:
             return context.plane.read(FEATURES.name, version=self.version, columns=columns, where=self.where(period))
 
+        train = read(split.train)
         request = FitRequest(
-            train=read(split.train),
+            train=train if rule is None else train.map(rule, train.schema),
             tune=read(split.tune) if engine.early_stopping_rounds else None,
             encoding=encoding,
             scale=scale,
@@ -217,6 +250,8 @@ class Training:
             ranks=ranks,
             threads=threads,
             driver_host=str(session.conf.get("spark.driver.host", "127.0.0.1")),
+            refit_encoding=prepared.again,
+            refit_rule=rule,
         )
 
         def on_round(number: int, metrics: Mapping[str, float]) -> None:
@@ -285,6 +320,12 @@ class Training:
                 "assay.ranks": str(len(fitted.devices)),
             }
         )
+
+    def _record_prepared(self, prepared: Prepared) -> None:
+        if prepared.facts:
+            self.context.tracking.json(dict(prepared.facts), "preparation.json")
+        if prepared.selection:
+            self.context.tracking.json([dataclasses.asdict(one) for one in prepared.selection], "selection.json")
 
     def _warn_of_flags(self) -> None:
         for flag in NOT_YET:

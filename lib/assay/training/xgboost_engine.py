@@ -19,7 +19,7 @@ from assay.errors import AssayError
 from assay.model.encoding import Encoding
 from assay.model.scale import TargetScale
 from assay.runtime.barrier import Batches, RankContext
-from assay.runtime.plane import Plane
+from assay.runtime.plane import Kernel, Plane
 from assay.runtime.signals import Address, Sender, listen
 from assay.training.engine import FitRequest, FitResult, OnRound
 from assay.training.xgboost_params import reason_of, resolve
@@ -49,6 +49,8 @@ class XGBoostEngine:
                 refit=request.refit,
                 threads=request.threads,
                 address=address,
+                refit_encoding=request.refit_encoding,
+                refit_rule=request.refit_rule,
             )
             results = plane.train(flows, task, request.ranks)
         first = results[0]
@@ -72,6 +74,8 @@ class RankTask:
     refit: bool
     threads: int
     address: Address | None
+    refit_encoding: Encoding | None = None
+    refit_rule: Kernel | None = None
 
     def __call__(self, context: RankContext, shares: list[Batches]) -> dict[str, Any]:
         """Train; rank 0 returns the booster, all return where they ran."""
@@ -89,9 +93,9 @@ class RankTask:
         params = {**self.params, "nthread": self.threads, **({"device": device} if device else {})}
         history: dict[str, dict[str, list[float]]] = {}
         with self._collective(context):
-            train = self._matrix(shares[:1], params)
+            train = self._matrix(shares[:1], params, self.encoding)
             # Evaluating on train costs a pass a round and tells nothing that tune does not tell better.
-            evals = [(self._matrix(shares[1:], params, ref=train), "tune")] if len(shares) > 1 else []
+            evals = [(self._matrix(shares[1:], params, self.encoding, ref=train), "tune")] if len(shares) > 1 else []
             callbacks: list[Any] = []
             if context.rank == 0 and self.address is not None:
                 callbacks.append(_reporter(Sender(self.address)))
@@ -109,21 +113,22 @@ class RankTask:
             rounds = booster.num_boosted_rounds()
             if self.refit and len(shares) > 1:
                 del train, evals
-                both = self._matrix(shares, params)
+                again = [*shares[:1], *(_ruled(share, self.refit_rule) for share in shares[1:])]
+                both = self._matrix(again, params, self.refit_encoding or self.encoding)
                 booster = xgb.train(params, both, rounds, verbose_eval=False)
         stored = bytes(booster.save_raw(raw_format="ubj")) if context.rank == 0 else b""
         flat = {f"{period}_{metric}": values for period, per in history.items() for metric, values in per.items()}
         return {"booster": stored, "rounds": rounds, "history": flat, "device": device or "cpu"}
 
-    def _matrix(self, shares: Sequence[Batches], params: Mapping[str, Any], ref: Any = None) -> Any:
+    def _matrix(self, shares: Sequence[Batches], params: Mapping[str, Any], encoding: Encoding, ref: Any = None) -> Any:
         import xgboost as xgb
 
         def batches() -> Iterator[pa.RecordBatch]:
             return itertools.chain.from_iterable(share() for share in shares)
 
-        with contextlib.closing(EncodedChunks(batches, self.encoding, self.scale)) as chunks:
+        with contextlib.closing(EncodedChunks(batches, encoding, self.scale)) as chunks:
             return xgb.QuantileDMatrix(
-                data_iter(chunks, self.encoding.feature_types),
+                data_iter(chunks, encoding.feature_types),
                 ref=ref,
                 max_bin=int(params["max_bin"]),
                 nthread=self.threads,
@@ -149,6 +154,11 @@ class RankTask:
             yield
         if tracker is not None:
             tracker.wait_for()
+
+
+def _ruled(share: Batches, rule: Kernel | None) -> Batches:
+    """A share without the rows that a rule leaves out."""
+    return share if rule is None else lambda: rule(share())
 
 
 def _reporter(sender: Sender) -> Any:

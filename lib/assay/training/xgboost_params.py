@@ -67,7 +67,7 @@ def _try_out(params: Mapping[str, Any], encoding: Encoding, *, told: str) -> Non
     """One round on a few invented rows with the real columns: XGBoost checks most parameters no earlier."""
     import xgboost as xgb
 
-    data = np.arange(ROWS * len(encoding.columns), dtype=np.float32).reshape(ROWS, -1) % 2
+    data = np.arange(ROWS * len(encoding.features), dtype=np.float32).reshape(ROWS, -1) % 2
     label = np.linspace(0.25, 1.0, ROWS)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

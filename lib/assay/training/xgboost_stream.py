@@ -64,7 +64,7 @@ class EncodedChunks:
             self._kept.append(self._keep(matrix))
             yield matrix, label
         if not self._kept:  # a rank without rows still takes part in every step of the others
-            empty = np.empty((0, len(self._encoding.columns)), dtype=np.float32)
+            empty = np.empty((0, len(self._encoding.features)), dtype=np.float32)
             self._kept, self._labels = [empty], [np.empty(0, dtype=np.float32)]
             yield empty, self._labels[0]
         self._complete = True
@@ -78,7 +78,7 @@ class EncodedChunks:
         return offset, len(matrix)
 
     def _load(self, offset: int, rows: int) -> Matrix:
-        matrix = np.empty((rows, len(self._encoding.columns)), dtype=np.float32)
+        matrix = np.empty((rows, len(self._encoding.features)), dtype=np.float32)
         self._file.seek(offset)
         self._file.readinto(matrix.data.cast("B"))
         return matrix

@@ -165,8 +165,12 @@ def test_a_new_file_is_read_alone_and_only_its_months_are_written(folder, monkey
     done = one.ingest()
     assert set(opened) == {"late.csv"}
     assert done.metrics == {
-        **{"rows_in": 15, "rows_kept": 14, "rows_quarantined": 1},
-        **{"files_read": 1, "files_removed": 0, "months_written": 2},
+        "rows_in": 15,
+        "rows_kept": 14,
+        "rows_quarantined": 1,
+        "files_read": 1,
+        "files_removed": 0,
+        "months_written": 2,
     }
     assert "read 1 of 2 file(s), wrote 2 month(s) of observations" in done.summary
     assert written_months(one, version) == {"2015-03", "2016-01"}

@@ -36,7 +36,7 @@ def redact(text: str) -> str:
 def redact_tree(value: Any, key: str = "") -> Any:
     """Plain data with every value under a secret-looking key masked, and texts redacted."""
     secret = bool(SECRET_KEY.search(CAMEL.sub("_", key)))
-    if secret and isinstance(value, str | int | float) and not isinstance(value, bool):
+    if secret and isinstance(value, str | int | float) and not isinstance(value, bool) and value != "":
         return MASK
     if isinstance(value, dict):
         return {k: redact_tree(v, str(k)) for k, v in value.items()}

@@ -24,7 +24,7 @@ class Job:
 
 
 def ingest(context: JobContext) -> Result:
-    """Raw files -> observations, quarantine and quality."""
+    """Raw rows -> observations, quarantine and quality."""
     from assay.ingest import job
 
     return run_stage(context, job.plan(context))
@@ -113,8 +113,9 @@ JOBS: dict[str, Job] = {
         Job(
             "ingest",
             "Check raw rows and keep the good ones; quarantine the others with reasons.",
-            "the dataset's source (CSV or Parquet)",
-            "observations, observations_quarantine, quality_reports",
+            "the dataset's source (CSV, JSON, Parquet, Delta, a catalog table, or a database); of a folder, the files that "
+            "are new or corrected",
+            "observations, observations_quarantine, source_files, quality_reports",
             "assay ingest --dataset conf/datasets/txhousing.yml",
             ingest,
         ),

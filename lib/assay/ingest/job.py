@@ -25,7 +25,7 @@ from assay.ingest.rules import SEPARATOR, CheckRows, ResolveDuplicates, checked_
 from assay.ingest.source import parts_of, rows_guess
 from assay.ingest.spark_source import CheckTable, digest, find_table, open_table, unreadable
 from assay.runtime.job import REFUSED, Done, JobContext, Plan, identity_of
-from assay.runtime.plane import Flow, Output
+from assay.runtime.plane import Flow, Output, Written
 from assay.runtime.tables import (
     OBSERVATIONS,
     QUALITY_REPORTS,
@@ -69,7 +69,8 @@ def plan(context: JobContext) -> Plan:
     if past is None or past.status != REFUSED:
         return full
     # A run that was refused wrote no observations: the other tables tell whether it has to run again.
-    return dataclasses.replace(full, slots=[slot for slot in full.slots if slot[0] != OBSERVATIONS.name])
+    unwritten = {OBSERVATIONS.name, SOURCE_FILES.name}
+    return dataclasses.replace(full, slots=[slot for slot in full.slots if slot[0] not in unwritten])
 
 
 def _plan_of(context: JobContext, version: str, now: dt.datetime, prepare: Callable[[], Work]) -> Plan:
@@ -99,7 +100,8 @@ def _plan_files(context: JobContext, now: dt.datetime) -> Plan:
     again = {name for name in found if name not in known or known[name].sha256 != found[name].sha256}
     again |= files_due(plane, now) & set(found) if grows else set()
     grows = grows and (bool(kept) or (len(again) < len(found) and bool(again or gone)))
-    parts, expected = parts_of([file for file in files if file.name in again or not grows], config)
+    reading = [file for file in files if file.name in again or not grows]
+    parts, expected = parts_of(reading, config, beside=[file for file in files if file not in reading])
     now_known = {**found, **kept}
 
     def prepare() -> Work:
@@ -163,6 +165,8 @@ def _execute(context: JobContext, identity: str, work: Work) -> Done:
     schema = checked_schema(dataset)
     refused: list[str] = []
     arrived: dict[str, int] = {}
+    written: list[Written] = []
+    commit = context.commit(JOB, "all", identity)
 
     def approve(rows: Mapping[str, int]) -> Sequence[str]:
         arrived.update(rows)
@@ -182,10 +186,12 @@ def _execute(context: JobContext, identity: str, work: Work) -> Done:
                 f"{plane.location(QUARANTINE.name)}: correct the source, or the settings that the reasons name"
             )
             return [QUARANTINE.name]
+        if work.files is not None:  # before observations, so that what they were made of is always on record
+            rows_of_files = plane.rows_of(SOURCE_FILES, SOURCE_FILES.schema(), files_table(work.files))
+            written.extend(rows_of_files.write([Output(SOURCE_FILES, SOURCE_FILES.schema(), commit)]))
         return [QUARANTINE.name, OBSERVATIONS.name]
 
     with context.reporter.step(f"checking the rows of {dataset.source.path or work.place}"):
-        commit = context.commit(JOB, "all", identity)
         observations = Output(
             OBSERVATIONS,
             OBSERVATIONS.schema(observation_fields(dataset)),
@@ -194,10 +200,6 @@ def _execute(context: JobContext, identity: str, work: Work) -> Done:
             only="reasons",
             weight=SOURCE_ROWS if dataset.time.align else None,
         )
-        written = []
-        if work.files is not None:
-            rows = plane.rows_of(SOURCE_FILES, SOURCE_FILES.schema(), files_table(work.files))
-            written += rows.write([Output(SOURCE_FILES, SOURCE_FILES.schema(), commit)])
         written += (
             work.flow.by_key(["month"], rows_hint=work.rows_hint)
             .map(ResolveDuplicates(dataset), schema)

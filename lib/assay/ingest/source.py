@@ -53,8 +53,12 @@ def format_of(file: SourceFile, source: SourceConfig) -> str:
     return found
 
 
-def parts_of(files: Sequence[SourceFile], config: RunConfig) -> tuple[list[SourcePart], int | None]:
+def parts_of(
+    files: Sequence[SourceFile], config: RunConfig, *, beside: Sequence[SourceFile] = ()
+) -> tuple[list[SourcePart], int | None]:
     """Cut the source into parts, after checking that each file can be read and has the columns.
+
+    beside: more files of the source, not to be cut; a column that JSON objects leave out may be in those.
 
     Returns:
         the parts, and the number of rows where the files say it (Parquet), else None.
@@ -90,7 +94,12 @@ def parts_of(files: Sequence[SourceFile], config: RunConfig) -> tuple[list[Sourc
         groups = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
         parts.extend(_row_group_parts(file, groups))
     if keys:  # an object may leave out what it has no value for, but some object has it
-        check_names(str(next(f for f in files if format_of(f, dataset.source) == "json")), list(keys), dataset)
+        written = [file for file in (*files, *beside) if format_of(file, dataset.source) == "json"]
+        for file in beside:
+            if keys.keys() >= set(dataset.source_columns):
+                break
+            keys |= dict.fromkeys(json_names(file.path, dataset.source, file.filesystem) if file in written else ())
+        check_names(str(written[0]), list(keys), dataset)
     return parts, total
 
 

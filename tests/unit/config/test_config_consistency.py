@@ -13,6 +13,11 @@ def refused(tree, load):
     return str(caught.value)
 
 
+def jdbc(**changes):
+    found = {"url": "jdbc:postgresql://host:5432/db?ssl=true", "table": "flats", **changes}
+    return {"source": {"format": "jdbc", "jdbc": found}}
+
+
 @pytest.mark.parametrize("kind", ["numeric", "categorical", "outcomes"])
 def test_a_target_that_is_also_a_feature(tree, load, kind):
     tree["columns"][kind] = [*tree["columns"][kind], "price"]
@@ -55,6 +60,27 @@ def test_what_load_run_refuses_load_dataset_refuses_too(tree, load, tmp_path):
         ({"time": {"column": "t", "format": "%d.%m."}}, "time.format '%d.%m.' names no year"),
         ({"time": {"column": "t", "format": "dd/mm/yyyy"}}, "time.format 'dd/mm/yyyy' names no year"),
         ({"time": {"column": "t", "format": "%Y-%m-%d %H"}}, "has an hour but no minute (%M)"),
+        ({"source": {}}, "source.path: this key is required"),
+        ({"source": {"path": "x", "version": 3}}, "source.version 3: only the formats delta and table have versions"),
+        ({"source": {"path": "a..b", "format": "table"}}, "source.path 'a..b': expected the name of a table, catalog."),
+        ({"source": {"path": "x", "jdbc": {"url": "jdbc:x:y"}}}, "source.jdbc is set, but source.format is auto"),
+        ({"source": {"path": "x", "format": "jdbc"}}, "source.path 'x': the format jdbc has none; set source.jdbc.url"),
+        (jdbc(url="postgresql://h/db"), "source.jdbc.url: expected such as jdbc:postgresql://host/database"),
+        (jdbc(table=""), "source.jdbc needs a table or a query, one of the two"),
+        (jdbc(query="SELECT 1"), "source.jdbc needs a table or a query, one of the two"),
+        (jdbc(url="jdbc:postgresql://h/db?user=me&password=x"), "source.jdbc has a user or password in its url"),
+        (jdbc(url="jdbc:mysql://me:x@h/db"), "put them into environment variables"),
+        (
+            jdbc(url="jdbc:sqlserver://h;databaseName=db;Password=x"),
+            "name those in source.jdbc.user_env and source.jdbc",
+        ),
+        (jdbc(url="jdbc:oracle:thin:me/x@//h:1521/db"), "put them into environment variables"),
+        (jdbc(options={"PASSWORD": "x"}), "put them into environment variables"),
+        (jdbc(password_env="my secret!"), "source.jdbc.password_env: expected the name of an environment variable"),
+        (
+            {"source": {"path": "x", "removed_files": "keep"}, "time": {"column": "t", "align": {"frequency": "1d"}}},
+            "source.removed_files=keep and time.align: merged rows cannot be told apart again",
+        ),
         ({"source": {"path": "x", "delimiter": "¦"}}, "source.delimiter '¦': expected one ASCII character"),
         ({"source": {"path": "x", "delimiter": '"'}}, "source.delimiter '\"': expected one ASCII character"),
         ({"source": {"path": "x", "encoding": "utf-9"}}, "source.encoding 'utf-9': no such encoding"),
@@ -106,3 +132,19 @@ def test_reserved_names_are_stored_with_a_mark(name):
 def test_stored_names(name, stored):
     assert stored_name(name) == stored
     assert stored_name(stored) == stored
+
+
+def test_databases_are_known_by_name_alone_and_their_settings_can_be_set(tree, load):
+    tree |= jdbc(jars=["/opt/jars/driver.jar"], password_env="FLATS_PASSWORD")
+    run = load(tree, "dataset.source.jdbc.fetch_size=500", "dataset.time.align.frequency=1d")
+    assert run.dataset.source.jdbc.fetch_size == 500
+    assert run.dataset.time.align.aggregate == "last"
+    source = run.resolved()["dataset"]["source"]
+    assert source["jdbc"]["url"] == "jdbc:postgresql:db?ssl=true"
+    assert source["jdbc"]["jars"] == ["driver.jar"]
+
+
+@pytest.mark.parametrize("frequency", ["day", "1 d", "0d", "-1d", "1s", "1d12h"])
+def test_frequencies_that_are_none(tree, load, frequency):
+    tree["time"]["align"] = {"frequency": frequency}
+    assert "time.align.frequency: string should match pattern" in refused(tree, load)

@@ -1,18 +1,20 @@
 """Consumes folders and files as users have them, checks which are read, in what parts, and what is said of bad ones."""
 
 import datetime as dt
+import gzip
 import os
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 
 from assay.config import RunConfig
 from assay.config.profile import ProfileConfig
 from assay.errors import DataError
-from assay.ingest import source
+from assay.ingest import files, source
 from assay.ingest.files import find_source
 from assay.ingest.increment import look_at, version_of
 from assay.ingest.source import parts_of, raw_json, read_part
@@ -86,8 +88,8 @@ def test_a_folder_gives_its_data_files_and_nothing_else(config, tmp_path):
     for name in wanted + others:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("x")
-    files = find_source(config(folder))
-    assert sorted(f.name for f in files) == sorted(wanted)
+    found = find_source(config(folder))
+    assert sorted(f.name for f in found) == sorted(wanted)
     (single,) = find_source(config(folder / "b" / "a.csv"))
     assert single.name == "a.csv"
 
@@ -255,3 +257,74 @@ def test_paths_may_have_any_characters(config, tmp_path):
     (part,) = parts_of(find_source(run), run)[0]
     (chunk,) = read_part(part, run.dataset.source, ["flat"])
     assert chunk.frame["flat"].to_list() == ["a"]
+
+
+def test_a_file_uri_is_a_path_with_its_letters_escaped(config, tmp_path):
+    folder = tmp_path / "ä b#%20"
+    folder.mkdir()
+    (folder / "a.csv").write_text(HEADER + ROW)
+    for uri in (folder.as_uri(), f"{folder.as_uri()}/a.csv", folder.as_uri().replace("file://", "file:")):
+        (file,) = find_source(config(uri))
+        assert (file.path, file.name) == (str(folder / "a.csv"), "a.csv")
+
+
+def test_other_file_systems_are_opened_through_arrow(config, tmp_path, monkeypatch):
+    """The path for `s3://` and its like, on a file system that is here: Arrow's own, below a root of its own."""
+    folder = tmp_path / "bucket" / "raw"
+    (folder / "b").mkdir(parents=True)
+    (folder / "a.csv.gz").write_bytes(gzip.compress((HEADER + ROW).encode()))
+    (folder / "b" / "b.jsonl").write_text(
+        '{"sold_on": "2015-06-30", "flat": "b", "price": 1, "rooms": 2, "district": "x"}'
+    )
+    (folder / "_SUCCESS").write_text("")
+    pq.write_table(table(flat=["c"]), folder / "c.parquet")
+    here = pa.fs.SubTreeFileSystem(str(tmp_path), pa.fs.LocalFileSystem())
+    monkeypatch.setattr(files, "_filesystem", lambda uri: (here, uri.removeprefix("mem://")))
+    run = config("mem://bucket/raw")
+    found = find_source(run)
+    assert [(f.name, str(f)) for f in found] == [
+        ("a.csv.gz", "mem://bucket/raw/a.csv.gz"),
+        ("b/b.jsonl", "mem://bucket/raw/b/b.jsonl"),
+        ("c.parquet", "mem://bucket/raw/c.parquet"),
+    ]
+    local = find_source(config(folder))
+    assert version_of(look_at(found, {})) == version_of(look_at(local, {}))
+    parts, _ = parts_of(found, run)
+    flats = [c.frame["flat"].to_list() for p in parts for c in read_part(p, run.dataset.source, ["flat"])]
+    assert flats == [["a"], ["b"], ["c"]]
+    (single,) = find_source(config("mem://bucket/raw/c.parquet"))
+    assert single.name == "c.parquet"
+    with pytest.raises(
+        DataError, match=r"source\.path mem://bucket/no: there is no such file; change dataset\.source\.pa"
+    ):
+        find_source(config("mem://bucket/no"))
+
+
+@pytest.mark.parametrize("uri", ["nosuch://bucket/flats.csv", "hdfs://nowhere:1/flats.csv"])
+def test_a_file_system_that_is_not_there(config, uri):
+    with pytest.raises(DataError) as caught:
+        find_source(config(uri))
+    assert f"source.path {uri}: the file system {uri.split(':')[0]}:// cannot be opened: " in str(caught.value)
+    assert "s3, gs, abfss and hdfs (which needs HADOOP_HOME and libhdfs) are known" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_json_objects_may_leave_out_what_some_object_has(config, tmp_path, refused):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text('{"sold_on": "2015-06-30", "flat": "a", "price": 1}')
+    (folder / "b.json").write_text('[{"sold_on": "2015-06-30", "flat": "b", "rooms": 2, "district": "x"}]')
+    assert [p.format for p in parts_of(find_source(config(folder)), config(folder))[0]] == ["json", "json"]
+    (folder / "b.json").unlink()
+    with pytest.raises(DataError, match=r"2 column\(s\) of dataset flats are missing: 'district', 'rooms'"):
+        parts_of(find_source(config(folder)), config(folder))
+    told = refused("c.json", '{"sold_on": "2015-06-30", "Flat": "a", "price": 1, "rooms": 1, "district": "x"}')
+    assert "1 column(s) of dataset flats are missing: 'flat' (did you mean 'Flat'?)" in told
+
+
+def test_a_format_that_is_given_leaves_out_files_of_others(config, tmp_path):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for name in ("a.csv", "schema.json", "c.parquet"):
+        (folder / name).write_text("x")
+    assert [f.name for f in find_source(config(folder, source={"format": "csv"}))] == ["a.csv"]

@@ -1,0 +1,301 @@
+"""Consumes rows from databases, catalogs, Delta tables and growing folders, checks that both roads store the same."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sqlite3
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+from deltalake import DeltaTable
+
+from assay.errors import AssayError, DataError
+from assay.runtime import jars
+
+pytestmark = pytest.mark.spark
+
+ROADS = ["arrow", "spark"]
+SQLITE = {
+    ("org.xerial", "sqlite-jdbc", "3.50.3.0"): "a3f53a2aa15ae9425a9e793bbe9c8e5288febeb4b65ef5c1a4e80d4c2045cf08",
+}
+COLUMNS = ["sold_on", "flat", "price", "rooms", "district"]
+ROWS: list[tuple[Any, ...]] = [
+    ("2015-01-05", "a", 100.5, 3, "north"),
+    ("2015-01-05", "b", 200.0, None, "süd"),
+    ("2015-02-05", "a", 110.25, 3, None),
+    ("2015-02-05", "a", 105.0, 3, "north"),  # a double: the lower price loses, whatever the order
+    ("2015-03-05", "b", -5.0, 2, "north"),
+    ("2030-01-01", "b", 210.0, 2, "north"),
+]
+KEPT = [("a", 100.5, "north"), ("a", 110.25, None), ("b", 200.0, "süd")]
+DATASET = {
+    "name": "flats",
+    "time": {"column": "sold_on"},
+    "entity": ["flat"],
+    "targets": [{"name": "price", "transform": "log"}],
+    "columns": {"numeric": ["rooms"], "categorical": ["district"]},
+}
+TOLERANT = ["ingest.max_quarantine_share=0.9"]
+TYPES = "sold_on VARCHAR(10), flat VARCHAR(9), price DOUBLE, rooms INT, district VARCHAR(9)"
+
+
+@pytest.fixture
+def ingest(run_job):
+    """ingest(source, road, *overrides) runs the job on the dataset above."""
+
+    def run(source, road, *overrides, **options):
+        told = [*TOLERANT, f"runtime.road={road}", *overrides]
+        return run_job("ingest", {**DATASET, "source": source}, overrides=told, **options)
+
+    return run
+
+
+def table(result, name) -> pl.DataFrame:
+    found = pl.from_arrow(DeltaTable(result.tables[name].location.removeprefix("file:")).to_pyarrow_table())
+    assert isinstance(found, pl.DataFrame)
+    return found
+
+
+def kept(result) -> list[tuple[Any, ...]]:
+    return table(result, "observations").sort("flat", "time").select("flat", "price", "district").rows()
+
+
+def with_dates(rows) -> str:
+    return ", ".join(f"({', '.join('NULL' if v is None else repr(v) for v in row)})" for row in rows)
+
+
+@pytest.fixture(scope="session")
+def sqlite_jar() -> Path:
+    """SQLite's JDBC driver, fetched once into this environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jars, "PINNED", SQLITE)
+        try:
+            (found,) = jars.resolve(Path(sys.prefix) / "jars-of-tests")
+        except AssayError as error:
+            pytest.skip(f"SQLite's JDBC driver cannot be had: {error}")
+    return Path(found)
+
+
+@pytest.fixture
+def sqlite(tmp_path, sqlite_jar):
+    """A SQLite database; execute(sql) changes it."""
+    path = tmp_path / "flats é.db"
+
+    def execute(sql: str) -> None:
+        with sqlite3.connect(path) as connection:
+            connection.execute(sql)
+
+    jdbc = {"url": f"jdbc:sqlite:{path}", "driver": "org.sqlite.JDBC", "jars": [str(sqlite_jar)]}
+    return SimpleNamespace(execute=execute, jdbc=jdbc, name="flats", suffix="")
+
+
+@pytest.fixture(scope="session")
+def derby_home(spark, tmp_path_factory) -> Path:
+    """A folder for Apache Derby, the database whose driver comes with Spark; it writes its log there too."""
+    home = tmp_path_factory.mktemp("derby")
+    spark._jvm.java.lang.System.setProperty("derby.stream.error.file", str(home / "derby.log"))
+    return home
+
+
+@pytest.fixture
+def derby(spark, derby_home, tmp_path, monkeypatch):
+    """A Derby database that lets nobody in without the password."""
+    url = f"jdbc:derby:{derby_home / tmp_path.name}"
+    manager = spark._jvm.java.sql.DriverManager
+
+    def execute(sql: str, options: str = ";user=keeper;password=hunter2") -> None:
+        connection = manager.getConnection(url + options)
+        try:
+            connection.createStatement().execute(sql)
+        finally:
+            connection.close()
+
+    execute("CALL SYSCS_UTIL.SYSCS_SET_DATABASE_PROPERTY('derby.user.keeper', 'hunter2')", ";create=true;user=keeper")
+    execute("CALL SYSCS_UTIL.SYSCS_SET_DATABASE_PROPERTY('derby.connection.requireAuthentication', 'true')")
+    with pytest.raises(Exception, match="shutdown"):  # the setting holds from the next start on
+        manager.getConnection(f"{url};shutdown=true;user=keeper;password=hunter2")
+    monkeypatch.setenv("FLATS_USER", "keeper")
+    monkeypatch.setenv("FLATS_PASSWORD", "hunter2")
+    jdbc = {"url": url, "user_env": "FLATS_USER", "password_env": "FLATS_PASSWORD"}
+    yield SimpleNamespace(execute=execute, jdbc=jdbc)
+    with pytest.raises(Exception, match="shutdown"):
+        manager.getConnection(f"{url};shutdown=true;user=keeper;password=hunter2")
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_a_database_is_read_until_its_rows_stay_the_same(sqlite, ingest, road, workspace):
+    sqlite.execute(f"CREATE TABLE flats ({TYPES})")
+    sqlite.execute(f"INSERT INTO flats VALUES {with_dates(ROWS)}")
+    source = {"format": "jdbc", "jdbc": {**sqlite.jdbc, "table": "flats"}}
+    first = ingest(source, road)
+    assert first.metrics == {"rows_in": 6, "rows_kept": 3, "rows_quarantined": 3}
+    assert kept(first) == KEPT
+    observed = table(first, "observations")
+    assert set(observed["source_file"]) == {"flats"}
+    bad = table(first, "observations_quarantine")
+    assert sorted(json.loads(raw)["price"] for raw in bad["raw"]) == [-5.0, 105.0, 210.0]
+    assert bad["source_row"].n_unique() == 3
+    assert ingest(source, road).status == "unchanged"
+    query = {"query": "SELECT * FROM flats WHERE flat = 'a';", "partition_column": "ROOMS", "partitions": 2}
+    part = ingest({"format": "jdbc", "jdbc": {**sqlite.jdbc, **query}}, road)
+    assert kept(part) == KEPT[:2]
+    sqlite.execute("UPDATE flats SET price = 101.5 WHERE price = 100.5")
+    changed = ingest(source, road)
+    assert changed.status == "done"
+    assert changed.identity != first.identity
+    assert kept(changed) == [("a", 101.5, "north"), *KEPT[1:]]
+    missing = {"format": "jdbc", "jdbc": {**sqlite.jdbc, "table": "fltas"}}
+    with pytest.raises(DataError, match=r"no such table: fltas.*; change dataset\.source\.jdbc"):
+        ingest(missing, road)
+    with pytest.raises(DataError, match=r"1 column\(s\) of dataset flats are missing: 'rooms'"):
+        ingest(
+            {"format": "jdbc", "jdbc": {**sqlite.jdbc, "query": "SELECT sold_on, flat, price, district FROM flats"}},
+            road,
+        )
+
+
+def test_the_rows_version_does_not_depend_on_the_road_or_on_their_order(sqlite, ingest):
+    sqlite.execute(f"CREATE TABLE flats ({TYPES})")
+    sqlite.execute(f"INSERT INTO flats VALUES {with_dates(ROWS)}")
+    source = {"format": "jdbc", "jdbc": {**sqlite.jdbc, "table": "flats"}}
+    one = ingest(source, "arrow")
+    sqlite.execute("DELETE FROM flats")
+    sqlite.execute(f"INSERT INTO flats VALUES {with_dates(reversed(ROWS))}")
+    again = ingest(source, "spark")
+    assert (again.status, again.identity) == ("unchanged", one.identity)
+    sqlite.execute(f"INSERT INTO flats VALUES {with_dates(ROWS[:1])}")
+    assert ingest(source, "spark").metrics["rows_in"] == 7  # the same row once more is another content
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_a_password_comes_from_the_environment_and_is_never_told(derby, ingest, road, workspace, monkeypatch):
+    names = ", ".join(f'"{c}" {kind.split()[1]}' for c, kind in zip(COLUMNS, TYPES.split(", "), strict=True))
+    derby.execute(f'CREATE TABLE "flats" ({names})')
+    values = (
+        with_dates(ROWS)
+        .replace("NULL, 'süd'", "CAST(NULL AS INT), 'süd'")
+        .replace("3, NULL", "3, CAST(NULL AS VARCHAR(9))")
+    )
+    derby.execute(f'INSERT INTO "flats" VALUES {values}')
+    source = {
+        "format": "jdbc",
+        "jdbc": {**derby.jdbc, "table": '"flats"', "partition_column": "rooms", "fetch_size": 2},
+    }
+    assert kept(ingest(source, road)) == KEPT
+    assert ingest(source, road).status == "unchanged"
+    for path in workspace.rglob("*"):
+        assert not path.is_file() or b"hunter2" not in path.read_bytes()
+    monkeypatch.setenv("FLATS_PASSWORD", "swordfish")
+    with pytest.raises(DataError) as caught:
+        ingest(source, road)
+    assert "cannot be read" in str(caught.value)
+    assert "the environment variables that its user_env and password_env name" in str(caught.value)
+    assert "swordfish" not in str(caught.value)
+    monkeypatch.delenv("FLATS_PASSWORD")
+    with pytest.raises(DataError, match=r"password_env: the environment variable FLATS_PASSWORD is not set"):
+        ingest(source, road)
+
+
+def test_a_driver_that_is_not_there(ingest):
+    jdbc = {"url": "jdbc:nosuch://host/db", "table": "flats"}
+    with pytest.raises(DataError, match=r"Spark has no driver for it .* name its jar in dataset\.source\.jdbc\.jars"):
+        ingest({"format": "jdbc", "jdbc": jdbc}, "arrow")
+    with pytest.raises(DataError, match=r"partition_column 'rooms': there is no such column|no driver"):
+        ingest({"format": "jdbc", "jdbc": {**jdbc, "driver": "no.such.Driver", "partition_column": "rooms"}}, "arrow")
+
+
+@pytest.fixture
+def frame(spark):
+    rows = [(dt.date.fromisoformat(row[0]), *row[1:]) for row in ROWS]
+    return spark.createDataFrame(rows, "sold_on date, flat string, price double, rooms int, district string")
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_a_delta_table_is_read_at_a_version(ingest, frame, road, tmp_path, workspace):
+    place = str(tmp_path / "flats ü")
+    frame.where("price > 0").coalesce(1).write.format("delta").save(place)
+    frame.write.format("delta").mode("overwrite").save(place)
+    source = {"format": "delta", "path": place}
+    newest = ingest(source, road)
+    assert newest.metrics["rows_in"] == 6
+    assert kept(newest) == KEPT
+    assert ingest(source, road).status == "unchanged"
+    old = ingest({**source, "version": 0}, road)
+    assert (old.metrics["rows_in"], kept(old)) == (5, KEPT)
+    frame.limit(1).write.format("delta").mode("append").save(place)
+    assert ingest({**source, "version": 0}, road).status == "unchanged"
+    assert ingest(source, road).metrics["rows_in"] == 7
+    with pytest.raises(DataError, match=r"there is no version 9, the newest is 2; change dataset\.source\.version"):
+        ingest({**source, "version": 9}, road)
+    with pytest.raises(DataError, match=r"the folder is no Delta table; change dataset\.source\.path or \.format"):
+        ingest({**source, "path": str(workspace)}, road)
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_a_table_of_a_catalog(spark, ingest, frame, road, tmp_path):
+    spark.sql(f"CREATE DATABASE `order` LOCATION '{tmp_path.as_uri()}/order'")
+    try:
+        frame.write.format("delta").saveAsTable("`order`.`select`")
+        frame.write.format("parquet").saveAsTable("`order`.`plain`")
+        for name in ("order.select", "spark_catalog.order.plain"):
+            source = {"format": "table", "path": name}
+            first = ingest(source, road)
+            assert (first.status, kept(first)) == ("done", KEPT)
+            assert ingest(source, road).status == "unchanged"
+            frame.where("flat = 'a'").limit(1).write.insertInto(
+                name.replace("order", "`order`").replace("select", "`select`")
+            )
+            assert ingest(source, road).metrics["rows_in"] == 7
+        with pytest.raises(DataError, match=r"there is no version 7, the newest is 1"):
+            ingest({"format": "table", "path": "order.select", "version": 7}, road)
+        with pytest.raises(DataError, match=r"source\.path order\.nothing: there is no such table"):
+            ingest({"format": "table", "path": "order.nothing"}, road)
+        with pytest.raises(DataError, match=r"source\.path nowhere\.order\.plain"):
+            ingest({"format": "table", "path": "nowhere.order.plain"}, road)
+    finally:
+        spark.sql("DROP DATABASE `order` CASCADE")
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_a_folder_grows_and_only_its_months_are_written(ingest, run_in, road, tmp_path, workspace):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+
+    def put(name: str, *rows: str) -> None:
+        (raw / name).write_text("\n".join([",".join(COLUMNS), *rows, ""]), encoding="utf-8")
+
+    put("a.csv", "2015-01-05,a,1,3,north", "2015-02-05,a,2,3,north", "2015-03-05,a,3,3,north", "?,a,1,1,x")
+    put("b.csv", "2015-01-05,a,4,3,north")
+    source = {"path": str(raw)}
+    first = ingest(source, road)
+    assert kept(first) == [("a", 4, "north"), ("a", 2, "north"), ("a", 3, "north")]
+    before = set(DeltaTable(workspace / "lake" / "observations").file_uris())
+    put("b.csv", "2015-04-05,a,4,3,north")  # it takes back that it beat a.csv in January
+    (raw / "c.jsonl").write_text(
+        '{"sold_on": "2015-03-05", "flat": "b", "price": 5, "rooms": 1, "district": "x"}\nbroken\n'
+    )
+    second = ingest(source, road)
+    assert second.metrics == {
+        "rows_in": 7,
+        "rows_kept": 5,
+        "rows_quarantined": 2,
+        "files_read": 2,
+        "files_removed": 0,
+        "months_written": 3,
+    }
+    after = set(DeltaTable(workspace / "lake" / "observations").file_uris())
+    assert {uri.split("month=")[1].split("/")[0] for uri in before & after} == {"2015-02"}
+    fresh = run_in(
+        tmp_path / "fresh", "ingest", {**DATASET, "source": source}, overrides=[*TOLERANT, f"runtime.road={road}"]
+    )
+    for name in ("observations", "observations_quarantine"):
+        order = ["source_file", "source_row"]
+        assert table(second, name).sort(order).equals(table(fresh, name).sort(order))
+    assert second.identity == fresh.identity
+    assert ingest(source, road).status == "unchanged"
+    assert ingest(source, ROADS[ROADS.index(road) - 1]).status == "unchanged"

@@ -207,7 +207,7 @@ class DatasetConfig:
     availability_delay_days: column -> days after a row's time until its value is known. Applies to history.
     duplicates: rows of one entity at one time. `keep_first` and `keep_last` quarantine the others with a reason;
         `allow` keeps all of them (many sales of one model on a day). First and last go by the names of files and the
-        order of rows in them; rows of tables have no order: there they go by the values, column by column.
+        order of rows in them; rows of tables have no order: of those the one that stays is any, but always the same.
     bounds: column -> [lowest, highest] value that can be real; rows outside are quarantined.
     training: overrides of the profile's `training` section for this dataset.
     """

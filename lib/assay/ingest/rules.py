@@ -169,9 +169,7 @@ class ResolveDuplicates:
         entity = [stored_name(n) for n in self.dataset.entity]
         key = [*entity, EXACT_TIME if align else "time"]
         content = sorted(set(source_names(self.dataset)) - {*key, "time"})
-        good = frame.filter(pl.col("reasons").is_null()).sort(
-            "source_file", *([] if self.dataset.source.in_files else content), "source_row", maintain_order=True
-        )
+        good = frame.filter(pl.col("reasons").is_null()).sort("source_file", "source_row", maintain_order=True)
         bad = frame.filter(pl.col("reasons").is_not_null())
         if self.dataset.duplicates == "allow":
             # Numbered by content, so that the order of the source's rows and files changes no id.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import polars as pl
     from pyspark.sql import DataFrame, SparkSession
 
-DIGEST = pa.schema([("rows", pa.int64()), ("one", pa.uint64()), ("other", pa.uint64())])
+DIGEST = pa.schema([("rows", pa.int64()), ("one", pa.int64()), ("other", pa.int64())])
 HASH_KEYS = ("0123456789123456", "assay row digest")  # of pandas' hash; the first is its default
 
 
@@ -251,7 +251,7 @@ class DigestRows:
             rows += frame.height
             with np.errstate(over="ignore"):
                 sums = [s + row_hashes(frame, key).sum(dtype=np.uint64) for s, key in zip(sums, HASH_KEYS, strict=True)]
-        values: list[Any] = [pa.array([rows], pa.int64()), *(pa.array([int(s)], pa.uint64()) for s in sums)]
+        values: list[Any] = [pa.array([rows], pa.int64()), *(pa.array(np.array([s]).view(np.int64)) for s in sums)]
         yield pa.RecordBatch.from_arrays(values, schema=DIGEST)
 
 

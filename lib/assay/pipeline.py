@@ -113,8 +113,8 @@ JOBS: dict[str, Job] = {
         Job(
             "ingest",
             "Check raw rows and keep the good ones; quarantine the others with reasons.",
-            "the dataset's source (CSV, JSON, Parquet, Delta, a catalog table, or a database); of a folder, the files that "
-            "are new or corrected",
+            "the dataset's source: CSV, JSON or Parquet (of a folder, the files that are new or corrected), a Delta "
+            "table, a catalog table, or a database",
             "observations, observations_quarantine, source_files, quality_reports",
             "assay ingest --dataset conf/datasets/txhousing.yml",
             ingest,

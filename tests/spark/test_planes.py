@@ -130,6 +130,8 @@ CONDITIONS = [
     [Condition("place", "==", "100% é")],
     [Condition("place", "is_null")],
     [Condition("place", "==", "nowhere")],
+    [Condition("place", "in", ("a b/c", "plain", "nowhere")), Condition("text", "in", ("", "ü"))],
+    [Condition("place", "in", ())],
 ]
 
 
@@ -138,7 +140,12 @@ def expected(conditions: list[Condition]) -> list[dict[str, Any]]:
         value = row[condition.column]
         if condition.op in {"is_null", "not_null"}:
             return (value is None) == (condition.op == "is_null")
-        compare = {"==": lambda a, b: a == b, ">=": lambda a, b: a >= b, "<": lambda a, b: a < b}[condition.op]
+        compare = {
+            "==": lambda a, b: a == b,
+            ">=": lambda a, b: a >= b,
+            "<": lambda a, b: a < b,
+            "in": lambda a, b: a in b,
+        }[condition.op]
         return value is not None and compare(value, condition.value)
 
     return [row for row in ROWS if all(holds(row, condition) for condition in conditions)]
@@ -286,6 +293,61 @@ def test_a_write_replaces_all_or_exactly_what_it_owns(planes, road):
     assert other.rows("deeds", whole.version) == 4
     both = put(other, DEEDS, [PLAIN[5] | {"place": "p"}], owns={"place": "p", "month": PLAIN[5]["month"]})
     assert mine.rows("deeds", both.version) == 5
+    places = (PLAIN[0]["place"], "p", "q")
+    several = put(mine, DEEDS, [PLAIN[6] | {"place": "q"}], owns={"place": places})
+    found = rows_of(other.read("deeds", version=several.version).collect())
+    assert [row["place"] for row in found] == [*(row["place"] for row in PLAIN[1:4]), "q"]
+    nothing = put(mine, DEEDS, [], "said", owns={"place": ()})
+    assert (nothing.rows, mine.rows("deeds", nothing.version)) == (0, 4)
+    assert other.last_commit("deeds", "all").identity == "said"
+    assert other.last_commit("deeds", "all", identity="1").version == several.version
+    assert other.last_commit("deeds", "all", identity="never") is None
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_flows_meet_and_their_weights_are_approved(planes, road):
+    plane = planes[road]
+    schema = NOTES.schema()
+
+    def numbered(first: int):
+        def expand(items: Iterator[int]) -> Iterator[pa.RecordBatch]:
+            for item in items:
+                yield pa.record_batch({"row": pa.array([first + item]), "text": pa.array([None], pa.string())}, schema)
+
+        return plane.inputs([1, 2], expand, schema)
+
+    def named(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield batch.set_column(1, "text", pa.array(["late"] * batch.num_rows))
+
+    old = put(plane, NOTES, [{"row": 7, "text": "kept"}])
+    flow = plane.read("notes", version=old.version).union(numbered(10).map(named, schema)).union(numbered(20))
+    seen: list[dict[str, int]] = []
+    weighed = Output(NOTES, schema, commit_of("2"), only="text", keep="filled", weight="row")
+
+    def approve(counts):
+        seen.append(dict(counts))
+        return list(counts)
+
+    (done,) = flow.by_key(["row"], rows_hint=5).write([weighed], approve=approve)
+    assert (done.rows, seen) == (3, [{"notes": 7 + 11 + 12}])
+    found = planes[OTHER[road]].read("notes", version=done.version).collect()
+    assert [(row["row"], row["text"]) for row in rows_of(found)] == [(7, "kept"), (11, "late"), (12, "late")]
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_a_frame_of_sparks_goes_the_same_way_and_is_read_once(planes, spark, road):
+    from pyspark.sql import functions as F
+
+    plane = planes[road]
+    frame = spark.range(0, 100, 1, 3).select("id", F.rand().alias("any"), F.lit(START).alias("time"))
+    flow = plane.frame(frame)
+    assert flow.schema.field("time").type == TIME
+    one, other = rows_of(flow.collect()), rows_of(flow.by_key(["id"], rows_hint=100).collect())
+    assert len(one) == 100
+    assert sorted((row["id"], row["any"]) for row in one) == sorted((row["id"], row["any"]) for row in other)
+    assert {row["time"] for row in one} == {START}
+    assert plane.frame(frame.where("id < 0")).collect().num_rows == 0
 
 
 @pytest.mark.parametrize("road", ROADS)

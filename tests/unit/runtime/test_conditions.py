@@ -30,6 +30,8 @@ numbers = st.sampled_from([0.0, -1.5, 2.0, math.nan, math.inf])
 def holds(value: Any, condition: Condition) -> bool:
     if condition.op in {"is_null", "not_null"}:
         return (value is None) == (condition.op == "is_null")
+    if condition.op == "in":
+        return value in condition.value
     return value is not None and COMPARE[condition.op](value, condition.value)
 
 
@@ -39,6 +41,8 @@ def test_masks_are_what_python_says(data, kind):
     arrow_type, values = kind
     column = data.draw(st.lists(st.none() | values, max_size=12))
     one_condition = st.builds(Condition, st.just("c"), st.sampled_from(["==", ">=", "<"]), values)
+    if arrow_type == pa.string():
+        one_condition |= st.builds(Condition, st.just("c"), st.just("in"), st.lists(texts, max_size=2).map(tuple))
     conditions = data.draw(
         st.lists(
             one_condition | st.builds(Condition, st.just("c"), st.sampled_from(["is_null", "not_null"])), max_size=3
@@ -94,3 +98,8 @@ def test_a_period_kept_as_data_becomes_conditions():
     assert both == [Condition("time", ">=", moments_of[0]), Condition("time", "<", moments_of[1])]
     assert period_conditions({"start": None, "end": end}) == both[1:]
     assert period_conditions({}) == []
+
+
+@pytest.mark.parametrize(("months", "kept"), [(("2019-01", "2019-03"), True), (("2019-03",), False), ((), False)])
+def test_partitions_that_are_not_listed_are_left_out(months, kept):
+    assert may_hold({"month": "2019-01"}, [Condition("month", "in", months)]) is kept

@@ -140,6 +140,85 @@ def _demo(
     _run(JOBS["pipeline"], demo.dataset_file(), profile, folder, set_, date, where, master, conf_file, as_json, "demo")
 
 
+def _generate(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write; it must be new or empty.")],
+    rows: Annotated[int, typer.Option("--rows", help="Rows of the market, bad ones among them.")] = 100_000,
+    entities: Annotated[
+        int | None, typer.Option("--entities", help="Default: as many as give each 500 rows, of daily times.")
+    ] = None,
+    frequency: Annotated[
+        Literal["hourly", "daily", "weekly", "monthly", "irregular"], typer.Option("--frequency", help="Of times.")
+    ] = "daily",
+    seed: Annotated[int, typer.Option("--seed", help="Equal seeds and settings give equal rows.")] = 7,
+    regions: Annotated[int | None, typer.Option("--regions", help="Regions. Default: 8.")] = None,
+    kinds: Annotated[int | None, typer.Option("--kinds", help="Kinds. Default: 4.")] = None,
+    end: Annotated[str | None, typer.Option("--end", metavar="DATE", help="Last time. Default: 2025-01-01.")] = None,
+    noise: Annotated[
+        float | None, typer.Option("--noise", help="Typical standard deviation of log prices. Default: 0.06.")
+    ] = None,
+    missing: Annotated[float | None, typer.Option("--missing", help="Share of missing values. Default: 0.02.")] = None,
+    bad_share: Annotated[float | None, typer.Option("--bad-share", help="Share of rows that ingest refuses.")] = None,
+    skew: Annotated[float | None, typer.Option("--skew", help="Share of rows that one entity has.")] = None,
+    drift: Annotated[
+        list[str] | None,
+        typer.Option("--drift", metavar="KIND[=SIZE]", help="level, noise or covariate changes. May be repeated."),
+    ] = None,
+    drift_from: Annotated[
+        str | None, typer.Option("--drift-from", metavar="DATE", help="Default: after 4/5 of the time.")
+    ] = None,
+    leak: Annotated[
+        list[str] | None,
+        typer.Option("--leak", metavar="KIND", help="A column that tells the target or the future. May be repeated."),
+    ] = None,
+    master: Master = None,
+    conf_file: ConfFile = None,
+    as_json: Json = False,
+) -> None:
+    """Make a synthetic market of any size whose true values and noise are known, with a dataset YAML beside it.
+
+    Reads: nothing.
+
+    Writes: market/ and truth/ (Parquet), dataset.yml, planted.json.
+
+    Example:  `assay generate --rows 1000000 --entities 2000 --frequency daily --out market --seed 7`
+    """
+    from assay.runtime.logs import set_up_logging
+    from assay.runtime.progress import Reporter
+    from assay.runtime.session import SparkSettings, open_session
+    from assay.synthetic.config import market_config
+    from assay.synthetic.job import generate
+
+    set_up_logging()
+    folder = out.absolute()
+
+    def context() -> Any:
+        log = folder / "logs" / "spark.log"
+        return open_session(SparkSettings(master, conf_file), app="assay generate", log_file=log).sparkContext
+
+    given: dict[str, Any] = {
+        "rows": rows,
+        "entities": entities,
+        "frequency": frequency,
+        "regions": regions,
+        "kinds": kinds,
+        "end": end,
+    }
+    given |= {"seed": seed, "noise": noise, "skew": skew, "missing": missing, "bad_share": bad_share, "leaks": leak}
+    try:
+        config = market_config(given, drift=drift or (), drift_from=drift_from)
+        result = generate(config, folder, context=context, reporter=Reporter())
+    except errors.AssayError as error:
+        _fail("generate", error, as_json)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception as error:
+        _fail("generate", errors.from_worker(error) or _unexpected(error, folder), as_json)
+    for line in [*result.summary(), f"generate: {result.status}"]:
+        print(line, flush=True)
+    if as_json:
+        print(json.dumps(result.as_dict()), flush=True)
+
+
 def _run(
     job: Job,
     dataset: Path,
@@ -248,6 +327,7 @@ for _job in JOBS.values():
     _function = _build_features if _job.name == "build_features" else _command(_job)
     app.command(name=_job.name, short_help=_job.purpose)(_function)
 app.command(name="demo", short_help="All jobs on real house prices that come with the demo extra.")(_demo)
+app.command(name="generate", short_help="Make a synthetic market of any size with known truth.")(_generate)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -256,7 +336,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = app(args=given or ["--help"], prog_name="assay", standalone_mode=False)
     except UsageError as error:
-        known = given[0] if given[0] in {*JOBS, "demo"} else ""
+        known = given[0] if given[0] in {*JOBS, "demo", "generate"} else ""
         told = error.format_message()  # type: ignore[attr-defined]
         help_ = " ".join(["assay", known, "--help"]).replace("  ", " ")
         _fail(known, errors.UserError(f"{told.rstrip('.')}; see `{help_}`"), "--json" in given)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 import json
 import statistics
 import subprocess
@@ -27,21 +28,35 @@ SAMPLE_SECONDS = 0.25
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """prepare(data) gets ready, untimed; run(state) does the work, timed; outputs(result) is what is compared."""
+    """prepare(data) gets ready, untimed; run(state) does the work, timed; outputs(result) is what is compared.
+
+    against: the contender whose time is divided by this one's. needs: a module without which it is left out.
+    """
 
     prepare: Callable[[Path], Any]
     run: Callable[[Any], Any]
     outputs: Callable[[Any], Mapping[str, float]]
+    against: str = OURS
+    needs: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """name; rows: default size; generate(folder, rows) makes the data once; contenders: ours is called `assay`."""
+    """name; rows: default size; generate(folder, rows) makes the data once; contenders: ours is called `assay`.
+
+    differences(data, names): what contenders left on disk compared with ours, where figures of `outputs` do not say it.
+    tolerance: largest difference that counts as the same result; None where results only resemble each other.
+    report: what is told in place of the usual table, and `summary` of the JSON. repeats: default number of runs.
+    """
 
     name: str
     rows: int
     generate: Callable[[Path, int], None]
     contenders: Mapping[str, Contender]
+    differences: Callable[[Path, Sequence[str]], Mapping[str, float]] | None = None
+    tolerance: float | None = None
+    report: Callable[[Outcome], tuple[str, Mapping[str, Any]]] | None = None
+    repeats: int = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +71,14 @@ class Outcome:
     max_difference: float
     peak_mb: dict[str, float]
     outputs: dict[str, dict[str, float]]
+    differences: dict[str, float] = dataclasses.field(default_factory=dict)
+    tolerance: float | None = None
+    per_row_growth: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all contenders came to the same result."""
+        return self.tolerance is None or self.max_difference <= self.tolerance
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -66,6 +89,10 @@ class Outcome:
         lines = [f"{self.benchmark}, {self.rows:,} rows; outputs differ by at most {self.max_difference:.3g}"]
         for name, seconds in self.seconds.items():
             ratio = f"  ours takes {self.ratios[name]:.2f} of it" if name in self.ratios else ""
+            if name in self.differences:
+                ratio += f"  differs by {self.differences[name]:.1e}"
+            if name in self.per_row_growth:
+                ratio += f"  a row costs {self.per_row_growth[name]:.2f} of one at a tenth of the rows"
             figures = ", ".join(f"{k} {v:.6g}" for k, v in self.outputs[name].items())
             lines.append(
                 f"  {name:16s} {seconds:8.2f} s  +-{self.spread[name]:5.1%}  {self.peak_mb[name]:8,.0f} MB  "
@@ -82,7 +109,7 @@ def run(benchmark: Benchmark, *, rows: int, repeats: int, only: Sequence[str] | 
         data.mkdir(parents=True, exist_ok=True)
         benchmark.generate(data, rows)
         (data / "_READY").touch()
-    names = [n for n in benchmark.contenders if not only or n in only]
+    names = _chosen(benchmark, only or ())
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for turn in range(repeats):
         for name in names:
@@ -93,16 +120,46 @@ def run(benchmark: Benchmark, *, rows: int, repeats: int, only: Sequence[str] | 
             results[name].append(found)
     seconds = {n: statistics.median(r["seconds"] for r in results[n]) for n in names}
     outputs = {n: dict(results[n][0]["outputs"]) for n in names}
+    against = {n: benchmark.contenders[n].against for n in names}
+    found = dict(benchmark.differences(data, names)) if benchmark.differences is not None else {}
     return Outcome(
         benchmark=benchmark.name,
         rows=rows,
         seconds=seconds,
-        ratios={n: seconds[OURS] / s for n, s in seconds.items() if n != OURS and OURS in seconds},
+        ratios={n: seconds[against[n]] / s for n, s in seconds.items() if n != against[n] and against[n] in seconds},
         spread={n: _spread([r["seconds"] for r in results[n]]) for n in names},
-        max_difference=_max_difference(outputs),
+        max_difference=max([_max_difference(outputs), *found.values()]),
         peak_mb={n: max(r["peak_mb"] for r in results[n]) for n in names},
         outputs=outputs,
+        differences=found,
+        tolerance=benchmark.tolerance,
     )
+
+
+def _chosen(benchmark: Benchmark, only: Sequence[str]) -> list[str]:
+    """Contenders to run, those whose libraries are not installed left out."""
+    unknown = set(only) - set(benchmark.contenders)
+    if unknown:
+        raise SystemExit(f"--only {sorted(unknown)[0]}: choose among {', '.join(benchmark.contenders)}")
+    names = []
+    for name, contender in benchmark.contenders.items():
+        if only and name not in only:
+            continue
+        if contender.needs is not None and importlib.util.find_spec(contender.needs) is None:
+            print(
+                f"  {name} is left out: it needs {contender.needs} (pip install 'assay[benchmarks]')", file=sys.stderr
+            )
+            continue
+        names.append(name)
+    return names
+
+
+def with_growth(small: Outcome, large: Outcome) -> Outcome:
+    """The large outcome, and what a row of it costs over what a row of the small one does."""
+    growth = {
+        name: (seconds / large.rows) / (small.seconds[name] / small.rows) for name, seconds in large.seconds.items()
+    }
+    return dataclasses.replace(large, per_row_growth=growth)
 
 
 def _spread(values: list[float]) -> float:

@@ -62,3 +62,33 @@ def test_the_command_measures_a_real_contender(tmp_path):
     assert outcome["seconds"]["native_xgboost"] > 0
     assert outcome["peak_mb"]["native_xgboost"] > 50
     assert outcome["outputs"]["native_xgboost"]["rmse"] < 2
+
+
+def test_growth_is_the_cost_of_a_row_over_its_cost_at_a_tenth(monkeypatch, tmp_path):
+    seconds = {"b-100": 2.0, "b-1000": 30.0}
+    monkeypatch.setattr(harness, "CACHE", tmp_path)
+    monkeypatch.setattr(harness, "_in_its_own_process", lambda _, __, data: found(seconds[data.name], 1.0))
+    contender = harness.Contender(lambda _: None, lambda _: None, lambda _: {})
+    benchmark = harness.Benchmark("b", 5, lambda *_: None, {"assay": contender})
+    small, large = (harness.run(benchmark, rows=rows, repeats=1) for rows in (100, 1000))
+    assert harness.with_growth(small, large).per_row_growth == {"assay": pytest.approx(1.5)}
+    assert "a row costs 1.50" in harness.with_growth(small, large).table()
+
+
+def test_results_that_differ_and_contenders_without_their_library_are_told(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(harness, "CACHE", tmp_path)
+    monkeypatch.setattr(harness, "_in_its_own_process", lambda *_: found(1.0, 1.0))
+    contender = harness.Contender(lambda _: None, lambda _: None, lambda _: {})
+    absent = harness.Contender(lambda _: None, lambda _: None, lambda _: {}, needs="no_such_library")
+    part = harness.Contender(lambda _: None, lambda _: None, lambda _: {}, against="rival")
+    contenders = {"assay": contender, "rival": contender, "part": part, "absent": absent}
+    benchmark = harness.Benchmark(
+        "b", 5, lambda *_: None, contenders, differences=lambda _, names: dict.fromkeys(names[1:], 0.5), tolerance=0.1
+    )
+    outcome = harness.run(benchmark, rows=1, repeats=1)
+    assert set(outcome.seconds) == {"assay", "rival", "part"}
+    assert "absent is left out: it needs no_such_library" in capsys.readouterr().err
+    assert outcome.ratios == {"rival": 1.0, "part": 1.0}
+    assert (outcome.max_difference, outcome.agrees) == (0.5, False)
+    with pytest.raises(SystemExit, match="--only nobody: choose among assay"):
+        harness.run(benchmark, rows=1, repeats=1, only=["nobody"])

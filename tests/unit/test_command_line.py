@@ -51,9 +51,9 @@ def test_alone_it_teaches_the_jobs_in_pipeline_order(run):
     code, out, err = run()
     text = "\n".join(out)
     assert (code, err) == (0, [])
-    names = [*JOBS, "demo"]
+    names = [*JOBS, "demo", "generate"]
     listed = [line.split()[1] for line in out if line.startswith("│ ") and line.split()[1] in names]
-    assert listed == ["ingest", "build_features", "train", "score", "evaluate", "pipeline", "demo"]
+    assert listed == ["ingest", "build_features", "train", "score", "evaluate", "pipeline", "demo", "generate"]
     assert "assay demo" in text
     assert "assay pipeline --dataset FILE" in " ".join(text.split())
     assert "Exit codes: 0 done" in " ".join(text.split())
@@ -209,11 +209,11 @@ def test_the_demo_says_where_it_cannot_write(run):
     assert json.loads(out[0])["job"] == "demo"
 
 
-@pytest.mark.parametrize("name", [*JOBS, "demo"])
+@pytest.mark.parametrize("name", [*JOBS, "demo", "generate"])
 def test_every_job_has_its_two_lines(name):
     text = (ROOT / "jobs" / f"{name}.py").read_text()
     assert text == f'from assay.cli import job_main\n\njob_main("{name}")\n'
-    assert sorted(p.stem for p in (ROOT / "jobs").glob("*.py")) == sorted([*JOBS, "demo"])
+    assert sorted(p.stem for p in (ROOT / "jobs").glob("*.py")) == sorted([*JOBS, "demo", "generate"])
 
 
 def test_a_job_file_is_the_same_command(tmp_path):

@@ -1,0 +1,1 @@
+"""Nothing -> raw files of an invented market whose true values are known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import dataclasses
 import re
 import zoneinfo
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from assay.errors import ConfigError
 
 SECRET_OPTION = re.compile(r"(?i)^user$|user_?name|pass(word|wd|phrase)?|pwd|secret|token|credential|key$")
 SECRET_IN_URL = re.compile(r"(?i)[?;&](user|user_?name|uid|pass(word|wd)?|pwd)=|//[^/@\s]*@|/[^/@\s]+@//")
+FIXED = ("macd", "bollinger")  # lists whose items mean different things
 
 
 def check_dataset(dataset: DatasetConfig, origin: str) -> None:
@@ -31,6 +33,7 @@ def check_dataset(dataset: DatasetConfig, origin: str) -> None:
     _check_repeats(_dataset_lists(dataset), origin)
     _check_stored_names(dataset, origin)
     _check_column_maps(dataset, origin)
+    _check_features(dataset, origin)
 
 
 def check_profile(profile: ProfileConfig, origin: str) -> None:
@@ -194,9 +197,15 @@ def _dataset_lists(dataset: DatasetConfig) -> Iterator[tuple[str, Sequence[Any]]
     for index, group in enumerate(dataset.groups):
         yield f"groups[{index}]", group
     for section in ("columns", "features"):
-        for name, values in vars(getattr(dataset, section)).items():
-            if isinstance(values, tuple):
-                yield f"{section}.{name}", values
+        yield from _lists_in(getattr(dataset, section), section)
+
+
+def _lists_in(settings: Any, path: str) -> Iterator[tuple[str, Sequence[Any]]]:
+    for name, value in vars(settings).items():
+        if isinstance(value, tuple) and name not in FIXED:
+            yield f"{path}.{name}", value
+        elif dataclasses.is_dataclass(value):
+            yield from _lists_in(value, f"{path}.{name}")
 
 
 def _check_repeats(lists: Iterator[tuple[str, Sequence[Any]]] | list[tuple[str, Sequence[Any]]], origin: str) -> None:
@@ -231,3 +240,34 @@ def _check_column_maps(dataset: DatasetConfig, origin: str) -> None:
     for name, (low, high) in dataset.bounds.items():
         if low > high:
             raise ConfigError(f"{origin}: bounds.{name}: the lowest value {low} is above the highest {high}")
+
+
+def _check_features(dataset: DatasetConfig, origin: str) -> None:
+    settings, columns = dataset.features, dataset.columns
+    past = {*(t.name for t in dataset.targets), *columns.outcomes}
+    chosen = (
+        ("technical", settings.technical, past, "target or outcome"),
+        ("forward_fill", settings.forward_fill, set(columns.numeric), "column of columns.numeric"),
+        (
+            "target_encoding.columns",
+            settings.target_encoding.columns,
+            set(dataset.text_columns),
+            "entity, group, segment or categorical column",
+        ),
+    )
+    for key, names, known, kind in chosen:
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"{origin}: features.{key}: {name!r} is no {kind}{nearest(name, known)}")
+    fast, slow, _ = settings.macd
+    if fast >= slow:
+        raise ConfigError(
+            f"{origin}: features.macd: the fast period {fast} is not below the slow one {slow}; "
+            "the order is [fast, slow, signal]"
+        )
+    for one, other in settings.interactions.pairs:
+        if one == other:
+            raise ConfigError(
+                f"{origin}: features.interactions.pairs has {one!r} with itself; for its powers, name it in "
+                "features.interactions.columns"
+            )

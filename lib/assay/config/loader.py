@@ -7,15 +7,18 @@ import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from assay.config.consistency import check_dataset, check_profile
-from assay.config.dataset import FIRST_YEAR, LAST_YEAR, DatasetConfig
+from assay.config.dataset import FIRST_YEAR, LAST_YEAR, CalendarConfig, DatasetConfig, FeaturesConfig
 from assay.config.overrides import DATASET, parse_override
 from assay.config.profile import AdvancedTrainingConfig, ProfileConfig
 from assay.config.run import RunConfig
 from assay.config.strict import check, nearest
 from assay.config.yaml_text import Tree, read_yaml
 from assay.errors import ConfigError
+
+REFINED = {"features": FeaturesConfig, "calendar": CalendarConfig}
 
 
 def conf_root() -> Path:
@@ -47,6 +50,8 @@ def load_run(
 ) -> RunConfig:
     """Resolve everything a run is told: profile < dataset's `training` < `--set`.
 
+    Within the dataset: `features` and `calendar` < what `profiles` says of them under this profile < `--set`.
+
     Raises:
         ConfigError: with the dotted path of the key and the nearest valid one.
     """
@@ -55,6 +60,7 @@ def load_run(
     check(ProfileConfig, tree, origin=str(profile_path))
     tree[DATASET] = _read_dataset(dataset)
     _dataset(tree[DATASET], origin=str(dataset))
+    _refine(tree[DATASET], profile)
     changes = [parse_override(text) for text in overrides]
     for change in changes:
         if change.for_dataset:
@@ -92,8 +98,12 @@ def _nearby_file(path: Path) -> str:
     return f"; did you mean {os.path.relpath(names[close[0]])}?" if close else ""
 
 
+def _profiles() -> dict[str, Path]:
+    return {path.stem: path for path in sorted((conf_root() / "profiles").glob("*.yml"))}
+
+
 def _profile_path(name: str) -> Path:
-    known = {path.stem: path for path in sorted((conf_root() / "profiles").glob("*.yml"))}
+    known = _profiles()
     if name not in known:
         hint = nearest(name, set(known)) or f"; choose one of {', '.join(known)}"
         raise ConfigError(f"--profile {name}: there is no such profile{hint}")
@@ -105,8 +115,34 @@ def _dataset(tree: Tree, *, origin: str, prefix: str = "") -> DatasetConfig:
     if isinstance(training, dict):
         path = f"{prefix}.training" if prefix else "training"
         check(AdvancedTrainingConfig, training, origin=origin, prefix=path)
+    refined = tree.get("profiles")
+    if isinstance(refined, dict):
+        _check_refinements(refined, origin=origin, prefix=f"{prefix}.profiles" if prefix else "profiles")
     config: DatasetConfig = check(DatasetConfig, tree, origin=origin, prefix=prefix)
     return config
+
+
+def _check_refinements(refined: dict[str, Any], *, origin: str, prefix: str) -> None:
+    known = _profiles()
+    for profile, sections in refined.items():
+        if profile not in known:
+            raise ConfigError(f"{origin}: {prefix}.{profile}: there is no such profile{nearest(profile, set(known))}")
+        for section, kind in REFINED.items():
+            if isinstance(sections, dict) and isinstance(sections.get(section), dict):
+                check(kind, sections[section], origin=origin, prefix=f"{prefix}.{profile}.{section}")
+
+
+def _refine(dataset: Tree, profile: str) -> None:
+    """Lay over a dataset's sections what it wants of them under a profile; mappings are merged key by key."""
+    for section, changes in dataset.pop("profiles", {}).get(profile, {}).items():
+        dataset[section] = _merged(dataset.get(section, {}), changes)
+
+
+def _merged(tree: Tree, changes: Tree) -> Tree:
+    return {
+        **tree,
+        **{k: _merged(tree.get(k) or {}, v) if isinstance(v, dict) else v for k, v in changes.items()},
+    }
 
 
 def _parse_date(text: str | None) -> dt.datetime | None:

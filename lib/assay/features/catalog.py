@@ -11,9 +11,19 @@ from assay.features.history import Expanding, Lags, Windows
 from assay.features.market import Market
 from assay.features.plan import OWN, Feature, FeaturePlan
 from assay.features.relative import Relative
+from assay.features.technical import Technical
 from assay.features.trend import Seasonality, Smoothing, Trend
 
-PAST_FAMILIES: tuple[PastFamily, ...] = (Lags(), Windows(), Smoothing(), Expanding(), Trend(), Seasonality(), Market())
+PAST_FAMILIES: tuple[PastFamily, ...] = (
+    Lags(),
+    Windows(),
+    Smoothing(),
+    Expanding(),
+    Trend(),
+    Seasonality(),
+    Technical(),
+    Market(),
+)
 ROW_FAMILIES: tuple[RowFamily, ...] = (Calendar(), Relative())
 
 

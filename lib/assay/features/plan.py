@@ -49,6 +49,7 @@ class FeaturePlan:
     """Everything that building features needs to know. All names are stored names.
 
     entity: keys of the entity.  groups: label -> columns of a market.  texts: key, group, segment and category columns.
+    encoding_groups: labels of groups that are there for target encoding alone.
     numeric: attributes used as they are.  categorical: categories used as they are.
     targets: kept as doubles beside the features.  history: columns with history features.
     anchors: targets learned as a change since their last known value.  ratios: targets learned as a logarithm.
@@ -71,15 +72,19 @@ class FeaturePlan:
     ratios: tuple[str, ...] = ()
     calendar: CalendarConfig = dataclasses.field(default_factory=CalendarConfig)
     zone: str = "UTC"
+    encoding_groups: tuple[str, ...] = ()
     version: int = PLAN_VERSION
 
     @classmethod
     def of(cls, config: RunConfig) -> FeaturePlan:
         """The plan that the dataset and the profile's flags ask for."""
-        dataset, flags = config.dataset, config.training
+        dataset, flags, groups = config.dataset, config.training, config.dataset.groups
         advanced = flags.enable_advanced_features
         names = [t.name for t in dataset.targets] + list(dataset.columns.outcomes)
         ahead = dataset.features.horizon_days
+        temporal = advanced and flags.enable_temporal_features
+        encoded = dataset.features.target_encoding.columns if temporal else ()
+        own = [group for group in (*((name,) for name in encoded), *([()] if encoded else [])) if group not in groups]
         return cls(
             entity=tuple(stored_name(n) for n in dataset.entity),
             texts=tuple(stored_name(n) for n in dataset.text_columns),
@@ -87,15 +92,16 @@ class FeaturePlan:
             categorical=tuple(stored_name(n) for n in dataset.columns.categorical),
             targets=tuple(stored_name(t.name) for t in dataset.targets),
             history=tuple(HistoryOf(stored_name(n), dataset.delay_days(n) + ahead) for n in dict.fromkeys(names)),
-            groups=_labelled(dataset.groups),
+            groups=_labelled([*groups, *own]),
             anchors=tuple(stored_name(t.name) for t in dataset.targets if t.relative_to == "last_value"),
             ratios=tuple(stored_name(t.name) for t in dataset.targets if t.transform == "log"),
-            temporal=advanced and flags.enable_temporal_features,
+            temporal=temporal,
             market=advanced and flags.enable_market_features,
             interactions=advanced and flags.enable_interaction_features,
-            settings=dataset.features,
+            settings=_stored(dataset.features),
             calendar=dataset.calendar,
             zone=dataset.time.zone,
+            encoding_groups=tuple(group_label(group) for group in own),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -117,6 +123,11 @@ class FeaturePlan:
         """Identity of the plan."""
         return hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest()[:16]
 
+    @property
+    def markets(self) -> tuple[str, ...]:
+        """Labels of the groups that the dataset names."""
+        return tuple(label for label in self.groups if label not in self.encoding_groups)
+
     def own_lags(self, column: str) -> tuple[int, ...]:
         """Lags of the entity's own history of a column; an anchored target always has its last value."""
         lags = self.settings.lags if self.temporal else ()
@@ -136,6 +147,23 @@ class FeaturePlan:
         """Microseconds after which a value is forgotten."""
         days = self.settings.max_history_days
         return None if days is None else days * 86_400_000_000
+
+
+def _stored(settings: FeaturesConfig) -> FeaturesConfig:
+    """The same settings with stored names for columns."""
+
+    def names(columns: Sequence[str]) -> tuple[str, ...]:
+        return tuple(stored_name(name) for name in columns)
+
+    chosen, encoding = settings.interactions, settings.target_encoding
+    pairs = tuple((stored_name(one), stored_name(other)) for one, other in chosen.pairs)
+    return dataclasses.replace(
+        settings,
+        technical=names(settings.technical),
+        forward_fill=names(settings.forward_fill),
+        interactions=dataclasses.replace(chosen, columns=names(chosen.columns), pairs=pairs),
+        target_encoding=dataclasses.replace(encoding, columns=names(encoding.columns)),
+    )
 
 
 def _labelled(groups: Sequence[Sequence[str]]) -> dict[str, tuple[str, ...]]:

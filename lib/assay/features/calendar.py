@@ -1,14 +1,16 @@
-"""Consumes times, produces calendar features: date parts, cycles and holidays. All are known in advance."""
+"""Consumes times, produces calendar features: date parts, hours, cycles and holidays. All are known in advance."""
 
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from assay.config.dataset import FourierConfig
 from assay.errors import ConfigError
 from assay.features.plan import Feature, FeaturePlan
 
@@ -21,13 +23,17 @@ CALENDAR = (
     *("is_weekend", "is_month_start", "is_month_end", "days_in_month", "epoch_days"),
     *("year_sin", "year_cos", "week_sin", "week_cos"),
 )
+HOURS = ("hour_of_day", "hour_of_week", "minute_of_hour")
 HOLIDAY = ("is_holiday", "days_since_holiday", "days_to_holiday")
 FAR_DAYS = 366.0
 LOCAL = "calendar__local_time"
 
 
 class Calendar:
-    """Date parts, cycles and holidays of a row's own time."""
+    """Date parts, hours, cycles and holidays of a row's own time.
+
+    Cycles are ``{year,week,day}_{sin,cos}``, and ``_k`` after them for those that turn k times (Fourier terms).
+    """
 
     name = "calendar"
 
@@ -35,34 +41,64 @@ class Calendar:
         """Those that the flags and the dataset's calendar ask for."""
         if not plan.temporal:
             return []
-        parts = (*CALENDAR, *(HOLIDAY if plan.calendar.country else ()))
+        parts = (*calendar_parts(plan.settings.fourier, _hours(plan)), *(HOLIDAY if plan.calendar.country else ()))
         return [Feature(PREFIX + part, self.name, ("time",), "known in advance") for part in parts]
 
     def add(self, frame: pl.DataFrame, plan: FeaturePlan, features: Sequence[Feature]) -> pl.DataFrame:
         """The frame with the calendar columns."""
         if not features:
             return frame
-        return calendar(frame, country=plan.calendar.country, subdivision=plan.calendar.subdivision, zone=plan.zone)
+        return calendar(
+            frame,
+            country=plan.calendar.country,
+            subdivision=plan.calendar.subdivision,
+            zone=plan.zone,
+            fourier=plan.settings.fourier,
+            hours=_hours(plan),
+        )
 
 
-def check_calendar(country: str | None, subdivision: str | None) -> None:
-    """Refuse a country or subdivision that the holiday calendar does not know.
+def calendar_parts(fourier: FourierConfig, hours: bool) -> tuple[str, ...]:
+    """Names of date parts, hours and cycles, without their prefix; `CALENDAR` by default."""
+    parts = tuple(name for name in CALENDAR if not name.endswith(("_sin", "_cos")))
+    return (*parts, *(HOURS if hours else ()), *(name for name, _, _ in _waves(fourier)))
+
+
+def _hours(plan: FeaturePlan) -> bool:
+    asked = plan.calendar.hours
+    return plan.settings.group_step == "1h" if asked is None else asked
+
+
+def _waves(fourier: FourierConfig) -> list[tuple[str, str, int]]:
+    """Feature, cycle, and how often it turns in one."""
+    return [
+        (f"{cycle}_{wave}" + (f"_{turns}" if turns > 1 else ""), cycle, turns)
+        for turns in range(1, max(fourier.year, fourier.week, fourier.day) + 1)
+        for cycle in ("year", "week", "day")
+        if turns <= getattr(fourier, cycle)
+        for wave in ("sin", "cos")
+    ]
+
+
+def check_calendar(country: str | None, subdivision: str | None, market: str | None = None) -> None:
+    """Refuse a country, subdivision or market that the holiday calendar does not know.
 
     Raises:
         ConfigError: names the key and the nearest known code.
     """
-    if country is None:
-        return
-    import difflib
-
     import holidays
 
+    if market is not None and market not in (markets := holidays.list_supported_financial()):
+        raise ConfigError(
+            f"calendar.market: no sessions are known for {market!r}; it is the code of an exchange"
+            f"{_nearest(market, markets)}"
+        )
+    if country is None:
+        return
     known = holidays.list_supported_countries()
     if country not in known:
-        close = difflib.get_close_matches(country, list(known), n=1, cutoff=0.3)
         raise ConfigError(
-            f"calendar.country: no holidays are known for {country!r}; it is an ISO 3166 code"
-            + (f", did you mean {close[0]}?" if close else "")
+            f"calendar.country: no holidays are known for {country!r}; it is an ISO 3166 code{_nearest(country, known)}"
         )
     if subdivision is not None and subdivision not in known[country]:
         raise ConfigError(
@@ -70,10 +106,23 @@ def check_calendar(country: str | None, subdivision: str | None) -> None:
         )
 
 
-def calendar(frame: pl.DataFrame, *, country: str | None, subdivision: str | None, zone: str = "UTC") -> pl.DataFrame:
+def _nearest(code: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(code, list(known), n=1, cutoff=0.3)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def calendar(
+    frame: pl.DataFrame,
+    *,
+    country: str | None,
+    subdivision: str | None,
+    zone: str = "UTC",
+    fourier: FourierConfig | None = None,
+    hours: bool = False,
+) -> pl.DataFrame:
     """Add the calendar columns (float32) to a frame with a UTC `time`; with a country, holiday columns too.
 
-    zone: time zone whose days and months are counted.
+    zone: time zone whose days and months are counted.  fourier: cycles; by default one of the year and the week.
 
     ``days_since_holiday`` and ``days_to_holiday`` are whole days to the nearest one, at most 366.
     """
@@ -83,8 +132,13 @@ def calendar(frame: pl.DataFrame, *, country: str | None, subdivision: str | Non
     frame = frame.with_columns(local.alias(LOCAL))
     time = pl.col(LOCAL)
     day = time.dt.ordinal_day()
-    year_turn = 2 * math.pi * (day - 1) / 365.25
-    week_turn = 2 * math.pi * (time.dt.weekday() - 1) / 7
+    hour = time.dt.hour().cast(pl.Int32)
+    turned = {
+        "year": (day - 1) / 365.25,
+        "week": (time.dt.weekday() - 1) / 7,
+        "day": (hour * 60 + time.dt.minute()) / 1440,
+    }
+    fourier = FourierConfig() if fourier is None else fourier
     month_end = time.dt.month_end().dt.day()
     parts: dict[str, pl.Expr] = {
         "year": time.dt.year(),
@@ -99,12 +153,15 @@ def calendar(frame: pl.DataFrame, *, country: str | None, subdivision: str | Non
         "is_month_end": time.dt.day() == month_end,
         "days_in_month": month_end,
         "epoch_days": time.dt.epoch("d"),
-        "year_sin": year_turn.sin(),
-        "year_cos": year_turn.cos(),
-        "week_sin": week_turn.sin(),
-        "week_cos": week_turn.cos(),
+        "hour_of_day": hour,
+        "hour_of_week": (time.dt.weekday() - 1).cast(pl.Int32) * 24 + hour,
+        "minute_of_hour": time.dt.minute(),
     }
-    frame = frame.with_columns(parts[name].cast(pl.Float32).alias(PREFIX + name) for name in CALENDAR)
+    for name, cycle, turns in _waves(fourier):
+        angle = 2 * math.pi * turns * turned[cycle]
+        parts[name] = angle.sin() if "_sin" in name else angle.cos()
+    wanted = calendar_parts(fourier, hours)
+    frame = frame.with_columns(parts[name].cast(pl.Float32).alias(PREFIX + name) for name in wanted)
     frame = frame.drop(LOCAL)
     if country is None:
         return frame

@@ -5,43 +5,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from assay.errors import ConfigError
+from assay.features.business import Business, Trading
 from assay.features.calendar import Calendar
+from assay.features.encoding import PARTS, EncodingParts, TargetEncoding
 from assay.features.family import PastFamily, RowFamily
 from assay.features.history import Expanding, Lags, Windows
+from assay.features.interactions import Interactions
 from assay.features.market import Market
 from assay.features.plan import OWN, Feature, FeaturePlan
 from assay.features.relative import Relative
 from assay.features.technical import Technical
+from assay.features.transforms import OwnScale, Transforms
 from assay.features.trend import Seasonality, Smoothing, Trend
 
+_ENCODING_PARTS = EncodingParts()
 PAST_FAMILIES: tuple[PastFamily, ...] = (
-    Lags(),
-    Windows(),
-    Smoothing(),
-    Expanding(),
-    Trend(),
-    Seasonality(),
-    Technical(),
-    Market(),
+    *(Lags(), Windows(), Smoothing(), Expanding(), Trend(), Seasonality(), Technical(), OwnScale(), Market()),
+    _ENCODING_PARTS,
 )
-ROW_FAMILIES: tuple[RowFamily, ...] = (Calendar(), Relative())
+ROW_FAMILIES: tuple[RowFamily, ...] = (
+    *(Calendar(), Business(), Trading(), Relative(), TargetEncoding(), Interactions(), Transforms()),
+)
 
 
 def features_of(plan: FeaturePlan) -> list[Feature]:
     """Every feature in the order of the table's columns."""
-    found = [Feature(name, "raw", (name,)) for name in plan.numeric]
+    filled = plan.settings.forward_fill if plan.temporal else ()
+    found = [Feature(n, "raw", (n,), "last known of the entity" if n in filled else "") for n in plan.numeric]
     found += [Feature(name, "category", (name,)) for name in plan.categorical]
-    for by in (OWN, *plan.groups):
+    for by in (OWN, *plan.markets):
         for item in plan.history:
-            found += past_features(plan, item.column, by)
+            found += [feature for feature in past_features(plan, item.column, by) if feature.family != PARTS]
     for family in ROW_FAMILIES:
         found += family.features(plan, found)
     return found
 
 
+def past_families(plan: FeaturePlan, by: str) -> tuple[PastFamily, ...]:
+    """Families of the past of the entity itself (`own`) or of a group."""
+    return (_ENCODING_PARTS,) if by in plan.encoding_groups else PAST_FAMILIES
+
+
 def past_features(plan: FeaturePlan, column: str, by: str) -> list[Feature]:
-    """Features of one column's past, of the entity itself (`own`) or of a group."""
-    return [feature for family in PAST_FAMILIES for feature in family.features(plan, column, by)]
+    """What is built of one column's past: features, and what a group's table holds for target encoding beside them."""
+    return [feature for family in past_families(plan, by) for feature in family.features(plan, column, by)]
 
 
 def numeric_features(plan: FeaturePlan) -> list[str]:

@@ -69,7 +69,8 @@ def plan(context: JobContext, *, of: Literal["config", "champion"] = "config") -
     """What the job is about to build: what the configuration asks for, or what the champion learned from."""
     feature_plan = FeaturePlan.of(context.config) if of == "config" else champion_plan(context)
     check_names(feature_plan, features_of(feature_plan))
-    check_calendar(feature_plan.calendar.country, feature_plan.calendar.subdivision)
+    calendar = feature_plan.calendar
+    check_calendar(calendar.country, calendar.subdivision, calendar.market)
     version = context.version(OBSERVATIONS.name, made_by="ingest")
     missing = set(observation_columns(feature_plan)) - set(context.plane.schema(OBSERVATIONS.name).names)
     if missing:

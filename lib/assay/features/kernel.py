@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from assay.features.catalog import PAST_FAMILIES, ROW_FAMILIES, features_of, numeric_features, past_features
+from assay.features.catalog import ROW_FAMILIES, features_of, numeric_features, past_families, past_features
 from assay.features.condensed import MOMENTS, cell_starts, condense, merge
 from assay.features.family import FLOAT32_MAX, float32_columns
+from assay.features.fill import filled_forward
 from assay.features.plan import OWN, Feature, FeaturePlan
 from assay.features.routing import CONTEXT, SPAN
 from assay.features.timeline import DAY_US, Numbers, Timeline, days_us
@@ -143,7 +144,7 @@ def past_of(timeline: Timeline, plan: FeaturePlan, by: str) -> pl.DataFrame:
     found: dict[str, Numbers] = {}
     for item in plan.history:
         delay = days_us(item.delay_days) if by == OWN else group_delay_us(plan, item.delay_days)
-        for family in PAST_FAMILIES:
+        for family in past_families(plan, by):
             if family.features(plan, item.column, by):
                 found.update(family.compute(timeline, plan, item.column, by, delay))
     return float32_columns(found) if found else pl.DataFrame()
@@ -164,7 +165,7 @@ class BuildFeatures:
         plan, frame = self.plan, _frame(batches)
         if not frame.height:
             return
-        frame = frame.sort([*plan.entity, "time", "row_id"])
+        frame = filled_forward(frame.sort([*plan.entity, "time", "row_id"]), plan)
         schema, rows = feature_schema(plan), _RowFeatures(plan, self.groups)
         by = list(plan.entity)
         lengths = np.diff(cell_starts(frame, [*by, "time"]), append=frame.height)

@@ -9,7 +9,13 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from assay.config.dataset import CalendarConfig, FeaturesConfig
+from assay.config.dataset import (
+    CalendarConfig,
+    FeaturesConfig,
+    FourierConfig,
+    InteractionsConfig,
+    TargetEncodingConfig,
+)
 from assay.features.kernel import BuildFeatures, Condense, GroupHistory, observation_columns, packed
 from assay.features.plan import FeaturePlan, HistoryOf
 
@@ -55,6 +61,33 @@ def settings_of(**changes: Any) -> FeaturesConfig:
         **changes,
     }
     return FeaturesConfig(**chosen)
+
+
+def widest_plan(*, widest: dict[str, Any] | None = None, **changes: Any) -> FeaturePlan:
+    """A plan with really every family, in short periods.  widest: changes of its settings."""
+    chosen: dict[str, Any] = {
+        "technical": ("price", "sales"),
+        "technical_periods": (2, 3),
+        "macd": (2, 3, 2),
+        "bollinger": (2, 2.0),
+        "group_families": ("smoothing", "expanding", "trend", "seasonality", "technical"),
+        "fourier": FourierConfig(year=2, week=2, day=1),
+        "interactions": InteractionsConfig(
+            columns=("price", "sales", "size"), kinds=("ratio", "product", "difference"), degree=3
+        ),
+        "target_encoding": TargetEncodingConfig(columns=("place", "thing"), smoothing=2.0),
+        "forward_fill": ("size",),
+        **(widest or {}),
+    }
+    settings: dict[str, Any] = {
+        "groups": {"place": ("place",), "all": (), "thing": ("thing",)},
+        "encoding_groups": ("thing",),
+        "interactions": True,
+        "calendar": CalendarConfig(country="US", business=True, market="NYSE", hours=True),
+        "settings": settings_of(**chosen),
+        **changes,
+    }
+    return plan_of(**settings)
 
 
 def observations(rows: Sequence[dict[str, Any]], plan: FeaturePlan) -> pl.DataFrame:

@@ -67,6 +67,9 @@ FeaturesOf = Annotated[
     Literal["config", "champion"],
     typer.Option("--plan", help="Features as the configuration describes them, or as the champion learned from them."),
 ]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="List every feature and when it is known, and build nothing. Needs no data.")
+]
 
 
 def _help_of(job: Job) -> str:
@@ -94,6 +97,7 @@ def _command(job: Job) -> Callable[..., None]:
 def _build_features(
     dataset: Dataset,
     plan: FeaturesOf = "config",
+    explain: Explain = False,
     profile: Profile = "production",
     workspace: Workspace = None,
     set_: Overrides = None,
@@ -103,11 +107,55 @@ def _build_features(
     conf_file: ConfFile = None,
     as_json: Json = False,
 ) -> None:
+    if explain:
+        _explain(plan, dataset, profile, workspace, set_, date, where, as_json)
+        return
     job = dataclasses.replace(JOBS["build_features"], run=functools.partial(build_features, plan=plan))
     _run(job, dataset, profile, workspace, set_, date, where, master, conf_file, as_json)
 
 
 _build_features.__doc__ = _help_of(JOBS["build_features"])
+
+
+def _explain(
+    plan: str,
+    dataset: Path,
+    profile: str,
+    workspace: Path | None,
+    overrides: list[str] | None,
+    date: str | None,
+    where: list[str] | None,
+    as_json: bool,
+) -> None:
+    """The features that a configuration asks for, on standard output."""
+    from rich.console import Console
+
+    from assay.config import load_run
+    from assay.features import explain
+    from assay.features.job import checked
+    from assay.features.plan import FeaturePlan
+
+    try:
+        if plan != "config":
+            raise errors.UserError("--explain lists what the configuration asks for; leave out --plan")
+        config = load_run(
+            dataset=dataset,
+            profile=profile,
+            workspace=workspace,
+            overrides=overrides or (),
+            date=date,
+            where=where or (),
+        )
+        feature_plan = checked(FeaturePlan.of(config))
+    except errors.AssayError as error:
+        _fail("build_features", error, as_json)
+    features = explain.explained(feature_plan)
+    if as_json:
+        told = {"job": "build_features", "status": "explained", "plan": feature_plan.hash}
+        print(json.dumps({**told, "features": [f.as_dict() for f in features]}), flush=True)
+        return
+    Console(width=None if sys.stdout.isatty() else 200).print(explain.table(features))
+    print(explain.summary(features), flush=True)
 
 
 def _demo(

@@ -67,10 +67,7 @@ class Extent:
 
 def plan(context: JobContext, *, of: Literal["config", "champion"] = "config") -> Plan:
     """What the job is about to build: what the configuration asks for, or what the champion learned from."""
-    feature_plan = FeaturePlan.of(context.config) if of == "config" else champion_plan(context)
-    check_names(feature_plan, features_of(feature_plan))
-    calendar = feature_plan.calendar
-    check_calendar(calendar.country, calendar.subdivision, calendar.market)
+    feature_plan = checked(FeaturePlan.of(context.config) if of == "config" else champion_plan(context))
     version = context.version(OBSERVATIONS.name, made_by="ingest")
     missing = set(observation_columns(feature_plan)) - set(context.plane.schema(OBSERVATIONS.name).names)
     if missing:
@@ -86,6 +83,17 @@ def plan(context: JobContext, *, of: Literal["config", "champion"] = "config") -
         extra={"plan": feature_plan.hash},
         execute=lambda identity: _execute(context, identity, feature_plan, extent_of(context, feature_plan, version)),
     )
+
+
+def checked(plan: FeaturePlan) -> FeaturePlan:
+    """The plan itself.
+
+    Raises:
+        ConfigError: it has two features of one name, one of what is not there, or a calendar that is not known.
+    """
+    check_names(plan, features_of(plan))
+    check_calendar(plan.calendar.country, plan.calendar.subdivision, plan.calendar.market)
+    return plan
 
 
 def champion_plan(context: JobContext) -> FeaturePlan:

@@ -28,13 +28,16 @@ def conf_root() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "conf"
 
 
-def load_dataset(path: Path) -> DatasetConfig:
-    """Load and check one dataset YAML.
+def load_dataset(path: Path, *, profile: str | None = None) -> DatasetConfig:
+    """Load and check one dataset YAML, as it is under a profile.
 
     Raises:
         ConfigError: with the dotted path of the key and the nearest valid one.
     """
-    config = _dataset(_read_dataset(path), origin=str(path))
+    tree = _read_dataset(path)
+    _dataset(tree, origin=str(path))
+    _refine(tree, profile)
+    config = _dataset(tree, origin=str(path))
     check_dataset(config, str(path))
     return config
 
@@ -132,7 +135,7 @@ def _check_refinements(refined: dict[str, Any], *, origin: str, prefix: str) -> 
                 check(kind, sections[section], origin=origin, prefix=f"{prefix}.{profile}.{section}")
 
 
-def _refine(dataset: Tree, profile: str) -> None:
+def _refine(dataset: Tree, profile: str | None) -> None:
     """Lay over a dataset's sections what it wants of them under a profile; mappings are merged key by key."""
     for section, changes in dataset.pop("profiles", {}).get(profile, {}).items():
         dataset[section] = _merged(dataset.get(section, {}), changes)

@@ -161,7 +161,8 @@ def _volatility(bars: _Bars, period: int) -> Numbers:
     start = stop - period
     n = bars.sums("usable", usable)(start, stop)
     total, square = bars.sums("returns", returns)(start, stop), bars.sums("squares", returns**2)(start, stop)
-    found[cells] = np.where(n == period, np.sqrt(spread(square, total, n) / (period - 1)), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found[cells] = np.where(n == period, np.sqrt(spread(square, total, n) / (period - 1)), np.nan)
     return found
 
 

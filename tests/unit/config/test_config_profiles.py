@@ -39,7 +39,7 @@ def test_a_run_without_a_word_about_it_promises_80_and_90_percent():
 def test_every_shipped_dataset_loads_under_every_profile(dataset, profile):
     path = CONF / "datasets" / f"{dataset}.yml"
     config = load_run(dataset=path, profile=profile)
-    assert config.dataset == load_dataset(path)
+    assert config.dataset == load_dataset(path, profile=profile)
     assert config.dataset.name == dataset
     assert config.profile_name == profile
 

@@ -13,7 +13,9 @@ from assay.features.history import Expanding, Lags, Windows
 from assay.features.interactions import Interactions
 from assay.features.market import Market
 from assay.features.plan import OWN, Feature, FeaturePlan
+from assay.features.ranks import rank_features
 from assay.features.relative import Relative
+from assay.features.standing import Standing, beta_features
 from assay.features.technical import Technical
 from assay.features.transforms import OwnScale, Transforms
 from assay.features.trend import Seasonality, Smoothing, Trend
@@ -24,7 +26,7 @@ PAST_FAMILIES: tuple[PastFamily, ...] = (
     _ENCODING_PARTS,
 )
 ROW_FAMILIES: tuple[RowFamily, ...] = (
-    *(Calendar(), Business(), Trading(), Relative(), TargetEncoding(), Interactions(), Transforms()),
+    *(Calendar(), Business(), Trading(), Relative(), Standing(), TargetEncoding(), Interactions(), Transforms()),
 )
 
 
@@ -36,6 +38,8 @@ def features_of(plan: FeaturePlan) -> list[Feature]:
     for by in (OWN, *plan.markets):
         for item in plan.history:
             found += [feature for feature in past_features(plan, item.column, by) if feature.family != PARTS]
+    for by in plan.markets:
+        found += beta_features(plan, by) + rank_features(plan, by)
     for family in ROW_FAMILIES:
         found += family.features(plan, found)
     return found

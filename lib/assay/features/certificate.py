@@ -30,6 +30,7 @@ from assay.features.kernel import (
     step_of,
 )
 from assay.features.plan import PLAN_VERSION, FeaturePlan
+from assay.features.ranks import AddBins, CountBins, counted_bins_schema, rank_features
 from assay.features.timeline import days_us
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, JobContext, Plan
@@ -127,6 +128,17 @@ def _recomputed(context: JobContext, plan: FeaturePlan, sample: pl.DataFrame, ve
         cells = kept.map(Keys.of(keys, columns), condensed_schema(plan, label)).collect()
         for step, packed_table in as_known(plan, label, _polars(cells), keys).items():
             groups[step][label] = packed_table
+    ranks: dict[int, dict[str, bytes]] = {step: {} for step in groups}
+    for label in plan.markets:
+        if rank_features(plan, label):
+            columns, bins = plan.groups[label], counted_bins_schema(plan, label)
+            mine = Keys.of(sample, columns)
+            names = list(dict.fromkeys([*columns, "time", *plan.targets]))
+            flow = plane.read(OBSERVATIONS.name, version=version, columns=names, where=until)
+            counted = flow.map(mine, flow.schema).map(CountBins(plan, label), bins)
+            whole = _polars(counted.by_key(columns, rows_hint=1).map(AddBins(plan, label), bins).collect())
+            for step, by_label in ranks.items():
+                by_label[label] = packed(months_over(plan, whole, step).to_arrow().cast(bins))
     flow = plane.read(OBSERVATIONS.name, version=version, columns=observation_columns(plan), where=until)
     rows = [
         (row["row_id"], row["time"], int(row["step"].timestamp()), tuple(row[c] for c in plan.entity))
@@ -136,9 +148,21 @@ def _recomputed(context: JobContext, plan: FeaturePlan, sample: pl.DataFrame, ve
     return (
         flow.map(entities, flow.schema)
         .by_key(plan.entity, rows_hint=1)
-        .map(Recompute(plan, tuple(rows), groups), feature_schema(plan))
+        .map(Recompute(plan, tuple(rows), groups, ranks), feature_schema(plan))
         .collect()
     )
+
+
+def months_over(plan: FeaturePlan, counted: pl.DataFrame, step: int) -> pl.DataFrame:
+    """Counted values of the months that were over, and known as a whole, at a step (seconds since 1970)."""
+    import polars as pl
+
+    kept = []
+    for number, target in enumerate(plan.targets):
+        delay = next(h.delay_days for h in plan.history if h.column == target)
+        at = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=step) - dt.timedelta(days=delay)
+        kept.append(counted.filter((pl.col("target") == number) & (pl.col("month") < at.year * 12 + at.month)))
+    return pl.concat(kept)
 
 
 def as_known(plan: FeaturePlan, label: str, cells: pl.DataFrame, keys: pl.DataFrame) -> dict[int, bytes]:
@@ -243,12 +267,13 @@ class Keys:
 class Recompute:
     """Kernel over rows of whole entities: each wanted row's features, from a world that ends at its time.
 
-    rows: (row_id, time, step, entity).  groups: step -> label -> the groups' features as known at the step.
+    rows: (row_id, time, step, entity).  groups, ranks: step -> label -> the groups' tables as known at the step.
     """
 
     plan: FeaturePlan
     rows: tuple[tuple[int, dt.datetime, int, tuple[str | None, ...]], ...]
     groups: Mapping[int, dict[str, bytes]]
+    ranks: Mapping[int, dict[str, bytes]]
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Rows of the features table."""
@@ -264,7 +289,7 @@ class Recompute:
         for row_id, time, step, key in self.rows:
             if key in mine:
                 world = self.world(mine[key], row_id, time)
-                kernel = BuildFeatures(self.plan, self.groups.get(step, {}))
+                kernel = BuildFeatures(self.plan, self.groups.get(step, {}), self.ranks.get(step, {}))
                 for batch in kernel(iter(world.to_arrow().to_batches())):
                     yield from Rows((row_id,))(iter([batch]))
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from assay.features.condensed import cell_starts
 from assay.features.plan import FeaturePlan
 
 if TYPE_CHECKING:
@@ -13,8 +16,8 @@ if TYPE_CHECKING:
 def filled_forward(frame: pl.DataFrame, plan: FeaturePlan) -> pl.DataFrame:
     """Rows in order of entity, time and row_id, with `features.forward_fill` where it is null or no finite number.
 
-    An attribute is known at its own time: a missing one takes the entity's last known value at or before the row's
-    own time (of rows at one time, from those of lower row_id), unless it is older than `max_history_days`.
+    An attribute is known at its own time: a missing one takes the entity's last known value before the row's time,
+    unless it is older than `max_history_days`.
     """
     import polars as pl
 
@@ -22,13 +25,20 @@ def filled_forward(frame: pl.DataFrame, plan: FeaturePlan) -> pl.DataFrame:
     if not plan.temporal or not columns:
         return frame
     by = list(plan.entity)
+    entities, cells = cell_starts(frame, by), cell_starts(frame, [*by, "time"])
+    rows = np.arange(frame.height)
+    first = entities[np.searchsorted(entities, rows, side="right") - 1]
+    now = cells[np.searchsorted(cells, rows, side="right") - 1]
+    time = frame.select(pl.col("time").dt.timestamp("us")).to_series().to_numpy()
 
-    def filled(name: str) -> pl.Expr:
-        known = pl.when(pl.col(name).is_finite()).then(pl.col(name))
-        last = known.forward_fill().over(by)
+    def filled(name: str) -> pl.Series:
+        values = frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+        known = np.isfinite(values)
+        # Position of the last known value before each row's time, which may be another entity's.
+        last = np.append(-1, np.maximum.accumulate(np.where(known, rows, -1)))[now]
+        there = ~known & (last >= first)
         if plan.oldest_us is not None:
-            since = pl.when(known.is_not_null()).then(pl.col("time")).forward_fill().over(by)
-            last = pl.when(pl.col("time") - since <= pl.duration(microseconds=plan.oldest_us)).then(last)
-        return pl.coalesce(known, last, pl.col(name)).alias(name)
+            there &= time - time[last] <= plan.oldest_us
+        return pl.Series(name, np.where(there, values[last], values), nan_to_null=True)
 
     return frame.with_columns(filled(name) for name in columns)

@@ -20,6 +20,7 @@ from assay.features.kernel import (
     packed,
 )
 from assay.features.plan import PLAN_VERSION, FeaturePlan
+from assay.features.ranks import AddBins, CountBins, counted_bins_schema, rank_features
 from assay.features.routing import (
     HOT_ROWS,
     SPAN,
@@ -152,11 +153,11 @@ def _execute(context: JobContext, identity: str, plan: FeaturePlan, extent: Exte
     if extent.months == ():
         written = plane.rows_of(FEATURES, schema, schema.empty_table()).write([output])
     else:
-        groups = _groups(context, plan, extent)
+        groups, ranks = _groups(context, plan, extent), _ranks(context, plan, extent)
         with context.reporter.step(f"{len(features)} features per row"):
             rows = plane.rows(OBSERVATIONS.name, extent.version)
             routed = _routed(context, plan, extent, rows)
-            written = routed.map(BuildFeatures(plan, groups), schema).write([output])
+            written = routed.map(BuildFeatures(plan, groups, ranks), schema).write([output])
     context.tracking.json(plan.to_dict(), "feature_plan.json")
     built = written[0].rows
     said = f"{len(features)} features for {built:,} rows"
@@ -182,6 +183,21 @@ def _groups(context: JobContext, plan: FeaturePlan, extent: Extent) -> dict[str,
             )
             groups[label] = packed(table)
     return groups
+
+
+def _ranks(context: JobContext, plan: FeaturePlan, extent: Extent) -> dict[str, bytes]:
+    """Label -> the counted values of each group by month."""
+    plane, ranks = context.plane, {}
+    for label in plan.markets:
+        if rank_features(plan, label):
+            columns = plan.groups[label]
+            names = list(dict.fromkeys([*columns, "time", *plan.targets]))
+            schema = counted_bins_schema(plan, label)
+            with context.reporter.step(f"ranks in the market {label}"):
+                flow = plane.read(OBSERVATIONS.name, version=extent.version, columns=names, where=extent.where)
+                counted = flow.map(CountBins(plan, label), schema).by_key(columns, rows_hint=1)
+                ranks[label] = packed(counted.map(AddBins(plan, label), schema).collect())
+    return ranks
 
 
 def _routed(context: JobContext, plan: FeaturePlan, extent: Extent, rows: int) -> Flow:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -17,7 +17,9 @@ from assay.features.condensed import MOMENTS, cell_starts, condense, merge
 from assay.features.family import FLOAT32_MAX, float32_columns
 from assay.features.fill import filled_forward
 from assay.features.plan import OWN, Feature, FeaturePlan
+from assay.features.ranks import Ranks, rank_features
 from assay.features.routing import CONTEXT, SPAN
+from assay.features.standing import beta, beta_features, now_column
 from assay.features.timeline import DAY_US, Numbers, Timeline, days_us
 from assay.runtime.arrow_files import conform_table
 from assay.runtime.tables import FEATURES, TIME
@@ -60,7 +62,8 @@ def group_schema(plan: FeaturePlan, group: str) -> pa.Schema:
     """Schema of a group's features at each of its steps; `time` is the step's start on the dataset's own clock."""
     names = [f.name for item in plan.history for f in past_features(plan, item.column, group)]
     keys = [pa.field(c, pa.string()) for c in plan.groups[group]]
-    return pa.schema([*keys, pa.field("time", TIME), *(pa.field(n, pa.float32()) for n in names)])
+    now = [pa.field(now_column(t), pa.float64()) for t in plan.targets if beta_features(plan, group)]
+    return pa.schema([*keys, pa.field("time", TIME), *(pa.field(n, pa.float32()) for n in names), *now])
 
 
 def step_of(plan: FeaturePlan) -> pl.Expr:
@@ -130,11 +133,27 @@ class GroupHistory:
         schema = group_schema(plan, self.group)
         asked = np.arange(len(timeline.times))
         if self.since is not None:
-            asked = np.flatnonzero(timeline.times >= self.since - 2 * DAY_US)  # steps are of another clock
+            asked = np.flatnonzero(timeline.times >= self.since - group_margin_us(plan))
         for positions in _blocks(asked):
             cells = timeline.cells[positions]
             found = past_of(timeline.at(positions), plan, self.group)
-            yield from conform_table(pl.concat([cells, found], how="horizontal").to_arrow(), schema)
+            now = [_means_at(timeline, t, positions) for t in plan.targets if now_column(t) in schema.names]
+            yield from conform_table(pl.concat([cells, found, *now], how="horizontal").to_arrow(), schema)
+
+
+def group_margin_us(plan: FeaturePlan) -> int:
+    """How far before the first row to build the groups' tables begin: steps are of another clock, betas look back."""
+    late = max((group_delay_us(plan, h.delay_days) for h in plan.history), default=0)
+    return late + (2 + max(plan.settings.beta_days, default=0)) * DAY_US
+
+
+def _means_at(timeline: Timeline, target: str, positions: np.ndarray) -> pl.DataFrame:
+    """The target's mean in the cells themselves."""
+    import polars as pl
+
+    with np.errstate(invalid="ignore"):
+        means = timeline.sums(target, "s")(positions, positions + 1) / timeline.counts(target)[positions]
+    return pl.DataFrame([pl.Series(now_column(target), means, nan_to_null=True)])
 
 
 def past_of(timeline: Timeline, plan: FeaturePlan, by: str) -> pl.DataFrame:
@@ -155,30 +174,36 @@ class BuildFeatures:
     """Kernel over rows of whole entities: own history, the groups' features at each row's step, then rows' families.
 
     groups: label -> Arrow IPC bytes of the group's features, small enough for every task to hold.
+    ranks: label -> the same of the group's counted values.
     """
 
     plan: FeaturePlan
     groups: dict[str, bytes]
+    ranks: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Rows of `feature_schema`, sorted by entity and time, a block at a time, context left out."""
+        import polars as pl
+
         plan, frame = self.plan, _frame(batches)
         if not frame.height:
             return
         frame = filled_forward(frame.sort([*plan.entity, "time", "row_id"]), plan)
-        schema, rows = feature_schema(plan), _RowFeatures(plan, self.groups)
+        schema, rows = feature_schema(plan), _RowFeatures(plan, self.groups, self.ranks)
         by = list(plan.entity)
         lengths = np.diff(cell_starts(frame, [*by, "time"]), append=frame.height)
         cell_of_row = np.repeat(np.arange(len(lengths)), lengths)
         condensed = condense(frame, by, [h.column for h in plan.history], in_order=True)
         timeline = Timeline(condensed, by, oldest_us=plan.oldest_us)
+        betas = rows.betas(timeline, frame[np.append(0, np.cumsum(lengths)[:-1])])
         wanted = np.arange(frame.height)
         if CONTEXT in frame.columns:
             wanted = np.flatnonzero(~frame[CONTEXT].to_numpy())
             frame = frame.drop(CONTEXT, SPAN)[wanted]
         for number, block in enumerate(_blocks(wanted)):
             cells, position = np.unique(cell_of_row[block], return_inverse=True)
-            own = past_of(timeline.at(cells), plan, OWN)
+            asked = timeline.at(cells)
+            own = pl.concat([past_of(asked, plan, OWN), *(beta(asked) for beta in betas)], how="horizontal")
             found = frame[number * BLOCK_ROWS : number * BLOCK_ROWS + len(block)]
             if own.width:
                 found = found.hstack(own[position])
@@ -188,18 +213,59 @@ class BuildFeatures:
 class _RowFeatures:
     """What is added to rows that have their own history: the groups' features, then the families of rows."""
 
-    def __init__(self, plan: FeaturePlan, groups: dict[str, bytes]) -> None:
-        import polars as pl
-
+    def __init__(self, plan: FeaturePlan, groups: dict[str, bytes], ranks: dict[str, bytes]) -> None:
         self.plan = plan
-        self.tables = {}
-        for label, packed in groups.items():
-            table = pl.from_arrow(pa.ipc.open_stream(packed).read_all())
-            assert isinstance(table, pl.DataFrame)
-            self.tables[label] = table.rename({"time": STEP})
+        self.tables, self.now = {}, {}
+        for label, table in groups.items():
+            found = unpacked(table).rename({"time": STEP})
+            now = [now_column(target) for target in plan.targets if now_column(target) in found.columns]
+            self.tables[label] = found.drop(now)
+            if now:
+                self.now[label] = found.select(*plan.groups[label], STEP, *now)
+        self.ranks = {label: Ranks(unpacked(table), plan, label) for label, table in ranks.items()}
         self.features: dict[str, list[Feature]] = {}
         for feature in features_of(plan):
             self.features.setdefault(feature.family, []).append(feature)
+
+    def betas(self, timeline: Timeline, cells: pl.DataFrame) -> list[Callable[[Timeline], pl.DataFrame]]:
+        """For each market, what gives the betas at the cells asked for; cells: a row of each cell of the timeline."""
+        import polars as pl
+
+        plan, found = self.plan, list[Callable[[Timeline], pl.DataFrame]]()
+        if not self.now:
+            return []
+        steps = cells.with_columns(step_of(plan).alias(STEP))
+        starts = steps.select(pl.col(STEP).dt.timestamp("us")).to_series().to_numpy()
+        for label, table in self.now.items():
+            on = [*plan.groups[label], STEP]
+            means = steps.select(on).join(table, on=on, how="left", maintain_order="left", nulls_equal=True)
+
+            def at(asked: Timeline, label: str = label, means: pl.DataFrame = means) -> pl.DataFrame:
+                columns: dict[str, Numbers] = {}
+                for item in plan.history:
+                    if item.column in plan.targets:
+                        market = means[now_column(item.column)].cast(pl.Float64).fill_null(np.nan).to_numpy()
+                        delay = group_delay_us(plan, item.delay_days)
+                        columns |= beta(asked, plan, item.column, label, market=market, steps=starts, delay_us=delay)
+                return float32_columns(columns)
+
+            found.append(at)
+        return found
+
+    def _ranked(self, frame: pl.DataFrame) -> pl.DataFrame:
+        import polars as pl
+
+        columns: dict[str, Numbers] = {}
+        for label, ranks in self.ranks.items():
+            for feature in rank_features(self.plan, label):
+                (target,) = feature.inputs
+                delay_days = next(h.delay_days for h in self.plan.history if h.column == target)
+                delay = max(0, group_delay_us(self.plan, delay_days) - self.plan.group_step_us + 1)
+                asked = pl.col(STEP) - pl.duration(microseconds=delay)
+                months = frame.select(asked.dt.year().cast(pl.Int64) * 12 + asked.dt.month().cast(pl.Int64) - 1)
+                last = frame[self.plan.anchor(target)].cast(pl.Float64).fill_null(np.nan).to_numpy()
+                columns[feature.name] = ranks.of(frame, target, last, months.to_series().to_numpy())
+        return frame.hstack(float32_columns(columns)) if columns else frame
 
     def add(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The frame with all columns of the features table."""
@@ -211,6 +277,7 @@ class _RowFeatures:
         for label, table in self.tables.items():
             on = [*plan.groups[label], STEP]
             frame = frame.join(table, on=on, how="left", maintain_order="left", nulls_equal=True)
+        frame = self._ranked(frame)
         for family in ROW_FAMILIES:
             frame = family.add(frame, plan, self.features.get(family.name, []))
         return frame.with_columns(pl.col(plan.numeric).clip(-FLOAT32_MAX, FLOAT32_MAX))
@@ -225,6 +292,15 @@ def _frame(batches: Iterator[pa.RecordBatch]) -> pl.DataFrame:
 
     found = [batch for batch in batches if batch.num_rows]
     frame = pl.from_arrow(pa.Table.from_batches(found)) if found else pl.DataFrame()
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def unpacked(content: bytes) -> pl.DataFrame:
+    """Read back `packed`."""
+    import polars as pl
+
+    frame = pl.from_arrow(pa.ipc.open_stream(content).read_all())
     assert isinstance(frame, pl.DataFrame)
     return frame
 

@@ -151,13 +151,16 @@ class Widen:
 
 def past_columns(plan: FeaturePlan) -> list[str]:
     """Columns of `observations` whose past is wanted, and what tells rows apart."""
-    return list(dict.fromkeys(["row_id", "time", *plan.entity, *(h.column for h in plan.history)]))
+    names = ["row_id", "time", *plan.entity, *(h.column for h in plan.history), *plan.settings.forward_fill]
+    if plan.market and plan.settings.beta_days:
+        names += [column for label in plan.markets for column in plan.groups[label]]
+    return list(dict.fromkeys(names))
 
 
 def lookback_days(plan: FeaturePlan) -> float | None:
     """Days before a row's time that its own history needs, None for all of them."""
     settings = plan.settings
-    if settings.max_history_days is None:
+    if settings.max_history_days is None or settings.technical:
         return None
     smoothed = 80 * max(settings.halflives_days, default=0.0)  # 64 half-lives, and the blocks they begin in
     return settings.max_history_days + max((h.delay_days for h in plan.history), default=0.0) + smoothed + 2

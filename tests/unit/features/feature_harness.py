@@ -18,6 +18,7 @@ from assay.config.dataset import (
 )
 from assay.features.kernel import BuildFeatures, Condense, GroupHistory, observation_columns, packed
 from assay.features.plan import FeaturePlan, HistoryOf
+from assay.features.ranks import AddBins, CountBins, counted_bins_schema, rank_features
 
 UTC_TIME = pl.Datetime("us", "UTC")
 
@@ -110,12 +111,27 @@ def features_of(
         whole = pl.from_arrow(pa.concat_tables(condensed))
         tables = [list(GroupHistory(plan, label)(_batches(part, batch_rows))) for part in _by_key(whole, columns)]
         groups[label] = packed(pa.Table.from_batches([batch for table in tables for batch in table]))
+    ranks = ranks_of(hands, plan, batch_rows)
     rows = pl.concat(hands).select(observation_columns(plan))
     built = [
-        pl.from_arrow(pa.Table.from_batches(list(BuildFeatures(plan, groups)(_batches(part, batch_rows)))))
+        pl.from_arrow(pa.Table.from_batches(list(BuildFeatures(plan, groups, ranks)(_batches(part, batch_rows)))))
         for part in (_by_key(rows, plan.entity) if dealt is not None else [rows])
     ]
     return pl.concat(built).sort("row_id")
+
+
+def ranks_of(hands: Sequence[pl.DataFrame], plan: FeaturePlan, batch_rows: int = 65_536) -> dict[str, bytes]:
+    """The counted values of each market, counted by each hand for itself."""
+    ranks = {}
+    for label in plan.markets:
+        if rank_features(plan, label):
+            schema = counted_bins_schema(plan, label)
+            counted = [
+                pa.Table.from_batches(list(CountBins(plan, label)(_batches(h, batch_rows))), schema) for h in hands
+            ]
+            added = AddBins(plan, label)(iter(pa.concat_tables(counted).to_batches()))
+            ranks[label] = packed(pa.Table.from_batches(list(added), schema))
+    return ranks
 
 
 def _dealt(frame: pl.DataFrame, dealt: Sequence[int]) -> list[pl.DataFrame]:

@@ -6,7 +6,7 @@ import datetime as dt
 
 import polars as pl
 import pyarrow as pa
-from feature_harness import features_of, observations, plan_of, settings_of, utc
+from feature_harness import features_of, observations, ranks_of, settings_of, utc, widest_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -67,7 +67,9 @@ def built_in_parts(frame, plan, *, since=None, cuts=None) -> pl.DataFrame:
     routed = table(Route(plan, since_us, cuts or {})(iter(flow)))
     assert routed.columns == routed_schema(flow[0].schema).names
     tasks = routed.partition_by(*plan.entity, SPAN)
-    found = [batch for task in tasks for batch in BuildFeatures(plan, groups)(iter(batches(task)))]
+    found = [
+        batch for task in tasks for batch in BuildFeatures(plan, groups, ranks_of([frame], plan))(iter(batches(task)))
+    ]
     return table(found).sort("row_id")
 
 
@@ -78,7 +80,7 @@ def built_in_parts(frame, plan, *, since=None, cuts=None) -> pl.DataFrame:
     oldest=st.sampled_from([None, 30]),
 )
 def test_building_the_later_months_gives_what_building_all_gives(world, month, oldest):
-    plan = plan_of(settings=settings_of(max_history_days=oldest))
+    plan = widest_plan(widest={"max_history_days": oldest, **({"technical": ()} if oldest else {})})
     frame = observations([row | {"row_id": i} for i, row in enumerate(world)], plan)
     since = utc(f"{month}-01")
     expected = features_of(frame, plan).filter(pl.col("time") >= since)
@@ -89,7 +91,7 @@ def test_building_the_later_months_gives_what_building_all_gives(world, month, o
 @settings(deadline=None, max_examples=40)
 @given(world=st.lists(rows, min_size=2, max_size=25), days=st.sets(st.integers(0, 120), min_size=1, max_size=4))
 def test_an_entity_in_spans_has_the_features_of_an_entity_in_one_task(world, days):
-    plan = plan_of()
+    plan = widest_plan()
     frame = observations([row | {"row_id": i} for i, row in enumerate(world)], plan)
     first = int(START.timestamp()) // 86_400
     cuts = {(thing,): tuple(sorted(first + day for day in days)) for thing in ("x", None)}
@@ -98,7 +100,7 @@ def test_an_entity_in_spans_has_the_features_of_an_entity_in_one_task(world, day
 
 def test_entities_with_very_many_rows_are_cut_evenly_in_time(monkeypatch):
     monkeypatch.setattr("assay.features.routing.LEAST_COUNT", 10)
-    plan = plan_of()
+    plan = widest_plan()
     world = [{"row_id": i, "thing": "hot", "time": START + dt.timedelta(hours=i)} for i in range(960)]
     world += [{"row_id": 1_000 + i, "thing": "cold", "time": START + dt.timedelta(hours=i)} for i in range(60)]
     frame = observations(world, plan)
@@ -112,6 +114,6 @@ def test_entities_with_very_many_rows_are_cut_evenly_in_time(monkeypatch):
 
 
 def test_what_needs_the_whole_past_reads_it_and_what_forgets_does_not():
-    assert lookback_days(plan_of()) is None
-    bounded = lookback_days(plan_of(settings=settings_of(max_history_days=30, halflives_days=())))
+    assert lookback_days(widest_plan()) is None
+    bounded = lookback_days(widest_plan(settings=settings_of(max_history_days=30, halflives_days=())))
     assert bounded == 30 + 2.5 + 2

@@ -21,6 +21,7 @@ START = utc("2020-01-20")
 PAST = ("history", "smoothing", "expanding", "trend", "seasonality", "technical")
 ROWS = ("raw", "category", "calendar", "business", "trading", "relative", "interactions", "transforms")
 FAMILIES = {*ROWS, *PAST, *(f"group_{name}" for name in PAST), "market", "own_scale", "target_encoding"}
+FAMILIES |= {"standing", "beta", "rank"}
 Row = dict[str, Any]
 Compute = Callable[[pl.DataFrame, FeaturePlan], pl.DataFrame]
 

@@ -21,6 +21,7 @@ from assay.runtime.logs import redact, redact_tree
 from assay.version import __version__
 
 PARAM_CHARACTERS = 500
+PARAMS_AT_ONCE = 100  # that an MLflow server takes
 PROCESS = "assay.process"
 
 
@@ -103,8 +104,9 @@ class Tracking:
 
     def _log_config(self) -> None:
         resolved = redact_tree(self.config.resolved())
-        flat = {k: v for k, v in _flatten(resolved) if len(v) <= PARAM_CHARACTERS}
-        self.mlflow.log_params(dict(list(flat.items())[:100]))
+        flat = [(k, v) for k, v in _flatten(resolved) if len(v) <= PARAM_CHARACTERS]
+        for start in range(0, len(flat), PARAMS_AT_ONCE):
+            self.mlflow.log_params(dict(flat[start : start + PARAMS_AT_ONCE]))
         self.mlflow.log_dict(resolved, "config.json")
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:

@@ -389,7 +389,8 @@ def outputs(location: str) -> Mapping[str, float]:
 def _files(location: str) -> list[str]:
     from deltalake import DeltaTable
 
-    return DeltaTable(location).file_uris() if Path(location).is_dir() else [location]
+    path = location.removeprefix("file://")
+    return DeltaTable(path).file_uris() if Path(path).is_dir() else [path]
 
 
 def differences(data: Path, names: Sequence[str]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 import polars as pl
-from feature_harness import features_of, observations, plan_of, utc
+from feature_harness import features_of, observations, plan_of, settings_of, utc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,13 +56,13 @@ def test_building_up_to_a_time_is_building_all_and_looking_up_to_it(rows, cut):
 @given(rows=observed)
 def test_rows_that_no_window_reaches_any_more_change_no_window(rows):
     """What a month's features need of the past is bounded: history before the longest window leaves no trace in it."""
-    plan = plan_of(lags=())
+    plan = plan_of(settings=settings_of(lags=()))
     recent = [row | {"row_id": i} for i, row in enumerate(rows)]
     old = [
         row | {"row_id": 1_000 + i, "time": row["time"] - dt.timedelta(days=4_000), "price": 1e15}
         for i, row in enumerate(rows)
     ]
-    names = ["row_id", *(f.name for f in plan.features() if f.window.endswith("days"))]
+    names = ["row_id", *(f.name for f in catalog.features_of(plan) if f.window.endswith("days"))]
     alone = features_of(observations(recent, plan), plan).select(names)
     after = features_of(observations([*recent, *old], plan), plan).filter(pl.col("row_id") < 1_000).select(names)
     assert after.equals(alone)

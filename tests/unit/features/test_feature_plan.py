@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
-from feature_harness import features_of, observations, plan_of, utc
+from feature_harness import features_of, observations, plan_of, settings_of, utc
 
 from assay.config import load_run
+from assay.config.dataset import CalendarConfig
 from assay.errors import ConfigError
+from assay.features import catalog
+from assay.features.catalog import check_names, numeric_features
 from assay.features.kernel import condensed_schema, feature_schema, group_schema, observation_columns
 from assay.features.plan import FeaturePlan, HistoryOf
 
@@ -44,7 +47,8 @@ def test_a_plan_is_what_the_dataset_and_the_profile_ask_for(plan_from):
     plan = plan_from()
     assert plan.history == (HistoryOf("price", 0.0), HistoryOf("rent", 0.0), HistoryOf("sales", 30.0))
     assert plan.groups == {"kind": ("kind",), "all": (), "kind+town": ("kind", "town")}
-    assert (plan.lags, plan.windows_days, plan.momentum_months) == ((1, 3), (30, 90), (1, 12))
+    assert (plan.settings.lags, plan.settings.windows_days) == ((3, 1), (90, 30))
+    assert plan.calendar == CalendarConfig(country="DE")
     assert plan.anchors == ("price",)
     assert plan.numeric == ("floor_size",)
     assert plan.zone == "Europe/Berlin"
@@ -60,23 +64,23 @@ def test_every_feature_of_the_plan_is_built_and_no_other(plan_from, values):
         for i in range(3)
     ]
     built = features_of(observations(rows, plan), plan)
-    names = [feature.name for feature in plan.features()]
+    names = [feature.name for feature in catalog.features_of(plan)]
     assert len(set(names)) == len(names)
     assert built.columns == feature_schema(plan).names
     kept = {"row_id", "time", "month", *plan.texts, *plan.targets}
     assert set(built.columns) - kept == set(names) - kept
-    assert [c for c in built.columns if c not in kept] == plan.numeric_features()
+    assert [c for c in built.columns if c not in kept] == numeric_features(plan)
     # An anchored target has its last known value, whatever is switched off.
     assert built["price__own__lag_1"].to_list() == [None, 2.0, 2.0]
     for label in plan.groups:
-        described = [f.name for f in plan.features() if f.group == label]
+        described = [f.name for f in catalog.features_of(plan) if f.group == label]
         assert group_schema(plan, label).names[len(plan.groups[label]) + 1 :] == described
         assert condensed_schema(plan, label).names[: len(plan.groups[label])] == list(plan.groups[label])
 
 
 def test_features_switched_off_leave_only_what_rows_say_of_themselves(plan_from):
     plan = plan_from("training.enable_advanced_features=false", targets=[{"name": "price"}])
-    assert [f.name for f in plan.features()] == ["floor_size", "kind"]
+    assert [f.name for f in catalog.features_of(plan)] == ["floor_size", "kind"]
 
 
 def test_observations_are_read_once_each_and_completely(plan_from):
@@ -89,7 +93,7 @@ def test_a_plan_written_as_json_comes_back_equal(plan_from):
         again = FeaturePlan.from_dict(json.loads(json.dumps(plan.to_dict())))
         assert again == plan
         assert again.hash == plan.hash
-        assert again.features() == plan.features()
+        assert catalog.features_of(again) == catalog.features_of(plan)
 
 
 def test_the_hash_is_the_same_in_every_process_and_differs_with_any_setting():

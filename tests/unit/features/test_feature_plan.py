@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from typing import Any
@@ -11,7 +12,7 @@ import yaml
 from feature_harness import features_of, observations, plan_of, settings_of, utc
 
 from assay.config import load_run
-from assay.config.dataset import CalendarConfig
+from assay.config.dataset import CalendarConfig, FeaturesConfig
 from assay.errors import ConfigError
 from assay.features import catalog
 from assay.features.catalog import check_names, numeric_features
@@ -31,6 +32,25 @@ DATASET: dict[str, Any] = {
     "calendar": {"country": "DE"},
 }
 SWITCHES = ("enable_advanced_features", "enable_temporal_features", "enable_market_features")
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {"lags": (1,)},
+    {"windows_days": (3,)},
+    {"windows_rows": (4,)},
+    {"statistics": ("mean",)},
+    {"halflives_days": (1.0,)},
+    {"expanding": ("max",)},
+    {"trend_days": (30,)},
+    {"seasonality_days": (30.0,)},
+    {"group_families": ()},
+    {"group_step": "1h"},
+    {"max_history_days": 30},
+    {"horizon_days": 1.0},
+    {"market_momentum_months": ()},
+    {"market_trend_months": ()},
+    {"beta_days": ()},
+]
 
 
 @pytest.fixture
@@ -55,6 +75,11 @@ def test_a_plan_is_what_the_dataset_and_the_profile_ask_for(plan_from):
     assert plan.texts == ("shop", "kind", "town")
 
 
+def test_a_horizon_makes_every_value_known_that_much_later(plan_from):
+    plan = plan_from("dataset.features.horizon_days=7")
+    assert plan.history == (HistoryOf("price", 7.0), HistoryOf("rent", 7.0), HistoryOf("sales", 37.0))
+
+
 @pytest.mark.parametrize("values", itertools.product([True, False], repeat=3))
 def test_every_feature_of_the_plan_is_built_and_no_other(plan_from, values):
     flags = [f"training.{switch}={str(value).lower()}" for switch, value in zip(SWITCHES, values, strict=True)]
@@ -73,7 +98,7 @@ def test_every_feature_of_the_plan_is_built_and_no_other(plan_from, values):
     # An anchored target has its last known value, whatever is switched off.
     assert built["price__own__lag_1"].to_list() == [None, 2.0, 2.0]
     for label in plan.groups:
-        described = [f.name for f in catalog.features_of(plan) if f.group == label]
+        described = [f.name for f in catalog.features_of(plan) if f.group == label and f.family != "relative"]
         assert group_schema(plan, label).names[len(plan.groups[label]) + 1 :] == described
         assert condensed_schema(plan, label).names[: len(plan.groups[label])] == list(plan.groups[label])
 
@@ -89,7 +114,7 @@ def test_observations_are_read_once_each_and_completely(plan_from):
 
 
 def test_a_plan_written_as_json_comes_back_equal(plan_from):
-    for plan in (plan_from(), plan_of(), plan_of(groups={}, country=None, anchors=("price",))):
+    for plan in (plan_from(), plan_of(), plan_of(groups={}, calendar=CalendarConfig(), anchors=())):
         again = FeaturePlan.from_dict(json.loads(json.dumps(plan.to_dict())))
         assert again == plan
         assert again.hash == plan.hash
@@ -98,16 +123,17 @@ def test_a_plan_written_as_json_comes_back_equal(plan_from):
 
 def test_the_hash_is_the_same_in_every_process_and_differs_with_any_setting():
     """Scoring compares the hash with that of a model made long ago: a new one here means a new `PLAN_VERSION`."""
-    assert plan_of().hash == "66dae55c54eb89a0"
+    assert plan_of().hash == "5761e750f89bd375"
     changes: list[dict[str, Any]] = [
-        {"lags": (1,)},
-        {"windows_days": (3,)},
+        *({"settings": settings_of(**change)} for change in SETTINGS),
         {"zone": "Asia/Tokyo"},
         {"history": (HistoryOf("price", 0.5), HistoryOf("sales", 2.5))},
         {"groups": {"all": ()}},
-        {"country": None},
+        {"calendar": CalendarConfig()},
+        {"calendar": CalendarConfig("US", "TX")},
         {"version": 0},
     ]
+    assert {name for change in SETTINGS for name in change} == {f.name for f in dataclasses.fields(FeaturesConfig)}
     assert len({plan_of().hash, *(plan_of(**change).hash for change in changes)}) == len(changes) + 1
 
 
@@ -127,8 +153,12 @@ def test_the_hash_is_the_same_in_every_process_and_differs_with_any_setting():
     ],
 )
 def test_two_features_of_one_name_are_refused(plan_from, changes, message):
+    def check() -> None:
+        plan = plan_from(**changes)
+        check_names(plan, catalog.features_of(plan))
+
     with pytest.raises(ConfigError, match=message):
-        plan_from(**changes)
+        check()
 
 
 def test_columns_called_like_the_words_of_feature_names_are_no_trouble(plan_from):

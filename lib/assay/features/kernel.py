@@ -62,7 +62,8 @@ def group_schema(plan: FeaturePlan, group: str) -> pa.Schema:
     """Schema of a group's features at each of its steps; `time` is the step's start on the dataset's own clock."""
     names = [f.name for item in plan.history for f in past_features(plan, item.column, group)]
     keys = [pa.field(c, pa.string()) for c in plan.groups[group]]
-    now = [pa.field(now_column(t), pa.float64()) for t in plan.targets if beta_features(plan, group)]
+    betas = group in plan.markets and beta_features(plan, group)
+    now = [pa.field(now_column(target), pa.float64()) for target in (plan.targets if betas else ())]
     return pa.schema([*keys, pa.field("time", TIME), *(pa.field(n, pa.float32()) for n in names), *now])
 
 
@@ -261,10 +262,13 @@ class _RowFeatures:
                 (target,) = feature.inputs
                 delay_days = next(h.delay_days for h in self.plan.history if h.column == target)
                 delay = max(0, group_delay_us(self.plan, delay_days) - self.plan.group_step_us + 1)
-                asked = pl.col(STEP) - pl.duration(microseconds=delay)
-                months = frame.select(asked.dt.year().cast(pl.Int64) * 12 + asked.dt.month().cast(pl.Int64) - 1)
+                newest = frame.select(_month(pl.col(STEP) - pl.duration(microseconds=delay)) - 1).to_series()
+                oldest = newest * 0
+                if self.plan.oldest_us is not None:  # a month of which a part is forgotten is forgotten
+                    forgotten = pl.duration(microseconds=delay + self.plan.oldest_us + 1)
+                    oldest = frame.select(_month(pl.col(STEP) - forgotten) + 1).to_series()
                 last = frame[self.plan.anchor(target)].cast(pl.Float64).fill_null(np.nan).to_numpy()
-                columns[feature.name] = ranks.of(frame, target, last, months.to_series().to_numpy())
+                columns[feature.name] = ranks.of(frame, target, last, oldest.to_numpy(), newest.to_numpy())
         return frame.hstack(float32_columns(columns)) if columns else frame
 
     def add(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -281,6 +285,12 @@ class _RowFeatures:
         for family in ROW_FAMILIES:
             frame = family.add(frame, plan, self.features.get(family.name, []))
         return frame.with_columns(pl.col(plan.numeric).clip(-FLOAT32_MAX, FLOAT32_MAX))
+
+
+def _month(time: pl.Expr) -> pl.Expr:
+    import polars as pl
+
+    return time.dt.year().cast(pl.Int64) * 12 + time.dt.month().cast(pl.Int64)
 
 
 def _blocks(rows: np.ndarray) -> Sequence[np.ndarray]:

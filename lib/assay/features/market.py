@@ -28,7 +28,8 @@ class Market:
     ``market_level``: mean of the values.  ``market_volume``: rows with one.  ``market_dispersion``: standard deviation
     (n - 1) over the size of the mean.  ``market_momentum_{k}m``: level over the level of the last month with values at
     least k months earlier, minus 1.  ``market_trend_{k}m``: level over the mean level of the months with values
-    among the last k, minus 1. Ratios are null unless both levels are above 0.
+    among the last k, minus 1. Ratios are null unless both levels are above 0. A month of which a part is forgotten is
+    forgotten.
     """
 
     name = "market"
@@ -38,9 +39,10 @@ class Market:
         if not plan.market or by == OWN or column not in plan.targets:
             return []
         last = "last whole month"
+        momenta, trends = _months(plan)
         windows = {"level": last, "volume": last, "dispersion": last}
-        windows |= {f"momentum_{k}m": f"{last} against {k} months before" for k in _months(plan)[0]}
-        windows |= {f"trend_{k}m": f"{last} against the last {k} months" for k in _months(plan)[1]}
+        windows |= {f"momentum_{k}m": f"{last} against {k} months before" for k in momenta}
+        windows |= {f"trend_{k}m": f"{last} against the last {k} months" for k in trends}
         found = [past_feature("market", column, by, f"market_{name}", window) for name, window in windows.items()]
         return [Feature(f.name, "market", f.inputs, f.window, f.group, f.cost) for f in found]
 
@@ -50,13 +52,29 @@ class Market:
         """Doubles per cell."""
         if not self.features(plan, column, by):
             return {}
-        figure, columns = timeline.once((column, "months"), lambda: _figures(timeline, plan, column))
+        figure, columns = timeline.once((column, "months"), lambda: _figures(timeline, column))
         delay = max(0, delay_us - plan.group_step_us + 1)  # months end where steps do: the delay itself is enough
-        asked = timeline.key * SPAN + timeline.months("UTC", back_us=delay) - 1
-        return {f"{column}__{by}__market_{name}": _latest(values, figure, asked) for name, values in columns.items()}
+        market = timeline.key * SPAN
+        last = np.searchsorted(figure, market + timeline.months("UTC", back_us=delay) - 1, side="right") - 1
+        if timeline.oldest_us is None:
+            there = last >= np.searchsorted(figure, market)
+            everywhere = np.arange(len(figure))
+            found = timeline.once(
+                (column, "compared"),
+                lambda: columns | _compared(columns["level"], figure, everywhere, figure // SPAN * SPAN, plan),
+            )
+            found = {name: or_nan(there, values, last) for name, values in found.items()}
+        else:
+            first = market + timeline.months("UTC", back_us=delay + timeline.oldest_us + 1) + 1
+            there = last >= np.searchsorted(figure, first)
+            found = {name: or_nan(there, values, last) for name, values in columns.items()}
+            for name, values in _compared(columns["level"], figure, last[there], first[there], plan).items():
+                found[name] = np.full(len(last), np.nan)
+                found[name][there] = values
+        return {f"{column}__{by}__market_{name}": values for name, values in found.items()}
 
 
-def _figures(timeline: Timeline, plan: FeaturePlan, column: str) -> tuple[Positions, dict[str, Numbers]]:
+def _figures(timeline: Timeline, column: str) -> tuple[Positions, dict[str, Numbers]]:
     """Code of market and month, in order, and the figures of each."""
     known = timeline.known(column).positions
     # A cell without values between two others adds nothing.
@@ -64,43 +82,39 @@ def _figures(timeline: Timeline, plan: FeaturePlan, column: str) -> tuple[Positi
     starts = np.flatnonzero(np.diff(code, prepend=-1))
     ends = np.append(starts, len(known))[1:]
     first, stop = known[starts], known[ends - 1] + 1
-    figure = code[starts]
     volume = timeline.count(column, first, stop)
     total, square = timeline.sums(column, "s")(first, stop), timeline.sums(column, "q")(first, stop)
-    momenta, trends = _months(plan)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         level = total / volume
         deviation = np.sqrt(spread(square, total, volume) / (volume - 1))
         dispersion = np.where((volume > 1) & (level != 0), deviation / np.abs(level), np.nan)
-        columns = {"level": level, "volume": volume, "dispersion": dispersion}
+    return code[starts], {"level": level, "volume": volume, "dispersion": dispersion}
+
+
+def _compared(
+    level: Numbers, figure: Positions, at: Positions, first: Positions, plan: FeaturePlan
+) -> dict[str, Numbers]:
+    """Momentum and trend of the figures at positions `at`; first: code of the first month that each may look at."""
+    found, now = {}, level[at]
+    momenta, trends = _months(plan)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for k in momenta:
-            columns[f"momentum_{k}m"] = _ratio(level, _latest(level, figure, figure - k))
+            before = np.searchsorted(figure, figure[at] - k, side="right") - 1
+            found[f"momentum_{k}m"] = _ratio(now, or_nan(before >= np.searchsorted(figure, first), level, before))
         for k in trends:
-            columns[f"trend_{k}m"] = _ratio(level, _mean_of_last(level, figure, k))
-    return figure, columns
+            total, count = np.zeros(len(at)), np.zeros(len(at))
+            for back in range(k - 1, -1, -1):  # the oldest first
+                month = figure[at] - back
+                index = np.searchsorted(figure, month)
+                hit = (figure[index] == month) & (month >= first)
+                total += np.where(hit, level[index], 0.0)
+                count += hit
+            found[f"trend_{k}m"] = _ratio(now, total / count)
+    return found
 
 
 def _ratio(level: Numbers, before: Numbers) -> Numbers:
     return np.where((before > 0) & (level > 0), level / before - 1, np.nan)
-
-
-def _mean_of_last(level: Numbers, figure: Positions, months: int) -> Numbers:
-    """Mean of the levels of the same market in the months from `figure` back, added up oldest first."""
-    total, count = np.zeros(len(level)), np.zeros(len(level))
-    for back in range(months - 1, -1, -1):
-        index = np.minimum(np.searchsorted(figure, figure - back), max(len(figure) - 1, 0))
-        hit = figure[index] == figure - back
-        total += np.where(hit, level[index], 0.0)
-        count += hit
-    return total / count
-
-
-def _latest(values: Numbers, figure: Positions, asked: Positions) -> Numbers:
-    """Value of the last figure of the same market at or before each one asked for, NaN where there is none."""
-    position = np.searchsorted(figure, asked, side="right") - 1
-    there = position >= 0
-    there[there] = figure[position[there]] // SPAN == asked[there] // SPAN
-    return or_nan(there, values, position)
 
 
 def _months(plan: FeaturePlan) -> tuple[list[int], list[int]]:

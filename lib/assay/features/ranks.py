@@ -144,16 +144,16 @@ class Ranks:
         found: Positions = joined["code"].fill_null(MONTHS).cast(int).to_numpy()
         return found
 
-    def of(self, frame: pl.DataFrame, target: str, last: Numbers, asked_month: Positions) -> Numbers:
-        """Rank of each row's last value in the newest month of its market at or before the one asked for; else NaN."""
+    def of(self, frame: pl.DataFrame, target: str, last: Numbers, oldest: Positions, newest: Positions) -> Numbers:
+        """Rank of each row's last value in the newest month of its market among those that it may see; else NaN."""
         figures, places, below, values, totals = self._targets[target]
         result = np.full(frame.height, np.nan)
         if not len(figures):
             return result
         code = self._code_of(frame)
-        position = np.searchsorted(figures, code * MONTHS + asked_month, side="right") - 1
+        position = np.searchsorted(figures, code * MONTHS + newest, side="right") - 1
         there = np.isfinite(last) & (position >= 0)
-        there &= figures[np.maximum(position, 0)] // MONTHS == code
+        there &= figures[np.maximum(position, 0)] >= code * MONTHS + oldest
         position, bins = position[there], bin_of(last[there])
         entry = np.searchsorted(places, position * WIDTH + bins + 2 * SIDE, side="right") - 1
         inside = (entry >= 0) & (places[np.maximum(entry, 0)] // WIDTH == position)

@@ -7,6 +7,7 @@ before they are rounded, once.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,18 +51,19 @@ class Smoothing:
         if not self.features(plan, column, by):
             return {}
         known = timeline.known(column)
-        seen, own = known.before[timeline.first_since(delay_us)], known.before[timeline.oldest(delay_us)]
+        since = timeline.oldest(delay_us)
+        seen, own = known.before[timeline.first_since(delay_us)], known.before[since]
         there = seen > own
         newest = np.append(known.positions, 0)[np.where(there, seen - 1, -1)]
         found = {}
         for halflife in sorted(set(plan.settings.halflives_days)):
-            means = _smoothed(timeline, column, halflife, newest)
+            means = _smoothed(timeline, column, halflife, since, newest)
             found[f"{column}__{by}__ewm_{halflife:g}d"] = np.where(there, means, np.nan)
         return found
 
 
-def _smoothed(timeline: Timeline, column: str, halflife: float, newest: Positions) -> Numbers:
-    """Weighted mean of the values of the same key up to and with the cell `newest`."""
+def _smoothed(timeline: Timeline, column: str, halflife: float, since: Positions, newest: Positions) -> Numbers:
+    """Weighted mean of the values in the cells since <= position <= newest, which are of one key."""
     length = days_us(BLOCK_HALFLIVES * halflife)
 
     def weights(times: Numbers) -> Numbers:
@@ -69,34 +71,43 @@ def _smoothed(timeline: Timeline, column: str, halflife: float, newest: Position
         decayed: Numbers = np.exp2((times - (block + 1) * length) / (halflife * DAY_US))
         return decayed
 
-    def blocks() -> tuple[Positions, Positions, list[Numbers]]:
+    def blocks() -> tuple[Positions, Positions, Positions]:
         number = timeline.times // length
         number = number - number.min(initial=0) + BLOCKS_BACK
         place = timeline.keys * (int(number.max(initial=0)) + 1) + number
         starts = np.flatnonzero(np.diff(place, prepend=-1))
-        ends = np.append(starts, len(place))[1:]
-        places = place[starts]
-        carried = []
-        for moment in ("s", "n"):
-            whole = timeline.sums(column, moment, weight=(("ewm", halflife), weights))(starts, ends)
-            carry = np.zeros(len(whole))
-            for back in range(BLOCKS_BACK, 0, -1):
-                index = np.searchsorted(places, places - back)
-                hit = places[np.minimum(index, len(places) - 1)] == places - back
-                carry += np.where(hit, whole[np.minimum(index, len(places) - 1)], 0.0) * 2.0 ** (
-                    -BLOCK_HALFLIVES * back
-                )
-            carried.append(carry)
-        owner = np.repeat(np.arange(len(starts)), ends - starts)
-        return owner, starts, carried
+        return place, place[starts], np.append(starts, len(place))
 
-    owner, starts, (values, counts) = timeline.once((column, "ewm", halflife), blocks)
-    block = owner[newest]
-    weight = (("ewm", halflife), weights)
-    total = timeline.sums(column, "s", weight=weight)(starts[block], newest + 1) + values[block]
+    place, places, bounds = timeline.once(("blocks", halflife), blocks)
+    since = np.minimum(since, newest)
+    block, oldest = np.searchsorted(places, place[newest]), np.searchsorted(places, place[since])
+    totals = []
+    for moment in ("s", "n"):
+        sums = timeline.sums(column, moment, weight=(("ewm", halflife), weights))
+        wholes = timeline.once((column, "ewm", halflife, moment), partial(sums, bounds[:-1], bounds[1:]))
+        if timeline.oldest_us is None:
+            carry = partial(_carried, wholes, places, places)
+            carried = timeline.once((column, "carried", halflife, moment), carry)[block]
+        else:  # the oldest block may be remembered in part
+            back = places[block] - places[oldest]
+            split = (back > 0) & (back <= BLOCKS_BACK)
+            part = sums(since, np.where(split, bounds[oldest + 1], since))
+            carried = part * np.exp2(-BLOCK_HALFLIVES * np.minimum(back, BLOCKS_BACK))
+            carried += _carried(wholes, places, places[block], after=places[oldest])
+        totals.append(sums(np.maximum(bounds[block], since), newest + 1) + carried)
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean: Numbers = total / (timeline.sums(column, "n", weight=weight)(starts[block], newest + 1) + counts[block])
+        mean: Numbers = totals[0] / totals[1]
     return mean
+
+
+def _carried(wholes: Numbers, places: Positions, of: Positions, *, after: Positions | int = -1) -> Numbers:
+    """Decayed sums of the blocks whose place lies before `of` and after `after`; wholes: one per place."""
+    total = np.zeros(len(of))
+    for back in range(BLOCKS_BACK, 0, -1):
+        index = np.minimum(np.searchsorted(places, of - back), len(places) - 1)
+        hit = (places[index] == of - back) & (of - back > after)
+        total += np.where(hit, wholes[index], 0.0) * 2.0 ** (-BLOCK_HALFLIVES * back)
+    return total
 
 
 class Trend:

@@ -16,9 +16,11 @@ from assay.config.dataset import (
     InteractionsConfig,
     TargetEncodingConfig,
 )
-from assay.features.kernel import BuildFeatures, Condense, GroupHistory, observation_columns, packed
+from assay.features.condensed import condense
+from assay.features.kernel import BuildFeatures, Condense, GroupHistory, observation_columns, packed, past_of
 from assay.features.plan import FeaturePlan, HistoryOf
 from assay.features.ranks import AddBins, CountBins, counted_bins_schema, rank_features
+from assay.features.timeline import Timeline
 
 UTC_TIME = pl.Datetime("us", "UTC")
 
@@ -98,6 +100,41 @@ def observations(rows: Sequence[dict[str, Any]], plan: FeaturePlan) -> pl.DataFr
     kinds |= dict.fromkeys([*plan.numeric, *plan.targets, *(h.column for h in plan.history)], pl.Float64)
     frame = pl.DataFrame([{name: row.get(name) for name in kinds} for row in rows], schema=kinds)
     return frame.with_columns(month=pl.col("time").dt.strftime("%Y-%m"))
+
+
+NO_FAMILY: dict[str, Any] = dict.fromkeys(
+    (
+        *("lags", "windows_days", "windows_rows", "statistics", "halflives_days", "expanding", "trend_days"),
+        *("seasonality_days", "group_families", "market_momentum_months", "market_trend_months", "beta_days"),
+    ),
+    (),
+)
+
+
+def past_at_each_time(
+    rows: Sequence[dict[str, Any]], by: Sequence[str], *, delay_days: float = 0.0, market: bool = False, **asked: Any
+) -> pl.DataFrame:
+    """Features of the past of `v` at each key and time, without their prefix; asked: settings, all others are off.
+
+    market: that of the market of these rows, as if each time were a step of its own.
+    """
+    plan = plan_of(
+        targets=("v",) if market else (),
+        history=(HistoryOf("v", delay_days),),
+        groups={"g": tuple(by)},
+        anchors=(),
+        temporal=not market,
+        market=market,
+        settings=settings_of(**{**NO_FAMILY, **asked}),
+    )
+    schema: dict[str, Any] = {**dict.fromkeys(by, pl.String), "time": UTC_TIME, "v": pl.Float64}
+    frame = pl.DataFrame([{name: row[name] for name in schema} for row in rows], schema=schema)
+    timeline = Timeline(condense(frame, by, ["v"]), by, oldest_us=plan.oldest_us)
+    label = "g" if market else "own"
+    found = past_of(timeline, plan, label).rename(
+        lambda name: name.removeprefix(f"v__{label}__market_" if market else f"v__{label}__")
+    )
+    return pl.concat([timeline.cells, found], how="horizontal")
 
 
 def features_of(

@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import ConfigError
-from assay.features.calendar import calendar, check_calendar
-from assay.features.plan import CALENDAR, HOLIDAY
+from assay.features.calendar import CALENDAR, HOLIDAY, calendar, check_calendar
 
 moments = st.datetimes(dt.datetime(1950, 1, 1), dt.datetime(2060, 12, 31), timezones=st.just(dt.UTC))
 

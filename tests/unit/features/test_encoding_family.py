@@ -138,7 +138,7 @@ def test_a_missing_attribute_takes_the_entitys_last_one(rows, oldest):
     found = filled_forward(frame, plan).sort("row_id")["size"].to_list()
     order = sorted(rows, key=lambda row: (row["time"], row["row_id"]))
     for row in rows:
-        earlier = order[: order.index(row) + 1]
+        earlier = [r for r in order if r["time"] < row["time"] or r is row]
         known = [r for r in earlier if r["thing"] == row["thing"] and r["size"] is not None and r["size"] == r["size"]]
         expected = row["size"]
         if known and (oldest is None or row["time"] - known[-1]["time"] <= dt.timedelta(days=oldest)):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from typing import Any
 
 import pytest
 import yaml
-from feature_harness import features_of, observations, plan_of, utc
+from feature_harness import features_of, observations, plan_of, settings_of, utc
 
 from assay.config import load_run
+from assay.config.dataset import CalendarConfig, FeaturesConfig
 from assay.errors import ConfigError
+from assay.features import catalog
+from assay.features.catalog import check_names, numeric_features
 from assay.features.kernel import condensed_schema, feature_schema, group_schema, observation_columns
 from assay.features.plan import FeaturePlan, HistoryOf
+from assay.features.standing import now_column
 
 DATASET: dict[str, Any] = {
     "name": "shops",
@@ -30,6 +35,25 @@ DATASET: dict[str, Any] = {
 SWITCHES = ("enable_advanced_features", "enable_temporal_features", "enable_market_features")
 
 
+SETTINGS: list[dict[str, Any]] = [
+    {"lags": (1,)},
+    {"windows_days": (3,)},
+    {"windows_rows": (4,)},
+    {"statistics": ("mean",)},
+    {"halflives_days": (1.0,)},
+    {"expanding": ("max",)},
+    {"trend_days": (30,)},
+    {"seasonality_days": (30.0,)},
+    {"group_families": ()},
+    {"group_step": "1h"},
+    {"max_history_days": 30},
+    {"horizon_days": 1.0},
+    {"market_momentum_months": ()},
+    {"market_trend_months": ()},
+    {"beta_days": ()},
+]
+
+
 @pytest.fixture
 def plan_from(tmp_path):
     def build(*overrides: str, **changes: Any) -> FeaturePlan:
@@ -44,11 +68,17 @@ def test_a_plan_is_what_the_dataset_and_the_profile_ask_for(plan_from):
     plan = plan_from()
     assert plan.history == (HistoryOf("price", 0.0), HistoryOf("rent", 0.0), HistoryOf("sales", 30.0))
     assert plan.groups == {"kind": ("kind",), "all": (), "kind+town": ("kind", "town")}
-    assert (plan.lags, plan.windows_days, plan.momentum_months) == ((1, 3), (30, 90), (1, 12))
+    assert (plan.settings.lags, plan.settings.windows_days) == ((3, 1), (90, 30))
+    assert plan.calendar == CalendarConfig(country="DE")
     assert plan.anchors == ("price",)
     assert plan.numeric == ("floor_size",)
     assert plan.zone == "Europe/Berlin"
     assert plan.texts == ("shop", "kind", "town")
+
+
+def test_a_horizon_makes_every_value_known_that_much_later(plan_from):
+    plan = plan_from("dataset.features.horizon_days=7")
+    assert plan.history == (HistoryOf("price", 7.0), HistoryOf("rent", 7.0), HistoryOf("sales", 37.0))
 
 
 @pytest.mark.parametrize("values", itertools.product([True, False], repeat=3))
@@ -60,23 +90,25 @@ def test_every_feature_of_the_plan_is_built_and_no_other(plan_from, values):
         for i in range(3)
     ]
     built = features_of(observations(rows, plan), plan)
-    names = [feature.name for feature in plan.features()]
+    names = [feature.name for feature in catalog.features_of(plan)]
     assert len(set(names)) == len(names)
     assert built.columns == feature_schema(plan).names
     kept = {"row_id", "time", "month", *plan.texts, *plan.targets}
     assert set(built.columns) - kept == set(names) - kept
-    assert [c for c in built.columns if c not in kept] == plan.numeric_features()
+    assert [c for c in built.columns if c not in kept] == numeric_features(plan)
     # An anchored target has its last known value, whatever is switched off.
     assert built["price__own__lag_1"].to_list() == [None, 2.0, 2.0]
     for label in plan.groups:
-        described = [f.name for f in plan.features() if f.group == label]
-        assert group_schema(plan, label).names[len(plan.groups[label]) + 1 :] == described
+        of_rows = ("relative", "standing", "beta", "rank")
+        described = [f.name for f in catalog.features_of(plan) if f.group == label and f.family not in of_rows]
+        now = [now_column(target) for target in plan.targets] if plan.market and plan.temporal else []
+        assert group_schema(plan, label).names[len(plan.groups[label]) + 1 :] == [*described, *now]
         assert condensed_schema(plan, label).names[: len(plan.groups[label])] == list(plan.groups[label])
 
 
 def test_features_switched_off_leave_only_what_rows_say_of_themselves(plan_from):
     plan = plan_from("training.enable_advanced_features=false", targets=[{"name": "price"}])
-    assert [f.name for f in plan.features()] == ["floor_size", "kind"]
+    assert [f.name for f in catalog.features_of(plan)] == ["floor_size", "kind"]
 
 
 def test_observations_are_read_once_each_and_completely(plan_from):
@@ -85,25 +117,26 @@ def test_observations_are_read_once_each_and_completely(plan_from):
 
 
 def test_a_plan_written_as_json_comes_back_equal(plan_from):
-    for plan in (plan_from(), plan_of(), plan_of(groups={}, country=None, anchors=("price",))):
+    for plan in (plan_from(), plan_of(), plan_of(groups={}, calendar=CalendarConfig(), anchors=())):
         again = FeaturePlan.from_dict(json.loads(json.dumps(plan.to_dict())))
         assert again == plan
         assert again.hash == plan.hash
-        assert again.features() == plan.features()
+        assert catalog.features_of(again) == catalog.features_of(plan)
 
 
 def test_the_hash_is_the_same_in_every_process_and_differs_with_any_setting():
     """Scoring compares the hash with that of a model made long ago: a new one here means a new `PLAN_VERSION`."""
-    assert plan_of().hash == "66dae55c54eb89a0"
+    assert plan_of().hash == "0561fb9a81aa81bf"
     changes: list[dict[str, Any]] = [
-        {"lags": (1,)},
-        {"windows_days": (3,)},
+        *({"settings": settings_of(**change)} for change in SETTINGS),
         {"zone": "Asia/Tokyo"},
         {"history": (HistoryOf("price", 0.5), HistoryOf("sales", 2.5))},
         {"groups": {"all": ()}},
-        {"country": None},
+        {"calendar": CalendarConfig()},
+        {"calendar": CalendarConfig("US", "TX")},
         {"version": 0},
     ]
+    assert {name for change in SETTINGS for name in change} == {f.name for f in dataclasses.fields(FeaturesConfig)}
     assert len({plan_of().hash, *(plan_of(**change).hash for change in changes)}) == len(changes) + 1
 
 
@@ -123,8 +156,12 @@ def test_the_hash_is_the_same_in_every_process_and_differs_with_any_setting():
     ],
 )
 def test_two_features_of_one_name_are_refused(plan_from, changes, message):
+    def check() -> None:
+        plan = plan_from(**changes)
+        check_names(plan, catalog.features_of(plan))
+
     with pytest.raises(ConfigError, match=message):
-        plan_from(**changes)
+        check()
 
 
 def test_columns_called_like_the_words_of_feature_names_are_no_trouble(plan_from):

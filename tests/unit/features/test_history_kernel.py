@@ -8,14 +8,12 @@ import math
 import numpy as np
 import polars as pl
 import pytest
-from feature_harness import UTC_TIME, utc
-from feature_oracle import STATISTICS, differs, history_of, is_known
+from feature_harness import UTC_TIME, past_at_each_time, utc
+from feature_oracle import STATISTICS, differs, expanding_of, history_of, is_known, remembered, seen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.features.condensed import condense, merge
-from assay.features.history import history
-from assay.features.timeline import Timeline
 
 START = utc("2019-12-28")
 MICROSECOND = dt.timedelta(microseconds=1)
@@ -40,11 +38,12 @@ windows = st.lists(st.sampled_from([1, 2, 7, 30, 365]), unique=True, max_size=3)
 lags_wanted = st.lists(st.integers(1, 6), unique=True, max_size=3)
 
 
-def kernel(rows, by, *, value="v", **settings) -> pl.DataFrame:
-    frame = pl.DataFrame(rows, schema={"k": pl.String, "l": pl.String, "time": UTC_TIME, "v": pl.Float64})
-    timeline = Timeline(condense(frame, by, [value]), by)
-    found = history(timeline, value=value, statistics=list(STATISTICS), prefix="", age=True, **settings)
-    return pl.concat([timeline.cells, found], how="horizontal")
+def kernel(rows, by, **asked) -> pl.DataFrame:
+    return past_at_each_time(rows, by, statistics=tuple(STATISTICS), **{k: _tuple(v) for k, v in asked.items()})
+
+
+def _tuple(value):
+    return tuple(value) if isinstance(value, list) else value
 
 
 @settings(deadline=None)
@@ -54,20 +53,26 @@ def kernel(rows, by, *, value="v", **settings) -> pl.DataFrame:
     delay_days=delays,
     lags=lags_wanted,
     windows_days=windows,
+    windows_rows=st.lists(st.sampled_from([1, 2, 3, 9]), unique=True, max_size=2),
+    max_history_days=st.sampled_from([None, None, 1, 20, 365]),
 )
-def test_history_is_what_loops_over_all_rows_find(rows, by, delay_days, lags, windows_days):
-    settings = {"delay_days": delay_days, "lags": lags, "windows_days": windows_days}
-    found = kernel(rows, by, **settings)
+def test_history_is_what_loops_over_all_rows_find(rows, by, delay_days, max_history_days, **asked):
+    limits = {"delay_days": delay_days, "max_history_days": max_history_days}
+    found = kernel(rows, by, **asked, **limits, expanding=list(STATISTICS))
     assert {(tuple(row[c] for c in by), row["time"]) for row in rows} == {
         (tuple(row[c] for c in by), row["time"]) for row in found.iter_rows(named=True)
     }
     assert found.height == found.unique([*by, "time"]).height
     scale = max((abs(row["v"]) for row in rows if is_known(row["v"])), default=0.0)
     for row in found.iter_rows(named=True):
-        expected = history_of(rows, by=by, value="v", key=tuple(row[c] for c in by), at=row["time"], **settings)
+        at, key = row["time"], tuple(row[c] for c in by)
+        expected = history_of(rows, by=by, value="v", key=key, at=at, **asked, **limits)
+        past = seen(rows, by=by, value="v", delay_days=delay_days, key=key, at=at)
+        expected |= expanding_of(remembered(past, at=at, **limits), at)
         assert set(expected) == set(row) - {*by, "time"}
         for name, number in expected.items():
-            assert not differs(row[name], number, scale=scale if name.startswith("std") else 0.0), (name, row, number)
+            spread = name.startswith(("std", "ever_std"))
+            assert not differs(row[name], number, scale=scale if spread else 0.0), (name, row, number)
 
 
 @pytest.mark.parametrize("delay_days", [0.0, 1 / 3, 10.0])
@@ -91,7 +96,7 @@ def test_a_day_is_24_hours_also_when_clocks_change():
     berlin = dt.timezone(dt.timedelta(hours=2))
     at = dt.datetime(2020, 3, 29, 12, tzinfo=berlin)
     rows = [{"k": "a", "l": None, "time": at - dt.timedelta(hours=h), "v": float(h)} for h in (0, 1, 24, 25)]
-    found = kernel(rows, ["k"], delay_days=0.0, lags=[], windows_days=[1]).filter(pl.col("time") == at)
+    found = kernel(rows, ["k"], delay_days=0.0, windows_days=[1]).filter(pl.col("time") == at)
     assert found["max_1d"].item() == 24.0
 
 
@@ -99,16 +104,14 @@ def test_a_day_is_24_hours_also_when_clocks_change():
 @given(value=st.floats(1e-6, 1e9), times=st.integers(2, 40))
 def test_values_that_are_all_the_same_have_no_spread(value, times):
     rows = [{"k": "a", "l": None, "time": START + dt.timedelta(hours=h), "v": value} for h in range(times)]
-    found = kernel(rows, ["k"], delay_days=0.0, lags=[], windows_days=[30])
+    found = kernel(rows, ["k"], delay_days=0.0, windows_days=[30])
     assert set(found["std_30d"].to_list()) <= {None, 0.0}
 
 
 def test_a_large_value_that_has_left_the_window_leaves_nothing_behind():
     rows = [{"k": "a", "l": None, "time": START, "v": 1e15}]
     rows += [{"k": "a", "l": None, "time": START + dt.timedelta(days=d), "v": 0.1} for d in range(1, 40)]
-    found = kernel(rows, ["k"], delay_days=0.0, lags=[], windows_days=[7]).filter(
-        pl.col("time") > START + dt.timedelta(days=9)
-    )
+    found = kernel(rows, ["k"], delay_days=0.0, windows_days=[7]).filter(pl.col("time") > START + dt.timedelta(days=9))
     assert set(found["mean_7d"].to_list()) == {pl.Series([0.1], dtype=pl.Float32).item()}
     assert set(found["std_7d"].to_list()) == {0.0}
 

@@ -6,14 +6,10 @@ import datetime as dt
 
 import polars as pl
 import pytest
-from feature_harness import UTC_TIME, utc
+from feature_harness import features_of, observations, past_at_each_time, plan_of, utc
 from feature_oracle import differs, market_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from assay.features.condensed import condense
-from assay.features.market import market
-from assay.features.timeline import Timeline
 
 MICROSECOND = dt.timedelta(microseconds=1)
 # Around the turn of a few months, some of which stay empty; a microsecond is enough to belong to the month before.
@@ -33,11 +29,16 @@ rows_of_markets = st.lists(
 )
 
 
-def kernel(rows, by, zone="UTC", **settings) -> pl.DataFrame:
-    frame = pl.DataFrame(rows, schema={"k": pl.String, "time": UTC_TIME, "v": pl.Float64})
-    timeline = Timeline(condense(frame, by, ["v"]), by)
-    found = market(timeline, value="v", prefix="m", zone=zone, **settings)
-    return pl.concat([timeline.cells, found.rename(lambda name: name.removeprefix("m_"))], how="horizontal")
+def kernel(rows, by, *, delay_days, momentum_months, trend_months=(), max_history_days=None) -> pl.DataFrame:
+    return past_at_each_time(
+        rows,
+        by,
+        delay_days=delay_days,
+        market=True,
+        market_momentum_months=tuple(momentum_months),
+        market_trend_months=tuple(trend_months),
+        max_history_days=max_history_days,
+    )
 
 
 @settings(deadline=None)
@@ -46,16 +47,20 @@ def kernel(rows, by, zone="UTC", **settings) -> pl.DataFrame:
     by=st.sampled_from([["k"], []]),
     delay_days=st.sampled_from([0.0, 1 / 3, 1.0, 14.0, 45.0, 400.0]),
     momentum_months=st.lists(st.sampled_from([1, 2, 3, 12]), unique=True, max_size=3),
+    trend_months=st.lists(st.sampled_from([2, 3, 12]), unique=True, max_size=2),
+    max_history_days=st.sampled_from([None, None, 31, 100, 365]),
 )
-def test_market_is_what_loops_over_all_rows_find(rows, by, delay_days, momentum_months):
-    settings = {"delay_days": delay_days, "momentum_months": momentum_months}
-    found = kernel(rows, by, **settings)
+def test_market_is_what_loops_over_all_rows_find(rows, by, **asked):
+    found = kernel(rows, by, **asked)
     assert found.height == len({(tuple(row[c] for c in by), row["time"]) for row in rows})
+    largest = max((abs(row["v"]) for row in rows if row["v"] is not None), default=0.0)
     for row in found.iter_rows(named=True):
-        expected = market_of(rows, by=by, value="v", key=tuple(row[c] for c in by), at=row["time"], **settings)
+        expected = market_of(rows, by=by, value="v", key=tuple(row[c] for c in by), at=row["time"], **asked)
         assert set(expected) == set(row) - {*by, "time"}
         for name, number in expected.items():
-            scale = 1.0 if name.startswith("momentum") else 0.0  # 1 is taken off a ratio near it
+            scale = 1.0 if name.startswith(("momentum", "trend")) else 0.0  # 1 is taken off a ratio near it
+            if name == "dispersion" and expected["level"]:
+                scale = largest / abs(expected["level"])
             assert not differs(row[name], number, scale=scale), (name, row, number)
 
 
@@ -80,17 +85,18 @@ def test_a_month_is_seen_from_the_moment_that_it_is_over_and_known(delay_days):
 
 def test_months_are_those_of_the_datasets_zone():
     """Noon of 1 January in Tokyo, written at the Tokyo midnight before, is December for UTC alone."""
-    rows = [
-        {"k": "a", "time": utc("2019-12-31T15:00:00"), "v": 10.0},
-        {"k": "a", "time": utc("2020-01-31T14:59:59"), "v": None},
-        {"k": "a", "time": utc("2020-01-31T15:00:00"), "v": None},
-    ]
-    tokyo = kernel(rows, ["k"], zone="Asia/Tokyo", delay_days=0.0, momentum_months=[])
-    assert tokyo["level"].to_list() == [None, None, 10.0]
-    assert kernel(rows, ["k"], delay_days=0.0, momentum_months=[])["level"].to_list() == [None, 10.0, 10.0]
+    times = ("2019-12-31T15:00:00", "2020-01-31T14:59:59", "2020-01-31T15:00:00", "2020-02-01T00:00:00")
+    rows = [{"row_id": i, "time": utc(time), "thing": "a", "price": 10.0} for i, time in enumerate(times)]
+    levels = {}
+    for zone in ("Asia/Tokyo", "UTC"):
+        plan = plan_of(zone=zone)
+        levels[zone] = features_of(observations(rows, plan), plan)["price__all__market_level"].to_list()
+    assert levels["Asia/Tokyo"] == [None, None, 10.0, 10.0]
+    assert levels["UTC"] == [None, 10.0, 10.0, 10.0]
 
 
 def test_a_market_without_any_value_has_empty_figures():
     rows = [{"k": "a", "time": utc("2020-01-15"), "v": None}]
     found = kernel(rows, ["k"], delay_days=0.0, momentum_months=[1])
-    assert found.row(0)[2:] == (None, None, None)
+    assert found.columns[2:] == ["level", "volume", "dispersion", "momentum_1m"]
+    assert found.row(0)[2:] == (None, None, None, None)

@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 from feature_harness import plan_of
 
-from assay.features.relative import relative
+from assay.features.catalog import features_of
+from assay.features.relative import SUFFIX, relative
 
 FRAME = pl.DataFrame(
     {"last": [100.0, -5.0, 0.0, None, 50.0], "level": [110.0, 10.0, 10.0, 10.0, None]},
@@ -27,16 +28,20 @@ def test_differences_take_any_values():
 
 def test_levels_of_anchored_targets_alone_have_relatives():
     plan = plan_of(anchors=("price",), ratios=("price",))
-    levels = plan.relatives("price")
+    levels = [f.name.removesuffix(SUFFIX) for f in features_of(plan) if f.family == "relative"]
     assert set(levels) >= {
         "price__own__lag_2",
         "price__own__mean_3d",
+        "price__own__ewm_20d",
+        "price__own__ever_max",
         "price__place__lag_1",
+        "price__all__ewm_20d",
         "price__all__market_level",
     }
     assert plan.anchor("price") not in levels
-    assert not any(name.startswith("sales") or "std" in name or "momentum" in name for name in levels)
-    assert not [f for f in plan_of(anchors=()).features() if f.family == "relative"]
+    others = ("std", "count", "momentum", "slope", "shift", "season", "days", "volume", "dispersion", "trend")
+    assert not [name for name in levels if name.startswith("sales") or any(word in name for word in others)]
+    assert not [f for f in features_of(plan_of(anchors=())) if f.family == "relative"]
 
 
 def test_what_float32_cannot_hold_becomes_its_largest_number():

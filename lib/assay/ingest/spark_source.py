@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import math
 import os
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,7 +190,9 @@ def _jdbc(session: SparkSession, jdbc: JdbcConfig) -> DataFrame:
     low, high = session.read.format("jdbc").options(**{**options, "dbtable": ends}).load().collect()[0]
     if low is None:
         return frame
-    cut = {"partitionColumn": named, "lowerBound": str(low), "upperBound": str(high)}
+    # Databases that compute types as they go say decimal of a whole number; Spark wants whole bounds for all numbers.
+    bounds = [str(math.floor(end)) if isinstance(end, int | float | Decimal) else str(end) for end in (low, high)]
+    cut = {"partitionColumn": named, "lowerBound": bounds[0], "upperBound": bounds[1]}
     return session.read.format("jdbc").options(**options, **cut, numPartitions=jdbc.partitions).load()
 
 

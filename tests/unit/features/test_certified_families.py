@@ -6,13 +6,13 @@ import datetime as dt
 
 import polars as pl
 import pyarrow as pa
-from feature_harness import features_of, observations, utc, widest_plan
+from feature_harness import features_of, observations, ranks_of, utc, widest_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.features import catalog
-from assay.features.certificate import Recompute, as_known, compare
-from assay.features.kernel import Condense, step_of
+from assay.features.certificate import Recompute, as_known, compare, months_over
+from assay.features.kernel import Condense, packed, step_of, unpacked
 from assay.features.plan import HistoryOf
 
 START = utc("2020-01-20")
@@ -29,7 +29,7 @@ rows = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=12)
 @given(
     world=st.lists(rows, min_size=2, max_size=10),
     delay_days=st.sampled_from([0.0, 0.25, 5.0]),
@@ -46,8 +46,15 @@ def test_no_family_needs_more_than_what_the_certificate_leaves_of_the_world(worl
         cells = pl.from_arrow(pa.Table.from_batches(list(Condense(plan, label)(iter(batches)))))
         for step, table in as_known(plan, label, cells, sample.select(*columns, "step").unique()).items():
             groups[step][label] = table
+    counted = {label: unpacked(table) for label, table in ranks_of([frame], plan).items()}
+    ranks = {
+        step: {label: packed(months_over(plan, table, step).to_arrow()) for label, table in counted.items()}
+        for step in groups
+    }
     asked = tuple((r["row_id"], r["time"], int(r["step"].timestamp()), (r["thing"],)) for r in sample.to_dicts())
-    again = Recompute(plan, asked, groups)(iter(frame.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()))
+    again = Recompute(plan, asked, groups, ranks)(
+        iter(frame.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches())
+    )
     found = pl.from_arrow(pa.Table.from_batches(list(again)))
     names = catalog.numeric_features(plan)
     differences = compare(features_of(frame, plan), found, names)

@@ -13,6 +13,22 @@ from assay.runtime.plane import Commit
 
 pytestmark = pytest.mark.spark
 
+ON = ["training.enable_advanced_features=true", "training.enable_interaction_features=true"]
+
+
+def with_every_family(tree):
+    """A dataset that asks for the families that are off by default."""
+    chosen = {
+        "technical": ["price"],
+        "technical_periods": [3],
+        "macd": [2, 4, 2],
+        "bollinger": [3, 2],
+        "target_encoding": {"columns": ["kind", "city"]},
+        "fourier": {"year": 2},
+    }
+    calendar = {"country": "US", "business": True, "market": "NYSE"}
+    return {**tree, "features": {**tree["features"], **chosen}, "calendar": calendar}
+
 
 def features(folder) -> pl.DataFrame:
     frame = pl.from_arrow(DeltaTable(folder / "lake" / "features").to_pyarrow_table())
@@ -22,7 +38,7 @@ def features(folder) -> pl.DataFrame:
 @pytest.fixture
 def files(towns, tmp_path):
     """The panel as one file per four months of 2005, and the dataset that reads their folder."""
-    tree = towns(tmp_path / "whole", towns=4, months=12)
+    tree = with_every_family(towns(tmp_path / "whole", towns=4, months=12))
     whole = pl.read_csv(tmp_path / "whole" / "towns.csv")
     source = tmp_path / "source"
     source.mkdir()
@@ -35,7 +51,7 @@ def files(towns, tmp_path):
 def test_new_corrected_and_late_rows_give_what_a_full_build_gives(run_in, files, tmp_path, road):
     source, parts, tree = files
     grown, overrides = tmp_path / "grown", [f"runtime.road={road}"]
-    advanced = [*overrides, "training.enable_advanced_features=true"]
+    advanced = [*overrides, *ON]
 
     def build(folder):
         run_in(folder, "ingest", tree, overrides=advanced)
@@ -66,12 +82,8 @@ def test_new_corrected_and_late_rows_give_what_a_full_build_gives(run_in, files,
 
 def test_a_training_run_is_certified_and_a_planted_leak_stops_it(run_in, towns, tmp_path):
     folder = tmp_path / "w"
-    tree = towns(tmp_path / "source", towns=4, months=60)
-    overrides = [
-        "training.enable_advanced_features=true",
-        "engine.rounds=20",
-        "training.force_production_quality=false",
-    ]
+    tree = with_every_family(towns(tmp_path / "source", towns=4, months=60))
+    overrides = [*ON, "engine.rounds=20", "training.force_production_quality=false"]
     for job in ("ingest", "build_features"):
         run_in(folder, job, tree, overrides=overrides)
     trained = run_in(folder, "train", tree, overrides=overrides)

@@ -217,8 +217,8 @@ class FeaturesConfig:
     technical_periods: of averages, RSI, volatility and momentum.  macd: fast, slow and signal period.
     bollinger: period of the bands, and their distance in standard deviations.
     fourier: cycles of the row's own time.  interactions: combinations of columns.
-    target_encoding: categories as numbers.  forward_fill: numeric attributes that, where missing, take the last known
-        value of the same entity.
+    target_encoding: categories as numbers.  forward_fill: numeric attributes that, where missing, take the last
+        value of the same entity known before.
     """
 
     lags: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = (1, 2, 3)

@@ -33,7 +33,7 @@ ROW_FAMILIES: tuple[RowFamily, ...] = (
 def features_of(plan: FeaturePlan) -> list[Feature]:
     """Every feature in the order of the table's columns."""
     filled = plan.settings.forward_fill if plan.temporal else ()
-    found = [Feature(n, "raw", (n,), "last known of the entity" if n in filled else "") for n in plan.numeric]
+    found = [Feature(n, "raw", (n,), "last known value" if n in filled else "") for n in plan.numeric]
     found += [Feature(name, "category", (name,)) for name in plan.categorical]
     for by in (OWN, *plan.markets):
         for item in plan.history:

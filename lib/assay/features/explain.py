@@ -57,7 +57,7 @@ def availability(feature: Feature, plan: FeaturePlan) -> tuple[str, float | None
     if days:
         parts = [f"delay {days - ahead:g}"] * (days > ahead) + [f"horizon {ahead:g}"] * (ahead > 0)
         words = f"values more than {days:g} days old ({', '.join(parts)})"
-    if feature.family == "market":
+    if feature.family in {"market", "rank"}:
         words += ", of months that are over"
     elif feature.group is not None or feature.family == "target_encoding":
         words += f", as of the start of the {'hour' if plan.settings.group_step == '1h' else 'day'}"

@@ -77,7 +77,7 @@ def beta_features(plan: FeaturePlan, by: str) -> list[Feature]:
     """``beta_{w}d`` of every target to a market: least-squares slope of the entity's relative changes on those of its
     market's mean, over a span of days (the market model; Sharpe, 1963). Null with fewer than five changes.
     """
-    if not plan.market or not plan.temporal:
+    if not plan.market or not plan.temporal or by not in plan.markets:
         return []
     return [
         Feature(f"{target}__{by}__beta_{days}d", "beta", (target,), f"{days} days", by, "sums")

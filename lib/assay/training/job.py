@@ -39,7 +39,7 @@ from assay.training.split import Period, Split, forward_split
 
 JOB = "train"
 BUNDLE = "bundle"
-NOT_YET = ("enable_interaction_features", "enable_hyperparameter_tuning", "enable_advanced_ensemble")
+NOT_YET = ("enable_hyperparameter_tuning", "enable_advanced_ensemble")
 
 
 def plan(context: JobContext, target: TargetConfig) -> Plan:

@@ -138,8 +138,8 @@ def test_a_missing_attribute_takes_the_entitys_last_one(rows, oldest):
     found = filled_forward(frame, plan).sort("row_id")["size"].to_list()
     order = sorted(rows, key=lambda row: (row["time"], row["row_id"]))
     for row in rows:
-        earlier = [r for r in order if r["time"] < row["time"] or r is row]
-        known = [r for r in earlier if r["thing"] == row["thing"] and r["size"] is not None and r["size"] == r["size"]]
+        mine = [r for r in order if r["thing"] == row["thing"] and (r["time"] < row["time"] or r is row)]
+        known = [r for r in mine if r["size"] is not None and r["size"] == r["size"]]
         expected = row["size"]
         if known and (oldest is None or row["time"] - known[-1]["time"] <= dt.timedelta(days=oldest)):
             expected = known[-1]["size"]
@@ -164,4 +164,4 @@ def test_only_chosen_attributes_are_filled_and_never_from_another_entity():
     assert filled["size"].to_list() == [1.0, 1.0, None]
     assert filled["rooms"].to_list() == [2.0, None, None]
     assert filled_forward(frame, widest_plan(temporal=False)).equals(frame)
-    assert [f.window for f in catalog.features_of(plan) if f.family == "raw"] == ["last known of the entity", ""]
+    assert [f.window for f in catalog.features_of(plan) if f.family == "raw"] == ["last known value", ""]

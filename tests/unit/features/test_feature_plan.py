@@ -12,7 +12,13 @@ import yaml
 from feature_harness import features_of, observations, plan_of, settings_of, utc
 
 from assay.config import load_run
-from assay.config.dataset import CalendarConfig, FeaturesConfig
+from assay.config.dataset import (
+    CalendarConfig,
+    FeaturesConfig,
+    FourierConfig,
+    InteractionsConfig,
+    TargetEncodingConfig,
+)
 from assay.errors import ConfigError
 from assay.features import catalog
 from assay.features.catalog import check_names, numeric_features
@@ -51,6 +57,14 @@ SETTINGS: list[dict[str, Any]] = [
     {"market_momentum_months": ()},
     {"market_trend_months": ()},
     {"beta_days": ()},
+    {"technical": ("price",)},
+    {"technical_periods": (9,)},
+    {"macd": (3, 5, 2)},
+    {"bollinger": (9, 2.0)},
+    {"fourier": FourierConfig(year=5)},
+    {"interactions": InteractionsConfig(columns=("size",))},
+    {"target_encoding": TargetEncodingConfig(columns=("place",))},
+    {"forward_fill": ("size",)},
 ]
 
 

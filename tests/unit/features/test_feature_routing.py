@@ -80,7 +80,7 @@ def built_in_parts(frame, plan, *, since=None, cuts=None) -> pl.DataFrame:
     oldest=st.sampled_from([None, 30]),
 )
 def test_building_the_later_months_gives_what_building_all_gives(world, month, oldest):
-    plan = widest_plan(widest={"max_history_days": oldest, **({"technical": ()} if oldest else {})})
+    plan = widest_plan(widest={"max_history_days": oldest})
     frame = observations([row | {"row_id": i} for i, row in enumerate(world)], plan)
     since = utc(f"{month}-01")
     expected = features_of(frame, plan).filter(pl.col("time") >= since)

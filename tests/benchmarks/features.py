@@ -58,7 +58,7 @@ CALENDAR_COLUMNS = [
     )
 ]
 COLUMNS = [*ENTITY_COLUMNS, *GROUP_COLUMNS, *MARKET_COLUMNS, *CALENDAR_COLUMNS]
-OFF = ("halflives_days", "expanding", "trend_days", "seasonality_days", "beta_days")
+OFF = ("halflives_days", "expanding", "trend_days", "seasonality_days", "market_standing", "beta_days")
 DATASET: dict[str, Any] = {
     "name": "benchmark_features",
     "source": {"path": "market"},

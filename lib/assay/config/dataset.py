@@ -212,7 +212,9 @@ class FeaturesConfig:
     group_step: groups are looked at as of the start of a row's day or hour, which bounds their tables.
     max_history_days: older values are forgotten, which bounds what an incremental build reads.
     horizon_days: how far ahead is forecast: values become known to the features this much later.
-    market_momentum_months, market_trend_months: of the market's level.  beta_days: span of the beta to the market.
+    market_momentum_months, market_trend_months: of the market's level.  market_standing: the
+        entity's last value against its market's level, its share of the market, its rank in it.  beta_days: span of its
+        beta to the market.
     technical: price-like targets and outcomes that get technical indicators, counted in bars (times with a value).
     technical_periods: of averages, RSI, volatility and momentum.  macd: fast, slow and signal period.
     bollinger: period of the bands, and their distance in standard deviations.
@@ -235,6 +237,7 @@ class FeaturesConfig:
     horizon_days: Days = 0.0
     market_momentum_months: tuple[Annotated[int, Field(ge=1, le=120)], ...] = (1, 3, 12)
     market_trend_months: tuple[Annotated[int, Field(ge=2, le=120)], ...] = (12,)
+    market_standing: tuple[Literal["price", "share", "rank"], ...] = ("price", "share", "rank")
     beta_days: tuple[Window, ...] = (365,)
     technical: tuple[Name, ...] = ()
     technical_periods: tuple[Period, ...] = (14,)

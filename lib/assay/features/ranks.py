@@ -32,7 +32,8 @@ def rank_features(plan: FeaturePlan, by: str) -> list[Feature]:
     value, those of its own bin counted by half; 0 to 1.
     """
     window = "last value among the last whole month"
-    wanted = [t for t in plan.targets if plan.market and 1 in plan.own_lags(t)]
+    asked = plan.market and "rank" in plan.settings.market_standing
+    wanted = [t for t in plan.targets if asked and 1 in plan.own_lags(t)]
     return [Feature(f"{t}__{by}__market_rank", "rank", (t,), window, by, "scan") for t in wanted]
 
 

@@ -41,11 +41,12 @@ class Standing:
         for target in plan.targets:
             for by in plan.markets:
                 level = (plan.anchor(target), f"{target}__{by}__market_level")
-                if plan.market and there.issuperset(level):
+                wanted = plan.settings.market_standing if plan.market else ()
+                if "price" in wanted and there.issuperset(level):
                     name = f"{target}__{by}__price_to_market"
                     found.append(Feature(name, self.name, (target,), "last value against the last whole month", by))
                 days = max(plan.settings.windows_days, default=0)
-                if plan.market and there.issuperset(_parts(target, by, days)):
+                if "share" in wanted and there.issuperset(_parts(target, by, days)):
                     name = f"{target}__{by}__share_{days}d"
                     found.append(Feature(name, self.name, (target,), f"{days} days", by))
         return found

@@ -49,7 +49,8 @@ class Metric:
         return value < limit - 1e-12 if self.at_least else value > limit + 1e-12
 
 
-# Defaults refuse only what nobody would call usable: less than half of the rows or values in order.
+# Defaults refuse only what nobody would call usable, and have no limit for faults that put a row into quarantine: those
+# have `ingest.max_quarantine_share`.
 METRICS = {
     metric.name: metric
     for metric in (
@@ -57,17 +58,17 @@ METRICS = {
         Metric("time_gaps", "completeness", False, 1, 0.05, None, "expected moments of a series that have no row"),
         Metric("staleness", "completeness", False, 1, 0.2, None, "series whose newest row is old"),
         Metric("duplicate_rows", "consistency", False, 2, 0.0, 0.5, "rows that repeat another in every column"),
-        Metric("duplicate_keys", "consistency", False, 2, 0.0, 0.5, "rows whose entity and time another row has too"),
+        Metric("duplicate_keys", "consistency", False, 2, 0.0, None, "rows whose entity and time another row has too"),
         Metric("ordering", "consistency", True, 1, 0.95, None, "rows not earlier than their entity's row before them"),
         Metric("constant_columns", "consistency", False, 1, 0.0, None, "columns that have one value only, or none"),
         Metric("cross_column", "consistency", True, 2, 1.0, 0.5, "answers to the dataset's checks that are yes"),
-        Metric("type_validity", "validity", True, 2, 1.0, 0.5, "filled cells that can be read as their type"),
-        Metric("range_validity", "validity", True, 1, 1.0, 0.5, "numbers that are finite and inside their bounds"),
+        Metric("type_validity", "validity", True, 2, 1.0, None, "filled cells that can be read as their type"),
+        Metric("range_validity", "validity", True, 1, 1.0, None, "numbers that are finite and inside their bounds"),
         Metric("category_validity", "validity", True, 1, 1.0, 0.5, "categories that are among the allowed ones"),
-        Metric("date_validity", "validity", True, 2, 1.0, 0.5, "rows with a usable time"),
-        Metric("future_dates", "validity", False, 1, 0.0, 0.5, "rows later than the run"),
+        Metric("date_validity", "validity", True, 2, 1.0, None, "rows with a usable time"),
+        Metric("future_dates", "validity", False, 1, 0.0, None, "rows later than the run"),
         Metric("outlier_share", "validity", False, 0.5, 0.05, None, "numbers far outside the middle half"),
-        Metric("target_validity", "validity", True, 2, 1.0, 0.5, "filled targets that a model can learn from"),
+        Metric("target_validity", "validity", True, 2, 1.0, None, "filled targets that a model can learn from"),
     )
 }
 

@@ -125,7 +125,7 @@ def _checks(measure: Measure, measured: Measured, dataset: DatasetConfig) -> str
 def _types(measure: Measure, measured: Measured, dataset: DatasetConfig) -> str:
     worst = _worst("type_validity", measured, key="dataset.source.null_values")
     broken = f" {measure.detail} (dataset.source.delimiter);" if measure.detail else ""
-    columns = f" {worst} hold values that are no numbers;" if worst else ""
+    columns = f" values that are no numbers in {worst};" if worst else ""
     return (
         f"{percent(measure.bad, measure.of)} of the filled cells cannot be read:{broken}{columns} name texts that mean "
         "'no value' in dataset.source.null_values"

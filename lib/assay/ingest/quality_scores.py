@@ -113,8 +113,8 @@ def _refused(verdict: Verdict) -> str:
     metric = METRICS[verdict.measure.metric]
     side = "below" if metric.at_least else "above"
     return (
-        f"{metric.name} is {figure(verdict.measure.value)} ({verdict.measure.bad:,} of {verdict.measure.of:,} "
-        f"{'miss' if metric.at_least else 'count'}), {side} {verdict.setting}={verdict.limit:g}"
+        f"{metric.name} is {figure(verdict.measure.value)} ({verdict.measure.bad:,} of {verdict.measure.of:,}"
+        f"{' miss it' if metric.at_least else ''}), {side} {verdict.setting}={verdict.limit:g}"
     )
 
 

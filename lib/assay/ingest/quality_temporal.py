@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 SEASONAL, TRENDING = 0.64, 0.6  # strengths from which one speaks of a season (Wang et al. 2006) and of a trend
+AS_STRONG = 0.05  # a week of hours repeats each day as well: the shortest of periods that are as strong is the season's
 MIN_MOMENTS = 24
 MOST_MOMENTS = 5_000
 MOST_FILLED = 0.2  # a series with a larger share of gaps is not decomposed
@@ -30,7 +31,7 @@ MARKET = "all rows together"
 PERIODS = (  # step from, step below (days), then the natural periods in steps
     (0.9 / 24, 1.1 / 24, (24, 168)),
     (0.9, 1.1, (7, 365)),
-    (6.5, 7.5, (52, 13)),
+    (6.5, 7.5, (13, 52)),
     (27.0, 32.0, (12,)),
     (88.0, 94.0, (4,)),
 )
@@ -47,7 +48,7 @@ class Pattern:
 
     moments: with a value.  step_days: its usual step.  gaps: moments between its ends without a value.
     trend, season: strengths, 0 to 1; None where it is too short or has too many gaps.  period_days: of the season, the
-    candidate with the greatest strength.  words: the pattern in a few words.
+    shortest candidate that is as strong as any.  words: the pattern in a few words.
     """
 
     target: str
@@ -118,11 +119,9 @@ def _pattern(target: str, name: str, values: Vector, holes: pl.DataFrame, known:
     even = np.interp(np.arange(places[-1] + 1), places, values)
     if not np.ptp(even) > 0:
         return dataclasses.replace(plain, words="always the same value")
-    best = max(
-        (decompose(even, p) for p in candidates(even, step, working=bool(known["working"]))),
-        key=lambda d: d[1],
-        default=None,
-    )
+    found = [decompose(even, period) for period in candidates(even, step, working=bool(known["working"]))]
+    strongest = max((season for _, season, _ in found), default=0.0)
+    best = next((d for d in found if d[1] >= strongest - AS_STRONG), None)
     if best is None:
         return dataclasses.replace(plain, words="shorter than two of any period")
     trend, season, period = best
@@ -137,7 +136,7 @@ def _pattern(target: str, name: str, values: Vector, holes: pl.DataFrame, known:
 
 
 def candidates(values: Vector, step_days: float, *, working: bool = False) -> list[int]:
-    """Periods in steps that are worth a look, each of which fits at least twice.
+    """Periods in steps that are worth a look, the shortest first; each fits at least twice.
 
     Those of the calendar, where the step is one of its own; for other steps the largest peak of the spectrum (of the
     differences from a straight line) that fits three times, since a wandering series has its peak at the very left.

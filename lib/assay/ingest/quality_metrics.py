@@ -173,7 +173,7 @@ def _types(counts: Mapping[str, Mapping[str, int]], dataset: DatasetConfig) -> I
     bad, of = _summed(parts)
     texts = sum(counts[name]["filled"] for name in dataset.text_columns)
     lost = counts[""]["broken"] * len(dataset.source_columns)  # no cell of such a row can be told from another
-    detail = f"rows with another number of fields than the header: {counts['']['broken']:,}" if lost else ""
+    detail = f"rows that cannot be cut into cells: {counts['']['broken']:,}" if lost else ""
     yield _at_least("type_validity", bad + lost, of + texts + lost, detail=detail)
     yield from parts
 

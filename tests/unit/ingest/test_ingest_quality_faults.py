@@ -110,7 +110,7 @@ def test_a_row_of_another_width_counts_as_cells_that_cannot_be_read_and_as_nothi
     rows = [*clean_rows(), {"raw": ["2019-10-01", "s0"]}]
     found = report(run_config(tmp_path), write_csv(tmp_path / "shops.csv", rows))
     assert values(found) == PERFECT | {"type_validity": pytest.approx(1 - 7 / (6 * N + 7))}
-    assert "rows with another number of fields than the header: 1" in found.advice["type_validity"]
+    assert "rows that cannot be cut into cells: 1 (dataset.source.delimiter)" in found.advice["type_validity"]
 
 
 def test_what_the_dataset_allows_is_measured_and_not_judged(tmp_path):
@@ -131,7 +131,7 @@ def test_reasons_are_counted_whole_though_they_hold_the_separator(tmp_path):
     rows = [*clean_rows(), clean_rows()[-1], clean_rows()[-1] | {"sales": "x", "low": "y"}]
     found = report(run_config(tmp_path), write_csv(tmp_path / "shops.csv", rows))
     assert found.reasons == {
-        "another row has the same entity and time; keep_last (dataset.duplicates)": 1,
+        "another row has the same entity and time: keep_last (dataset.duplicates)": 1,
         "column 'low': not a number (dataset.columns)": 1,
         "column 'sales': not a number (dataset.targets)": 1,
     }

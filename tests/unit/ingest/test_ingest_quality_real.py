@@ -8,7 +8,8 @@ import yaml
 from quality_harness import report
 
 from assay.config import load_run
-from assay.ingest.source import find_source, parts_of
+from assay.ingest.files import find_source
+from assay.ingest.source import parts_of
 
 pytestmark = pytest.mark.realdata
 

@@ -7,7 +7,7 @@ from quality_harness import NOW, clean_rows, report, run_config, write_csv
 
 from assay.config.quality import METRICS, SCORES
 from assay.errors import ConfigError
-from assay.ingest.quality import moment_of
+from assay.ingest.quality import measured_day
 from assay.runtime.tables import QUALITY_REPORTS
 
 
@@ -97,7 +97,7 @@ def test_rows_of_the_report_have_all_measures_once_and_explain_the_scores(faulty
         lost = sum(whole[name]["points_lost"] for name, metric in METRICS.items() if metric.score == score)
         assert whole[f"score_{score}"]["value"] == pytest.approx(100 - lost)
     assert whole["rows_kept"]["value"] == 1
-    assert whole["another row has the same entity and time; keep_last (dataset.duplicates)"]["value"] == 24
+    assert whole["another row has the same entity and time: keep_last (dataset.duplicates)"]["value"] == 24
     columns = {(row["column"], row["measure"]): row for row in rows if row["column"]}
     assert columns[("low", "completeness")]["value"] == pytest.approx(237 / 264)
     assert columns[("low", "completeness")]["status"] == "warn"
@@ -155,12 +155,12 @@ def test_names_with_operators_and_blanks_are_columns_too():
     assert (check.left, check.operator, check.right) == ("a < b", "<=", "c > d")
 
 
-def test_the_day_is_part_of_a_run_only_where_age_is_judged_by_it(tmp_path):
-    assert moment_of(run_config(tmp_path), NOW) == {}
+def test_a_report_holds_for_a_day_only_where_age_is_judged_by_it(tmp_path):
+    assert measured_day(run_config(tmp_path), NOW) is None
     aged = run_config(tmp_path, quality={"max_age_days": 3})
-    assert moment_of(aged, NOW) == {"day": "2020-01-01"}
+    assert measured_day(aged, NOW) == "2020-01-01"
     dated = run_config(tmp_path, date="2019-12-05", quality={"max_age_days": 3})
-    assert moment_of(dated, NOW) == {"day": "2019-12-05"}
+    assert measured_day(dated, NOW) == "2019-12-05"
     part = write_csv(tmp_path / "shops.csv", clean_rows())
     assert report(aged, part).measured.overall("staleness").value == 1
     assert (

@@ -45,6 +45,11 @@ TYPES = "sold_on VARCHAR(10), flat VARCHAR(9), price DOUBLE, rooms INT, district
 
 
 @pytest.fixture
+def rows_of(result):
+    """The figures that count rows and files."""
+    return {name: value for name, value in result.metrics.items() if not name.startswith("quality_")}
+
+
 def ingest(run_job):
     """ingest(source, road, *overrides) runs the job on the dataset above."""
 
@@ -133,7 +138,7 @@ def test_a_database_is_read_until_its_rows_stay_the_same(sqlite, ingest, workspa
     sqlite.execute(f"INSERT INTO flats VALUES {with_dates(ROWS)}")
     source = {"format": "jdbc", "jdbc": {**sqlite.jdbc, "table": "flats"}}
     first = ingest(source, "arrow")
-    assert first.metrics == {"rows_in": 6, "rows_kept": 3, "rows_quarantined": 3}
+    assert rows_of(first) == {"rows_in": 6, "rows_kept": 3, "rows_quarantined": 3}
     assert kept(first) == KEPT
     assert set(table(first, "observations")["source_file"]) == {"flats"}
     bad = table(first, "observations_quarantine")
@@ -277,7 +282,7 @@ def test_a_folder_grows_and_only_its_months_are_written(ingest, run_in, road, tm
         '{"sold_on": "2015-03-05", "flat": "b", "price": 5, "rooms": 1, "district": "x"}\nbroken\n'
     )
     second = ingest(source, road)
-    assert second.metrics == {
+    assert rows_of(second) == {
         "rows_in": 7,
         "rows_kept": 5,
         "rows_quarantined": 2,

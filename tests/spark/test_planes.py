@@ -17,7 +17,7 @@ import pytest
 from assay.errors import AssayError, DataError
 from assay.runtime.arrow_plane import ArrowPlane
 from assay.runtime.conditions import Condition
-from assay.runtime.plane import Commit, Output, Plane
+from assay.runtime.plane import Aside, Commit, Output, Plane
 from assay.runtime.spark_plane import SparkPlane
 from assay.runtime.tables import TIME, Table
 
@@ -397,6 +397,33 @@ def test_one_run_fills_several_tables_and_may_be_refused(planes, road):
     assert seen == [{"deeds": 21, "notes": 7}]
     found = planes[OTHER[road]].read("notes", version=both[1].version).collect()
     assert rows_of(found) == [{"row": row["row"], "text": None} for row in rows if row["text"] is None]
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_rows_set_aside_reach_the_driver_before_approval_and_no_table(planes, road):
+    plane = planes[road]
+    schema = pa.schema([*NOTES.schema(), pa.field("told", pa.binary())])
+    rows = [{"row": i, "text": None if i % 2 else "t", "told": bytes([i]) if i % 3 == 0 else None} for i in range(20)]
+    wanted = pa.schema([schema.field("told"), schema.field("row")])
+    taken: list[dict[str, Any]] = []
+
+    def approve(counts):
+        assert len(taken) == 7
+        return list(counts)
+
+    flow = plane.rows_of(NOTES, schema, pa.Table.from_pylist(rows, schema=schema)).by_key(["row"], rows_hint=20)
+    (written,) = flow.write(
+        [Output(NOTES, NOTES.schema(), commit_of("1"), only="text")],
+        approve=approve,
+        aside=Aside(wanted, "told", lambda table: taken.extend(table.to_pylist())),
+    )
+    assert sorted(taken, key=lambda row: row["row"]) == [{"told": bytes([i]), "row": i} for i in range(0, 20, 3)]
+    found = plane.read("notes", version=written.version).collect().column("row").to_pylist()
+    assert sorted(found) == [i for i in range(1, 20, 2) if i % 3]
+    none = plane.rows_of(NOTES, schema, pa.Table.from_pylist(rows[1:3], schema=schema))
+    none.write([Output(NOTES, NOTES.schema(), commit_of("2"))], aside=Aside(wanted, "told", taken.append))
+    assert taken[-1].num_rows == 0
+    assert taken[-1].schema.names == ["told", "row"]
 
 
 @pytest.mark.parametrize("road", ROADS)

@@ -6,12 +6,13 @@ import codecs
 import dataclasses
 import re
 import zoneinfo
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from assay.config.dataset import DatasetConfig, JdbcConfig, SourceConfig, stored_name
 from assay.config.preparation import PreparationConfig
 from assay.config.profile import ProfileConfig
+from assay.config.quality import METRICS, SCORES, parse_check
 from assay.config.strict import nearest
 from assay.errors import ConfigError
 
@@ -34,6 +35,7 @@ def check_dataset(dataset: DatasetConfig, origin: str) -> None:
     _check_stored_names(dataset, origin)
     _check_column_maps(dataset, origin)
     _check_features(dataset, origin)
+    _check_quality(dataset, origin)
 
 
 def check_profile(profile: ProfileConfig, origin: str) -> None:
@@ -47,6 +49,7 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
             "make them smaller"
         )
     _check_preparation(profile.preparation, origin)
+    _check_quality_names(profile, origin)
 
 
 def _check_preparation(preparation: PreparationConfig, origin: str) -> None:
@@ -271,3 +274,37 @@ def _check_features(dataset: DatasetConfig, origin: str) -> None:
                 f"{origin}: features.interactions.pairs has {one!r} with itself; for its powers, name it in "
                 "features.interactions.columns"
             )
+
+
+def _check_quality(dataset: DatasetConfig, origin: str) -> None:
+    rules, columns = dataset.quality, set(dataset.text_columns) | set(dataset.numeric_columns)
+    for name in rules.categories:
+        if name not in dataset.text_columns:
+            raise ConfigError(
+                f"{origin}: quality.categories.{name} names no text column of the dataset"
+                f"{nearest(name, set(dataset.text_columns))}"
+            )
+    for index, text in enumerate(rules.checks):
+        try:
+            check = parse_check(text, columns)
+        except ConfigError as error:
+            raise ConfigError(f"{origin}: quality.checks[{index}]: {error}") from None
+        if (check.left in dataset.numeric_columns) != (check.right in dataset.numeric_columns):
+            raise ConfigError(f"{origin}: quality.checks[{index}]: {text!r} compares a number with a text")
+
+
+def _check_quality_names(profile: ProfileConfig, origin: str) -> None:
+    quality = profile.quality
+    named: list[tuple[str, Mapping[str, float], Collection[str]]] = [
+        ("ingest.quality_limits", profile.ingest.quality_limits, METRICS),
+        ("quality.warn_limits", quality.warn_limits, METRICS),
+        ("quality.metric_weights", quality.metric_weights, METRICS),
+        ("quality.score_weights", quality.score_weights, SCORES),
+    ]
+    for path, given, known in named:
+        for name in given:
+            if name not in known:
+                hint = nearest(name, set(known)) or f" (valid here: {', '.join(sorted(known))})"
+                raise ConfigError(f"{origin}: unknown key {path}.{name}{hint}")
+    if not any(quality.score_weights.get(name, 1.0) for name in SCORES):
+        raise ConfigError(f"{origin}: quality.score_weights are all 0: give one of {', '.join(SCORES)} a weight")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from assay.config.quality import QualityRules
 from assay.config.strict import STRICT
 
 Name = Annotated[str, Field(min_length=1)]
@@ -278,6 +279,7 @@ class DatasetConfig:
         `allow` keeps all of them (many sales of one model on a day). First and last go by the names of files and the
         order of rows in them; rows of tables have no order: of those the one that stays is any, but always the same.
     bounds: column -> [lowest, highest] value that can be real; rows outside are quarantined.
+    quality: what the data must look like, for the quality metrics.
     training: overrides of the profile's `training` section for this dataset.
     profiles: name of a profile -> keys of `features` and `calendar` that differ under it.
     """
@@ -295,6 +297,7 @@ class DatasetConfig:
     bounds: dict[str, tuple[float, float]] = Field(default_factory=dict)
     calendar: CalendarConfig = CalendarConfig()
     features: FeaturesConfig = FeaturesConfig()
+    quality: QualityRules = QualityRules()
     training: dict[str, bool | int | float] = Field(default_factory=dict)
     profiles: dict[str, dict[Literal["features", "calendar"], dict[str, Any]]] = Field(default_factory=dict)
     description: str = ""

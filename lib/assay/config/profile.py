@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from assay.config.preparation import PreparationConfig
+from assay.config.quality import QualityConfig
 from assay.config.strict import STRICT
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -80,9 +81,16 @@ class ConformalConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class IngestConfig:
-    """max_quarantine_share: share of bad rows above which ingest refuses (exit 3)."""
+    """What makes ingest refuse (exit 3).
+
+    max_quarantine_share: share of bad rows above which it does.
+    min_quality_score: overall quality score, 0 to 100, below which it does.
+    quality_limits: quality metric -> the share that it must reach, or must not exceed.
+    """
 
     max_quarantine_share: Annotated[float, Field(ge=0, le=1)] = 0.10
+    min_quality_score: Annotated[float, Field(ge=0, le=100)] = 50.0
+    quality_limits: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -112,4 +120,5 @@ class ProfileConfig:
     engine: EngineConfig = EngineConfig()
     conformal: ConformalConfig = ConformalConfig()
     ingest: IngestConfig = IngestConfig()
+    quality: QualityConfig = QualityConfig()
     runtime: RuntimeConfig = RuntimeConfig()

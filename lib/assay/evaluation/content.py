@@ -58,12 +58,54 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class QualityMetric:
+    """A quality metric of the whole source, as ingest measured and judged it.
+
+    value, limit: shares from 0 to 1, None where there is none.  status: ok, warn, fail or info (not judged).  points:
+    of its score, 0 to 100, that it took away; None where it is not scored.  meaning: what the share is of.
+    """
+
+    name: str
+    score: str
+    value: float | None
+    status: str
+    limit: float | None
+    at_least: bool
+    points: float | None
+    meaning: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class SeriesPattern:
+    """Trend and season of one series. trend, season: strengths, 0 to 1, None where it could not be decomposed."""
+
+    target: str
+    series: str
+    moments: int
+    gaps: int
+    trend: float | None
+    season: float | None
+    period_days: float | None
+    words: str
+
+
+@dataclass(frozen=True)
 class DataFacts:
-    """What ingest made of the source. quarantined: reason -> rows; a row may break several rules."""
+    """What ingest made of the source, and what it found of its quality.
+
+    quarantined: reason -> rows; a row may break several rules.  scores: overall, completeness, consistency, validity,
+    0 to 100.  advice: recommendations, the most pressing first.  missing: column -> share of its cells that are empty.
+    """
 
     rows_read: int
     rows_kept: int
     quarantined: Mapping[str, int] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    metrics: Sequence[QualityMetric] = ()
+    advice: Sequence[str] = ()
+    missing: Mapping[str, float] = field(default_factory=dict)
+    patterns: Sequence[SeriesPattern] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +117,7 @@ class Figures:
     coverage: Figure | None = None
     importance: Figure | None = None
     fan: Figure | None = None
+    missing: Figure | None = None
 
 
 @dataclass(frozen=True)

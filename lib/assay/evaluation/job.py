@@ -26,6 +26,7 @@ from assay.evaluation.content import (
     baseline_results,
     coverage_results,
 )
+from assay.evaluation.data_facts import COLUMNS, data_facts
 from assay.evaluation.report import render
 from assay.evaluation.segments import best_and_worst, segment_table
 from assay.evaluation.wording import gate_outcome, headline, number, percent, readable, skill_sentence
@@ -35,7 +36,7 @@ from assay.model.registry import load_trained
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, JobContext, Plan, reports_folder
 from assay.runtime.plane import Output
-from assay.runtime.tables import FEATURES, PREDICTIONS, SEGMENT_METRICS, level_label
+from assay.runtime.tables import FEATURES, OBSERVATIONS, PREDICTIONS, QUALITY_REPORTS, SEGMENT_METRICS, level_label
 
 JOB = "evaluate"
 MIN_NAMED_ROWS = 30
@@ -53,12 +54,18 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
         inputs={PREDICTIONS.name: predictions, FEATURES.name: features},
         sections=("dataset", "training", "where"),
         slots=[(SEGMENT_METRICS.name, target.name)],
-        extra={"target": target.name, "predictions": commit.identity},
+        extra={"target": target.name, "predictions": commit.identity, "data": _ingested(context)},
         execute=lambda identity: Evaluation(context, target, commit.details["run_id"]).run(
             identity, predictions, features
         ),
         still_valid=lambda _: _report_path(context, target).is_file(),
     )
+
+
+def _ingested(context: JobContext) -> str:
+    """Identity of the ingest run whose observations are in the table; empty where nobody knows."""
+    commit = context.plane.last_commit(OBSERVATIONS.name, "all")
+    return commit.identity if commit is not None else ""
 
 
 def _report_path(context: JobContext, target: TargetConfig) -> Path:
@@ -154,6 +161,7 @@ class Evaluation:
         trained = tracking.client.get_run(self.trained_run_id)
         calibration_rows = self._calibration_rows()
         gains = self.model.importance()
+        data = self._data_facts()
         entity = stored_name(dataset.entity[0])
         figures = Figures(
             predicted=plots.predicted_against_actual(rows, self.target.name),
@@ -161,6 +169,7 @@ class Evaluation:
             coverage=plots.coverage_per_segment(table, levels),
             importance=plots.importance(list(gains), list(gains.values())) if gains else None,
             fan=plots.fan(rows, entity, levels, self.target.name),
+            missing=plots.missing(data.missing),
         )
         times = rows["time"]
         start, end = times.min(), times.max()
@@ -180,7 +189,7 @@ class Evaluation:
             coverage=coverage_results(rows, levels, calibration_rows=calibration_rows or None),
             segments=table,
             figures=figures,
-            data=self._data_facts(),
+            data=data,
             splits=self._splits(start, end),
             run={
                 "Dataset": dataset.name,
@@ -222,15 +231,16 @@ class Evaluation:
         return int(rows.column("rows")[0].as_py()) if rows.num_rows else 0
 
     def _data_facts(self) -> DataFacts:
-        plane = self.context.plane
-        version = plane.version("quality_reports")
-        measures: dict[str, float] = {}
-        if version is not None:
-            where = [Condition("column", "==", "")]
-            rows = plane.read("quality_reports", version=version, columns=["measure", "value"], where=where).collect()
-            measures = {row["measure"]: row["value"] for row in rows.to_pylist()}
-        counted = {k: int(measures.pop(k, 0)) for k in ("rows_in", "rows_kept", "rows_quarantined")}
-        return DataFacts(counted["rows_in"], counted["rows_kept"], {k: int(v) for k, v in measures.items()})
+        """Quality of the observations that are in the table, and the patterns of their series."""
+        plane, run = self.context.plane, _ingested(self.context)
+        version = plane.version(QUALITY_REPORTS.name)
+        if version is None:
+            return data_facts([])
+        where = [Condition("run", "==", run)]
+        rows = plane.read(QUALITY_REPORTS.name, version=version, columns=COLUMNS, where=where).collect()
+        past = self.context.tracking.finished("ingest", run)
+        patterns = self._artifact(past.run_id, "patterns.json") if past is not None else []
+        return data_facts(rows.to_pylist(), patterns)
 
     def _splits(self, start: dt.datetime, end: dt.datetime) -> list[Split]:
         found = []

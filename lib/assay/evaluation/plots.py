@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -216,6 +216,29 @@ def fan(
     bands = " and ".join(f"{100 * level:.10g} %" for level in sorted(levels))
     words = f"dots: outcome{f' ({plain(unit)})' if unit else ''}; line: prediction; bands: {bands} intervals"
     figure.supxlabel(words, size=8, color=MUTED, x=TITLE_LEFT, ha="left")
+    return figure
+
+
+def missing(shares: Mapping[str, float]) -> Figure | None:
+    """Share of empty cells per column, the emptiest on top, at most MOST_FEATURES. None where no cell is empty."""
+    ranked = sorted(((share, name) for name, share in shares.items() if share > 0), reverse=True)
+    top = ranked[:MOST_FEATURES][::-1]
+    if not top:
+        return None
+    figure, (axes,) = new_figure("Missing values", max(1.6, 0.9 + 0.2 * len(top)))
+    percent = [100 * share for share, _ in top]
+    axes.barh(range(len(top)), [100] * len(top), height=0.66, color=GRID)
+    axes.barh(range(len(top)), percent, height=0.66, color=BLUE)
+    for place, share in enumerate(percent):
+        label(axes, f"{share:.1f} %" if share >= 0.1 else "< 0.1 %", (100, place))
+    axes.set_yticks(range(len(top)), [short(name, 32) for _, name in top])
+    axes.tick_params(axis="y", labelsize=SMALL)
+    axes.set(xticks=[], xlim=(0, 118), ylim=(-0.7, len(top) - 0.3))
+    axes.grid(visible=False)
+    axes.spines["bottom"].set_visible(False)
+    complete = len(shares) - len(ranked)
+    more = f"; {len(ranked) - len(top)} more have some" if len(ranked) > len(top) else ""
+    subtitle(figure, axes, f"share of a column's cells that are empty; columns without any: {complete}{more}")
     return figure
 
 

@@ -6,7 +6,7 @@ The page makes no request, needs no script (one sorts tables), and is well-forme
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,8 @@ def render(content: ReportContent) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    formats = (wording.number, wording.percent, wording.count, wording.day, wording.readable)
+    formats: list[Callable[..., str]] = [wording.number, wording.percent, wording.count, wording.day]
+    formats += [wording.readable, wording.share, wording.points, wording.status, wording.period]
     environment.filters.update({function.__name__: function for function in formats})
     texts = wording.picture_texts(content)
     return environment.get_template("report.html.j2").render(
@@ -106,6 +107,7 @@ def render(content: ReportContent) -> str:
         gate_state=wording.gate_outcome(content)[0],
         gate_words=wording.gate_outcome(content)[1],
         verdict=wording.verdict,
+        quality_sentence=wording.quality_sentence(content.data),
         captions={name: caption for name, (_, caption) in texts.items()},
         figures=_figures(content, {name: alt for name, (alt, _) in texts.items()}),
         strips=[_strip(result) for result in content.coverage],

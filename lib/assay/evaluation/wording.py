@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import math
 
-from assay.evaluation.content import ReportContent
+from assay.evaluation.content import DataFacts, ReportContent
 
 NO_VALUE = "–"
 MINUS = "\u2212"
+STATUS_WORDS = {"ok": "ok", "warn": "look at it", "fail": "refused", "info": "not judged"}
 NARROW_SPACE = "\u202f"  # keeps a number and its unit on one line
 
 
@@ -35,6 +36,48 @@ def percent(share: float | None, digits: int = 1) -> str:
         return NO_VALUE
     text = f"{100 * share:,.{digits}f}" if digits else f"{100 * share:.10g}"
     return f"{text.replace('-', MINUS)}{NARROW_SPACE}%"
+
+
+def share(value: float | None) -> str:
+    """`percent`, but never 0.0 % where there is something, nor 100.0 % where something is missing."""
+    if value is not None and 0 < value < 0.0005:
+        return f"<\u00a00.1{NARROW_SPACE}%"
+    if value is not None and 0.9995 <= value < 1:
+        return f">\u00a099.9{NARROW_SPACE}%"
+    return percent(value)
+
+
+def points(value: float | None) -> str:
+    """Points of a score: 95.1, and never 100.0 where one was lost."""
+    if value is None or math.isnan(value):
+        return NO_VALUE
+    return f"{99.9 if 99.95 <= value < 100 else value:.1f}"
+
+
+def status(name: str) -> str:
+    """A quality metric's status in words."""
+    return STATUS_WORDS[name]
+
+
+def period(days: float | None) -> str:
+    """A season's length: 364 days are 1 year, 0.5 days 12 hours."""
+    if days is None:
+        return NO_VALUE
+    for name, length in (("year", 365.25), ("quarter", 91.3), ("month", 30.44), ("week", 7.0), ("day", 1.0)):
+        if abs(days - length) <= 0.02 * length:
+            return f"1\u00a0{name}"
+    return f"{days:.3g}\u00a0days" if days >= 1 else f"{24 * days:.3g}\u00a0hours"
+
+
+def quality_sentence(data: DataFacts) -> str:
+    """What is to be said of the data's quality as a whole."""
+    if "overall" not in data.scores:
+        return "The quality of the data was not measured."
+    found = sum(metric.status in {"warn", "fail"} for metric in data.metrics)
+    told = f"The data scored {points(data.scores['overall'])} of 100"
+    if not found:
+        return f"{told}, and no metric is beyond its limit."
+    return f"{told}; {count(found, 'metric')} {'is' if found == 1 else 'are'} worth a look."
 
 
 def count(value: int, noun: str = "", nouns: str = "") -> str:
@@ -110,7 +153,12 @@ def picture_texts(content: ReportContent) -> dict[str, tuple[str, str]]:
     levels = " and ".join(percent(result.level, 0) for result in content.coverage)
     share = f"{metrics['within_20pct']:.1f} % of them within 20 % of the outcome"
     relative = "" if math.isnan(metrics["median_ape"]) else f", {share}"
+    emptiest = next(iter(content.data.missing), "") if content.data else ""
     return {
+        "missing": (
+            f"Share of empty cells per column; {emptiest} has most of them.",
+            "Of the source as it came, before any row was set aside. Trees take missing values as they are.",
+        ),
         "predicted": (
             f"Predicted against actual {target} for {count(content.rows, 'row')}{relative}.",
             "On the line, prediction and outcome agree. Above it the prediction was too high, below it too low.",

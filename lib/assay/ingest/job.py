@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import pyarrow as pa
-
-from assay.config.dataset import stored_name
 from assay.errors import AssayError, DataError
 from assay.ingest.files import find_source
 from assay.ingest.increment import (
@@ -21,11 +18,13 @@ from assay.ingest.increment import (
     look_at,
     version_of,
 )
-from assay.ingest.rules import SEPARATOR, CheckRows, ResolveDuplicates, checked_schema
+from assay.ingest.quality import QualityReport, Watch, measured_day, measured_schema
+from assay.ingest.quality_increment import untouched_rows
+from assay.ingest.rules import CheckRows, ResolveDuplicates, checked_schema
 from assay.ingest.source import parts_of, rows_guess
 from assay.ingest.spark_source import CheckTable, digest, find_table, open_table, unreadable
 from assay.runtime.job import REFUSED, Done, JobContext, Plan, identity_of
-from assay.runtime.plane import Flow, Output, Written
+from assay.runtime.plane import Commit, Flow, Output, Written
 from assay.runtime.tables import (
     OBSERVATIONS,
     QUALITY_REPORTS,
@@ -48,6 +47,7 @@ class Work:
     expected: rows that observations and quarantine must have together, where the source says it.
     files: what `source_files` will hold; None where the source is a table.
     months: months of observations to replace, None for all of them. untouched: observations in the others.
+    beside: rows of the others, where quality is measured over them as well.
     """
 
     flow: Flow
@@ -57,6 +57,7 @@ class Work:
     files: Known | None = None
     months: tuple[str, ...] | None = None
     untouched: int = 0
+    beside: Flow | None = None
     told: tuple[str, ...] = ()
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
@@ -75,15 +76,16 @@ def plan(context: JobContext) -> Plan:
 
 def _plan_of(context: JobContext, version: str, now: dt.datetime, prepare: Callable[[], Work]) -> Plan:
     tables = [QUARANTINE.name, OBSERVATIONS.name, QUALITY_REPORTS.name]
+    day = measured_day(context.config, now)
     tables += [SOURCE_FILES.name] if context.config.dataset.source.in_files else []
     return Plan(
         job=JOB,
         inputs={"source": version},
-        sections=("dataset", "ingest"),
+        sections=("dataset", "ingest", "quality"),
         slots=[(table, "all") for table in tables],
-        execute=lambda identity: _execute(context, identity, prepare()),
-        # Rows that were in the future when they were quarantined may have become the past since.
-        still_valid=lambda _: not files_due(context.plane, now),
+        execute=lambda identity: _execute(context, identity, prepare(), now),
+        # Rows that were in the future when they were quarantined may have become the past since, others old.
+        still_valid=lambda commit: commit.details.get("day") == day and not files_due(context.plane, now),
     )
 
 
@@ -120,6 +122,7 @@ def _plan_files(context: JobContext, now: dt.datetime) -> Plan:
             now_known,
             step.months,
             step.untouched,
+            untouched_rows(plane, config, base.observations, step.months),
             tuple(told),
             {"files_read": len(again), "files_removed": len(gone), "months_written": len(step.months)},
         )
@@ -160,13 +163,15 @@ def _plan_table(context: JobContext, now: dt.datetime) -> Plan:
     return _plan_of(context, version, now, prepare)
 
 
-def _execute(context: JobContext, identity: str, work: Work) -> Done:
+def _execute(context: JobContext, identity: str, work: Work, now: dt.datetime) -> Done:
     config, plane, dataset = context.config, context.plane, context.config.dataset
-    schema = checked_schema(dataset)
+    rows_hint = work.rows_hint + (work.untouched if work.beside is not None else 0)
+    watch = Watch(config, now, rows_hint=rows_hint, months=work.months)
+    quality: list[QualityReport] = []
     refused: list[str] = []
     arrived: dict[str, int] = {}
     written: list[Written] = []
-    commit = context.commit(JOB, "all", identity)
+    commit = context.commit(JOB, "all", identity, day=watch.day)
 
     def approve(rows: Mapping[str, int]) -> Sequence[str]:
         arrived.update(rows)
@@ -185,6 +190,9 @@ def _execute(context: JobContext, identity: str, work: Work) -> Done:
                 f"cannot be used, {why}; observations were left as they were. Reasons are below, the rows in "
                 f"{plane.location(QUARANTINE.name)}: correct the source, or the settings that the reasons name"
             )
+        quality.append(watch.report())
+        refused.extend(f"{dataset.source.path or work.place}: {reason}" for reason in quality[0].refusals)
+        if refused:
             return [QUARANTINE.name]
         if work.files is not None:  # before observations, so that what they were made of is always on record
             rows_of_files = plane.rows_of(SOURCE_FILES, SOURCE_FILES.schema(), files_table(work.files))
@@ -201,77 +209,41 @@ def _execute(context: JobContext, identity: str, work: Work) -> Done:
             weight=SOURCE_ROWS if dataset.time.align else None,
         )
         written += (
-            work.flow.by_key(["month"], rows_hint=work.rows_hint)
-            .map(ResolveDuplicates(dataset), schema)
+            (work.flow.union(work.beside) if work.beside is not None else work.flow)
+            .by_key(["month"], rows_hint=rows_hint)
+            .map(watch.over(ResolveDuplicates(dataset)), measured_schema(checked_schema(dataset)))
             .write(
                 [Output(QUARANTINE, QUARANTINE.schema(), commit, only="reasons", keep="filled"), observations],
                 approve=approve,
+                aside=watch.aside,
             )
         )
     counts = dict(arrived)
     if dataset.time.align and not refused:
         counts[OBSERVATIONS.name] = next(w.rows for w in written if w.table == OBSERVATIONS.name)
         counts[MERGED] = arrived[OBSERVATIONS.name] - counts[OBSERVATIONS.name]
-    with context.reporter.step("measuring quality"):
-        quality, reasons = _quality(context, counts, observed=not refused)
-        if MERGED in counts:
-            merged = pa.table({"column": [""], "measure": [MERGED], "value": [float(counts[MERGED])]})
-            quality = pa.concat_tables([quality, merged.cast(quality.schema)])
-        rows = plane.rows_of(QUALITY_REPORTS, QUALITY_REPORTS.schema(), quality)
-        written += rows.write([Output(QUALITY_REPORTS, QUALITY_REPORTS.schema(), commit)])
-    context.tracking.json(quality.to_pylist(), "quality.json")
     kept, bad, total = counts[OBSERVATIONS.name], counts[QUARANTINE.name], sum(counts.values())
+    rows_of: dict[str, float] = {"rows_in": total, "rows_kept": kept, "rows_quarantined": bad}
+    rows_of |= {MERGED: counts[MERGED]} if MERGED in counts else {}
+    with context.reporter.step("writing the quality report"):
+        written += _quality(context, quality[0], commit, rows_of)
     merged_told = f", {counts[MERGED]:,} merged into them ({ALIGN})" if MERGED in counts else ""
     summary = [f"{total:,} rows in: {kept:,} observations{merged_told}, {bad:,} quarantined", *work.told]
-    summary += [f"  {count:,} x {reason}" for reason, count in list(reasons.items())[:8]]
-    metrics: dict[str, float] = {"rows_in": total, "rows_kept": kept, "rows_quarantined": bad, **work.metrics}
+    summary += [f"  {count:,} x {reason}" for reason, count in list(quality[0].reasons.items())[:8]]
+    summary += quality[0].summary
     return Done(
-        metrics=metrics | ({MERGED: counts[MERGED]} if MERGED in counts else {}),
+        metrics={**rows_of, **work.metrics, **quality[0].figures},
         written=written,
         summary=[*refused, *summary],
         refused=refused[0] if refused else None,
     )
 
 
-def _quality(context: JobContext, counts: Mapping[str, int], *, observed: bool) -> tuple[pa.Table, dict[str, int]]:
-    """Rows of `quality_reports`, and quarantine reasons by frequency."""
-    plane, dataset = context.plane, context.config.dataset
-    version = plane.version(QUARANTINE.name)
-    assert version is not None
-    reasons: dict[str, int] = {}
-    found = plane.read(QUARANTINE.name, version=version, columns=["reasons"]).collect()
-    for text in found.column("reasons").to_pylist():
-        for reason in text.split(SEPARATOR):
-            reasons[reason] = reasons.get(reason, 0) + 1
-    reasons = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
-    measures: list[tuple[str, str, float]] = [
-        ("", "rows_in", float(sum(counts.values()))),
-        ("", "rows_kept", float(counts[OBSERVATIONS.name])),
-        ("", "rows_quarantined", float(counts[QUARANTINE.name])),
-        *(("", reason, float(count)) for reason, count in reasons.items()),
-    ]
-    if observed and (observations := plane.version(OBSERVATIONS.name)) is not None:
-        names = [stored_name(n) for n in (*dataset.text_columns, *dataset.numeric_columns)]
-        counted = pa.schema([("column", pa.string()), ("missing", pa.int64())])
-        partial = (
-            plane.read(OBSERVATIONS.name, version=observations, columns=names).map(count_missing, counted).collect()
-        )
-        total: dict[str, int] = dict.fromkeys(names, 0)
-        for row in partial.to_pylist():
-            total[row["column"]] += row["missing"]
-        rows = max(1, counts[OBSERVATIONS.name])
-        measures += [(name, "missing_share", count / rows) for name, count in total.items()]
-    columns, kinds, values = zip(*measures, strict=True)
-    table = pa.table({"column": list(columns), "measure": list(kinds), "value": list(values)})
-    return table.cast(QUALITY_REPORTS.schema()), reasons
-
-
-def count_missing(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Kernel: missing values per column of a share."""
-    counts: dict[str, int] = {}
-    for batch in batches:
-        for name in batch.schema.names:
-            counts[name] = counts.get(name, 0) + batch.column(name).null_count
-    yield pa.record_batch(
-        {"column": pa.array(list(counts), pa.string()), "missing": pa.array(list(counts.values()), pa.int64())}
-    )
+def _quality(context: JobContext, report: QualityReport, commit: Commit, rows: Mapping[str, float]) -> list[Written]:
+    """Write this run's part of `quality_reports`, and its record in MLflow. The parts of other runs stay."""
+    schema = QUALITY_REPORTS.schema()
+    flow = context.plane.rows_of(QUALITY_REPORTS, schema, report.rows(commit.identity, rows))
+    context.tracking.metrics(report.metrics)
+    context.tracking.json(report.as_dict(), "quality.json")
+    context.tracking.json(report.patterns_as_dict(), "patterns.json")
+    return flow.write([Output(QUALITY_REPORTS, schema, commit, owns={"run": commit.identity})])

@@ -14,7 +14,7 @@ import pyarrow.ipc
 
 from assay.runtime.arrow_files import Share, Spilled, conform, spill_by_key
 from assay.runtime.conditions import Condition, mask
-from assay.runtime.plane import Approve, Flow, Kernel, Output, Written, tasks_for
+from assay.runtime.plane import Approve, Aside, Flow, Kernel, Output, Written, tasks_for
 from assay.runtime.sharing import Piece, deal
 from assay.runtime.table_writer import DataFile, TableWriter
 
@@ -215,26 +215,35 @@ class ArrowFlow(Flow):
         parts = [pa.ipc.open_stream(buffer).read_all() for buffer in self.plane.run_tasks(self.shares(), gather)]
         return pa.concat_tables(parts) if parts else schema.empty_table()
 
-    def write(self, outputs: Sequence[Output], *, approve: Approve | None = None) -> list[Written]:
+    def write(
+        self, outputs: Sequence[Output], *, approve: Approve | None = None, aside: Aside | None = None
+    ) -> list[Written]:
         """Run once, write Parquet on executors, commit each output on the driver."""
         kernels, plans = self.kernels, [(self.plane.location(o.table.name), o) for o in outputs]
 
-        def write(_: int, source: Any) -> list[tuple[int, list[DataFile]]]:
+        wanted = (aside.only, aside.schema) if aside is not None else None
+
+        def write(_: int, source: Any) -> tuple[list[tuple[int, list[DataFile]]], bytes]:
             writers = [TableWriter(root, o.schema, o.table.partition_by, o.statistics) for root, o in plans]
             weights = [0] * len(plans)
-            for batch in _run(source, kernels):
+            notes: list[pa.RecordBatch] = []
+            for given in _run(source, kernels):
+                batch = given if wanted is None else _set_aside(given, *wanted, notes)
                 for index, (__, output) in enumerate(plans):
                     part = mask(batch, output.conditions)
                     if part.num_rows:
                         writers[index].write(conform(part.select(output.schema.names), output.schema))
                         weights[index] += pc.sum(part.column(output.weight)).as_py() if output.weight else part.num_rows
-            return [(weight, writer.close()) for weight, writer in zip(weights, writers, strict=True)]
+            return [(weight, writer.close()) for weight, writer in zip(weights, writers, strict=True)], _packed(notes)
 
         for output in outputs:
             if output.owns and self.plane.version(output.table.name) is not None:
                 output.check_schema(self.plane.schema(output.table.name))
             os.makedirs(self.plane.location(output.table.name), exist_ok=True)
-        done = self.plane.run_tasks(self.shares(), write)
+        results = self.plane.run_tasks(self.shares(), write)
+        done = [files for files, _ in results]
+        if aside is not None:
+            aside.take(_unpacked([notes for _, notes in results], aside.schema))
         files = [[file for task in done for file in task[i][1]] for i in range(len(outputs))]
         for output, found in zip(outputs, files, strict=True):
             for file in found:
@@ -246,3 +255,27 @@ class ArrowFlow(Flow):
             for output, found in zip(outputs, files, strict=True)
             if output.table.name in approved
         ]
+
+
+def _set_aside(batch: pa.RecordBatch, only: str, schema: pa.Schema, notes: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """The batch without the rows that go to the driver, which are put into `notes`."""
+    found = mask(batch, [Condition(only, "not_null")])
+    if not found.num_rows:
+        return batch
+    notes.append(conform(found.select(schema.names), schema))
+    return mask(batch, [Condition(only, "is_null")])
+
+
+def _packed(batches: Sequence[pa.RecordBatch]) -> bytes:
+    if not batches:
+        return b""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def _unpacked(buffers: Sequence[bytes], schema: pa.Schema) -> pa.Table:
+    tables = [pa.ipc.open_stream(buffer).read_all() for buffer in buffers if buffer]
+    return pa.concat_tables(tables) if tables else schema.empty_table()

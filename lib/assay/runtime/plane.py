@@ -128,6 +128,19 @@ class Written:
     rows: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Aside:
+    """Few rows of a flow that go to the driver instead of a table, such as what tasks counted on their way.
+
+    schema: the columns that are wanted.  only: a column that is filled in these rows and null in all others.
+    take: gets them, in any order, before `approve` is asked.
+    """
+
+    schema: pa.Schema
+    only: str
+    take: Callable[[pa.Table], None]
+
+
 class Flow(Protocol):
     """Rows on their way. Nothing is read before `by_key`, `collect` or `write`."""
 
@@ -156,11 +169,14 @@ class Flow(Protocol):
         """Bring a small result to the driver."""
         ...
 
-    def write(self, outputs: Sequence[Output], *, approve: Approve | None = None) -> list[Written]:
+    def write(
+        self, outputs: Sequence[Output], *, approve: Approve | None = None, aside: Aside | None = None
+    ) -> list[Written]:
         """Run the flow once and commit each output atomically, in the order given.
 
         approve: gets the rows of each table (the sum of the output's `weight`, where it has one) before anything is
             committed and returns the tables to commit.
+        aside: rows that go to the driver; no output gets them.
         """
         ...
 

@@ -20,6 +20,7 @@ from assay.runtime.plane import (
     LATEST_COMMITS,
     NO_VALUE,
     Approve,
+    Aside,
     Commit,
     Flow,
     Kernel,
@@ -256,23 +257,31 @@ class SparkFlow(Flow):
         batches = [conform(batch, self._schema) for batch in table.to_batches()]
         return pa.Table.from_batches(batches, self._schema)
 
-    def write(self, outputs: Sequence[Output], *, approve: Approve | None = None) -> list[Written]:
+    def write(
+        self, outputs: Sequence[Output], *, approve: Approve | None = None, aside: Aside | None = None
+    ) -> list[Written]:
         """Run once (kept on executors while there are several outputs), then one Delta commit per output."""
         from pyspark import StorageLevel
 
         for output in outputs:
             if output.owns and self.plane.version(output.table.name) is not None:
                 output.check_schema(self.plane.schema(output.table.name))
-        keep = len(outputs) > 1 or approve is not None
-        frame = self.frame.persist(StorageLevel.DISK_ONLY) if keep else self.frame
+        keep = len(outputs) > 1 or approve is not None or aside is not None
+        kept = self.frame.persist(StorageLevel.DISK_ONLY) if keep else self.frame
+        frame = kept
         try:
+            if aside is not None:
+                told = kept.where(spark_column(Condition(aside.only, "not_null")))
+                told = told.select([quoted(name) for name in aside.schema.names])
+                aside.take(SparkFlow(self.plane, told, aside.schema).collect())
+                frame = kept.where(spark_column(Condition(aside.only, "is_null")))
             if approve is not None:
                 approved = set(approve({o.table.name: self._weight(frame, o) for o in outputs}))
                 outputs = [o for o in outputs if o.table.name in approved]
             return [self._write_one(frame, output) for output in outputs]
         finally:
             if keep:
-                frame.unpersist()
+                kept.unpersist()
 
     def _only(self, frame: DataFrame, output: Output) -> DataFrame:
         for condition in output.conditions:

@@ -81,7 +81,7 @@ def test_overrides_leave_the_rest_as_it_was(tree, load):
         ("dataset.targets.0.name=x", "--set dataset.targets.0.name: dataset.targets is a list; set it whole"),
         (
             "xyzzy=1",
-            "--set xyzzy: unknown key; settings are in conformal, dataset, engine, ingest, preparation, runtime, split",
+            "--set xyzzy: unknown key; settings are in conformal, dataset, engine, ingest, preparation, quality, ",
         ),
         ("engine.rounds", "--set engine.rounds: expected key=value, for example --set engine.rounds=200"),
         ("=5", "--set =5: expected key=value"),

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from assay.config import RunConfig
 from assay.config.profile import IngestConfig, ProfileConfig
+from assay.config.quality import METRICS, QualityConfig
 from assay.errors import AssayError, DataError
 from assay.ingest import increment, job
 from assay.runtime.arrow_plane import ArrowPlane
@@ -50,11 +51,15 @@ def no_context():
 class Folder:
     """A source folder and a workspace of its own: `ingest()` runs the job on them."""
 
-    def __init__(self, place: Path, dataset: Callable[..., Any], *, most_bad: float = 1.0, **changes: Any) -> None:
+    def __init__(
+        self, place: Path, dataset: Callable[..., Any], *, most_bad: float = 1.0, scope: Any = "all", **changes: Any
+    ) -> None:
         self.raw, self.lake = place / "raw", place / "lake"
         self.raw.mkdir(parents=True, exist_ok=True)
         given = {"path": str(self.raw), **changes.pop("source", {})}
-        profile = ProfileConfig(ingest=IngestConfig(max_quarantine_share=most_bad))
+        anything = {name: 0.0 if metric.at_least else 1.0 for name, metric in METRICS.items()}
+        limits = IngestConfig(max_quarantine_share=most_bad, min_quality_score=0.0, quality_limits=anything)
+        profile = ProfileConfig(ingest=limits, quality=QualityConfig(scope=scope))
         self.config = RunConfig(dataset(source=given, **changes), profile, "production", place, place)
         self.plane = HerePlane(no_context, self.lake, rows_per_task=4)
         self.refused: set[str] = set()
@@ -65,13 +70,13 @@ class Folder:
         path.write_text(HEADER + "".join(f"{row}\n" for row in rows), encoding="utf-8")
 
     def ingest(self, now: dt.datetime = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)):
-        tracking = types.SimpleNamespace(finished=lambda *_: None, json=lambda *_: None)
+        tracking = types.SimpleNamespace(finished=lambda *_: None, json=lambda *_: None, metrics=lambda *_: None)
         context = types.SimpleNamespace(
             config=self.config,
             plane=self.plane,
             reporter=Reporter(quiet=True),
             tracking=tracking,
-            commit=lambda job, slot, identity: Commit(-1, job, slot, identity),
+            commit=lambda job, slot, identity, **details: Commit(-1, job, slot, identity, details),
         )
         plan = job._plan_files(context, now)
         done = plan.execute(identity_of(plan, self.config))
@@ -82,6 +87,13 @@ class Folder:
         frame = pl.from_arrow(DeltaTable(self.lake / name).to_pyarrow_table())
         assert isinstance(frame, pl.DataFrame)
         return frame.sort([c for c in ("source_file", "source_row", "row_id", "measure") if c in frame.columns])
+
+    def quality(self) -> list[Any]:
+        """The newest run's measures, whatever the run is called."""
+        commit = self.plane.last_commit("quality_reports", "all")
+        assert commit is not None
+        mine = self.table("quality_reports").filter(pl.col("run") == commit.identity)
+        return mine.drop("run").sort("column", "measure").rows()
 
     def state(self) -> tuple[list[Any], list[Any]]:
         return self.table("observations").rows(), self.table("observations_quarantine").rows()
@@ -149,6 +161,7 @@ def test_runs_one_after_the_other_leave_what_a_first_run_leaves(tmp_path_factory
         shutil.copytree(grown.raw, fresh.raw, dirs_exist_ok=True)
         fresh.ingest(now)
         assert grown.state() == fresh.state()
+        assert grown.quality() == fresh.quality()
     shutil.rmtree(place)
 
 
@@ -164,7 +177,7 @@ def test_a_new_file_is_read_alone_and_only_its_months_are_written(folder, monkey
     monkeypatch.setattr("assay.ingest.rules.read_part", increment.read_part)
     done = one.ingest()
     assert set(opened) == {"late.csv"}
-    assert done.metrics == {
+    assert {k: v for k, v in done.metrics.items() if not k.startswith("quality_")} == {
         "rows_in": 15,
         "rows_kept": 14,
         "rows_quarantined": 1,
@@ -176,6 +189,19 @@ def test_a_new_file_is_read_alone_and_only_its_months_are_written(folder, monkey
     assert written_months(one, version) == {"2015-03", "2016-01"}
     march = one.table("observations").filter(pl.col("month") == "2015-03")
     assert march.select("source_file", "price").rows() == [("2015.csv", 3.0), ("late.csv", 7.0)]
+
+
+@pytest.mark.parametrize(("scope", "share"), [("all", 6 / 7), ("touched", 1 / 2)])
+def test_quality_is_of_all_rows_or_of_the_months_that_are_touched(folder, scope, share):
+    one = folder(scope=scope)
+    one.put("a.csv", *(f"2015-{m:02d}-05,a,{m},3,north" for m in range(1, 6)), "2015-06-05,a,7,3,north")
+    one.ingest()
+    one.put("b.csv", "2015-06-06,b,,,")
+    one.ingest()
+    measures = {(row[0], row[1]): row[2] for row in one.quality()}
+    assert measures[("rooms", "completeness")] == pytest.approx(share)
+    assert measures[("", "rows_in")] == 7
+    assert one.table("observations").height == 7
 
 
 def test_a_corrected_file_replaces_its_own_rows_and_only_those(folder):
@@ -319,7 +345,8 @@ def test_aligned_rows_are_merged_on_record_and_again_when_a_file_comes(folder):
     one = folder(time=align)
     one.put("a.csv", "2015-01-05,a,1,3,north", "2015-01-20,a,2,,south", "2015-02-05,a,3,3,north", "?,a,1,1,x")
     done = one.ingest()
-    assert done.metrics == {"rows_in": 4, "rows_kept": 2, "rows_quarantined": 1, "rows_merged": 1}
+    rows = {k: v for k, v in done.metrics.items() if k.startswith("rows_")}
+    assert rows == {"rows_in": 4, "rows_kept": 2, "rows_quarantined": 1, "rows_merged": 1}
     assert done.summary[0] == "4 rows in: 2 observations, 1 merged into them (dataset.time.align), 1 quarantined"
     measures = dict(one.table("quality_reports").filter(pl.col("column") == "").select("measure", "value").rows())
     assert measures["rows_merged"] == 1

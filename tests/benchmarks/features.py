@@ -1,12 +1,14 @@
 """Consumes a daily panel of prices, compares ways from its table on disk to a table of what was known of each row.
 
-Everybody makes the same columns, float32, of each row of `observations` (row_id, entity, region, kind, time, price),
-as the job build_features does with the data set below:
+Everybody makes the same 87 columns, float32, of each row of `observations` (row_id, entity, region, kind, time, price),
+as the job build_features does with the data set below (whose lags begin with 2, because with the last value come
+figures, such as its rank in the market, that only we have):
 
 * the entity's history (40): ``lag_{k}``, its k-th last price strictly before the row's time, for 14 lags; ``age_days``
   since the last one; mean, std (n - 1), min, max and count of its prices in [time - d days, time) for 5 windows d;
-* its market's history (27), the market being region and kind: ``lag_1`` (the mean of its last day), ``age_days``, and
-  the same windows over all its prices;
+* its market's history (27), the market being region and kind: ``lag_2`` (the mean of its last day but one),
+  ``age_days``, and the same windows over all its prices;
+* the entity's share in its market's prices over the longest window (1);
 * ``level``, ``volume``, ``dispersion``: mean, number, and std over mean of the market's prices in the last month that
   was over at the row's time, as of that time (3);
 * the calendar (16).
@@ -36,7 +38,7 @@ from benchmarks.harness import Benchmark, Contender
 if TYPE_CHECKING:
     import polars as pl
 
-LAGS = (1, 2, 3, 4, 5, 6, 7, 14, 21, 28, 30, 56, 60, 90)
+LAGS = (2, 3, 4, 5, 6, 7, 8, 14, 21, 28, 30, 56, 60, 90)
 WINDOWS = (3, 7, 14, 30, 90)
 STATISTICS = ("mean", "std", "min", "max", "count")
 MARKET = ("region", "kind")
@@ -47,7 +49,11 @@ ENTITY_COLUMNS = [
     f"{OWN}age_days",
     *(f"{OWN}{s}_{d}d" for d in WINDOWS for s in STATISTICS),
 ]
-GROUP_COLUMNS = [f"{GROUP}lag_1", f"{GROUP}age_days", *(f"{GROUP}{s}_{d}d" for d in WINDOWS for s in STATISTICS)]
+GROUP_COLUMNS = [
+    f"{GROUP}lag_{LAGS[0]}",
+    f"{GROUP}age_days",
+    *(f"{GROUP}{s}_{d}d" for d in WINDOWS for s in STATISTICS),
+]
 MARKET_COLUMNS = [f"{GROUP}market_{name}" for name in ("level", "volume", "dispersion")]
 CALENDAR_COLUMNS = [
     CALENDAR + name
@@ -57,8 +63,10 @@ CALENDAR_COLUMNS = [
         *("year_sin", "year_cos", "week_sin", "week_cos"),
     )
 ]
-COLUMNS = [*ENTITY_COLUMNS, *GROUP_COLUMNS, *MARKET_COLUMNS, *CALENDAR_COLUMNS]
-OFF = ("halflives_days", "expanding", "trend_days", "seasonality_days", "market_standing", "beta_days")
+SHARE = f"{GROUP}share_{max(WINDOWS)}d"
+SHARE_PARTS = [f"{whose}{s}_{max(WINDOWS)}d" for whose in (OWN, GROUP) for s in ("mean", "count")]
+COLUMNS = [*ENTITY_COLUMNS, *GROUP_COLUMNS, *MARKET_COLUMNS, SHARE, *CALENDAR_COLUMNS]
+OFF = ("halflives_days", "expanding", "trend_days", "seasonality_days", "beta_days")
 DATASET: dict[str, Any] = {
     "name": "benchmark_features",
     "source": {"path": "market"},
@@ -70,6 +78,7 @@ DATASET: dict[str, Any] = {
         "lags": list(LAGS),
         "windows_days": list(WINDOWS),
         "statistics": list(STATISTICS),
+        "market_standing": ["share"],
         "market_momentum_months": [],
         "market_trend_months": [],
         **{name: [] for name in OFF},
@@ -177,7 +186,7 @@ def run_spark_windows(state: Any) -> str:
     sums = [F.count("price").alias("n"), F.sum("price").alias("s"), F.sum(F.col("price") ** 2).alias("q")]
     steps = frame.groupBy(*MARKET, "second").agg(*sums, F.min("price").alias("lo"), F.max("price").alias("hi"))
     whole = Window.partitionBy(*MARKET).orderBy("second")
-    group = {f"{GROUP}lag_1": F.lag(F.col("s") / F.col("n"), 1).over(whole)}
+    group = {f"{GROUP}lag_{LAGS[0]}": F.lag(F.col("s") / F.col("n"), LAGS[0]).over(whole)}
     group[f"{GROUP}age_days"] = (F.col("second") - F.lag("second", 1).over(whole)) / day
     for days in WINDOWS:
         window = whole.rangeBetween(-days * day, -1)
@@ -197,6 +206,9 @@ def run_spark_windows(state: Any) -> str:
     )
     joined = frame.withColumns(made).withColumn("seen", index).join(F.broadcast(steps), [*MARKET, "second"], "left")
     joined = joined.join(F.broadcast(months), [*MARKET, "seen"], "left").withColumns(_spark_calendar())
+    own_mean, own_count, mean, count = (F.col(name) for name in SHARE_PARTS)
+    share = F.when(mean * count > 0, own_mean * own_count / (mean * count))
+    joined = joined.withColumn(SHARE, share)
     features = [F.col(f"`{name}`").cast("float").alias(name) for name in COLUMNS]
     result = joined.select("row_id", "time", ENTITY, *MARKET, "price", *features, "month")
     writer = result.write.format("delta").partitionBy("month")
@@ -254,7 +266,9 @@ def run_polars(state: Any) -> str:
         .explode(pl.exclude(ENTITY))
     )
     joined = history.join(_group_history(rows).lazy(), on=[*MARKET, "time"], how="left")
-    result = _with_months(joined, rows).with_columns(_polars_calendar())
+    own_mean, own_count, mean, count = (pl.col(name).cast(pl.Float64) for name in SHARE_PARTS)
+    share = pl.when(mean * count > 0).then(own_mean * own_count / (mean * count)).cast(pl.Float32).alias(SHARE)
+    result = _with_months(joined, rows).with_columns(*_polars_calendar(), share)
     result.select("row_id", "time", ENTITY, *MARKET, "price", *COLUMNS).sink_parquet(path, engine="streaming")
     return str(path)
 
@@ -271,7 +285,7 @@ def _group_history(rows: pl.LazyFrame) -> pl.DataFrame:
     steps = rows.group_by(*MARKET, "time").agg(
         n=pl.len().cast(pl.Float64), s=price.sum(), q=(price**2).sum(), lo=price.min(), hi=price.max()
     )
-    made = [(pl.col("s") / pl.col("n")).shift(1).alias(f"{GROUP}lag_1")]
+    made = [(pl.col("s") / pl.col("n")).shift(LAGS[0]).alias(f"{GROUP}lag_{LAGS[0]}")]
     made.append((pl.col("time").diff().dt.total_hours() / 24).alias(f"{GROUP}age_days"))
     for days in WINDOWS:
         n, s, q = (pl.col(name).rolling_sum_by(**_before(days)) for name in ("n", "s", "q"))

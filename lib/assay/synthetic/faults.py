@@ -19,7 +19,7 @@ RULES = {
     "time_unreal": f"column '{TIME}': not between 1678 and 2261, so no real time",
     "time_future": f"column '{TIME}': in the future (dataset.time.future)",
     "entity_missing": "column 'entity': entity key is missing (dataset.entity)",
-    "duplicate": "another row has the same entity and time; keep_first (dataset.duplicates)",
+    "duplicate": "another row has the same entity and time: keep_first (dataset.duplicates)",
     "target_nan": "column 'price': target is NaN or infinite (dataset.targets)",
     "target_infinite": "column 'price': target is NaN or infinite (dataset.targets)",
     "target_negative": "column 'price': not above 0, as transform log needs (dataset.targets.transform)",

@@ -13,6 +13,7 @@ from deltalake import DeltaTable
 from assay.config import load_run
 from assay.demo import dataset_file, write_source
 from assay.errors import ConfigError, DataError
+from assay.features.catalog import features_of, numeric_features
 from assay.features.plan import FeaturePlan
 from assay.runtime.plane import Commit
 
@@ -82,14 +83,14 @@ def test_a_second_run_changes_nothing_and_the_table_is_what_the_plan_says(run_jo
     assert FeaturePlan.from_dict(commit.details["plan"]) == plan
     assert commit.details["plan_hash"] == plan.hash
     frame = table(folder, "features")
-    names = [feature.name for feature in plan.features()]
+    names = [feature.name for feature in features_of(plan)]
     assert set(names) <= set(frame.columns)
     assert set(frame.columns) - set(names) <= {"row_id", "time", "month", *plan.texts, *plan.targets}
     assert first.metrics["features"] == len(names)
-    numbers = {frame.schema[name] for name in plan.numeric_features()}
+    numbers = {frame.schema[name] for name in numeric_features(plan)}
     assert numbers == {pl.Float32}
     assert not [
-        name for name in plan.numeric_features() if frame[name].is_infinite().any() or frame[name].is_nan().any()
+        name for name in numeric_features(plan) if frame[name].is_infinite().any() or frame[name].is_nan().any()
     ]
 
     fewer = run_job("build_features", dataset_file(), folder=folder, overrides=["dataset.features.lags=[1]"])

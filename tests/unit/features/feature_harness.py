@@ -146,7 +146,8 @@ def features_of(
     for label, columns in plan.groups.items() if plan.temporal or plan.market else ():
         condensed = [pa.Table.from_batches(list(Condense(plan, label)(_batches(hand, batch_rows)))) for hand in hands]
         whole = pl.from_arrow(pa.concat_tables(condensed))
-        tables = [list(GroupHistory(plan, label)(_batches(part, batch_rows))) for part in _by_key(whole, columns)]
+        parts = [whole] if dealt is None else _by_key(whole, columns)
+        tables = [list(GroupHistory(plan, label)(_batches(part, batch_rows))) for part in parts]
         groups[label] = packed(pa.Table.from_batches([batch for table in tables for batch in table]))
     ranks = ranks_of(hands, plan, batch_rows)
     rows = pl.concat(hands).select(observation_columns(plan))

@@ -13,6 +13,7 @@ from feature_harness import features_of, observations, plan_of, settings_of, utc
 from feature_oracle import delay
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from assay.features import catalog
 from assay.features.plan import FeaturePlan, HistoryOf
@@ -119,6 +120,36 @@ def test_the_plan_has_every_family():
 @given(worlds=worlds())
 def test_no_feature_of_any_family_knows_what_comes_at_its_time_or_after_it(worlds):
     check(features_of, *worlds)
+
+
+HALF_HOURS = [start + dt.timedelta(minutes=30 * step) for start in STARTS for step in range(-12, 72)]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+@pytest.mark.parametrize("step", ["1d", "1h"])
+@pytest.mark.parametrize("delay_days", [0.0, 1 / 24, 1 / 3, 2.0])
+def test_groups_do_not_know_a_value_until_it_is_known(zone, step, delay_days):
+    """Each half hour around the change of clocks has a group with a value, and rows up to when that is known."""
+    plan = plan_of(
+        zone=zone,
+        settings=settings_of(group_step=step),
+        history=(HistoryOf("price", delay_days),),
+        groups={"place": ("place",)},
+    )
+    early = [dt.timedelta(0), dt.timedelta(minutes=1), dt.timedelta(minutes=30), dt.timedelta(hours=2)]
+    late = delay(delay_days)
+    pairs = [(time, time + late - before) for time in HALF_HOURS for before in early]
+    pairs += [(time, time + late + dt.timedelta(days=2)) for time in HALF_HOURS]
+    rows = [{"row_id": 2 * i, "thing": "x", "place": f"{i}", "time": time} for i, (time, _) in enumerate(pairs)]
+    rows += [{"row_id": 2 * i + 1, "thing": "y", "place": f"{i}", "time": time} for i, (_, time) in enumerate(pairs)]
+    built = []
+    for price in (1.0, 5.0):
+        world = [row | {"price": price if row["thing"] == "x" else None} for row in rows]
+        built.append(features_of(observations(world, plan), plan).filter(thing="y").drop("price"))
+    unknown = len(pairs) - len(HALF_HOURS)
+    assert_frame_equal(built[0][:unknown], built[1][:unknown], check_exact=True)
+    mean = "price__place__mean_3d"
+    assert (built[0][unknown:][mean] != built[1][unknown:][mean]).all()
 
 
 def forgets_delays(frame: pl.DataFrame, plan: FeaturePlan) -> pl.DataFrame:

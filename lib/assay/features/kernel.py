@@ -194,7 +194,7 @@ class BuildFeatures:
         by = list(plan.entity)
         lengths = np.diff(cell_starts(frame, [*by, "time"]), append=frame.height)
         cell_of_row = np.repeat(np.arange(len(lengths)), lengths)
-        condensed = condense(frame, by, [h.column for h in plan.history], in_order=True)
+        condensed = condense(frame, by, [h.column for h in plan.history], in_order=True, lean=True)
         timeline = Timeline(condensed, by, oldest_us=plan.oldest_us)
         betas = rows.betas(timeline, frame[np.append(0, np.cumsum(lengths)[:-1])])
         wanted = np.arange(frame.height)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from assay.features.plan import FeaturePlan
+from assay.features.timeline import DAY_US, days_us
 from assay.runtime.arrow_files import conform_table
 
 if TYPE_CHECKING:
@@ -65,7 +66,11 @@ class CountDays:
 def cuts_of(
     counted: pa.Table, plan: FeaturePlan, *, slots: int, hot_rows: int = HOT_ROWS
 ) -> dict[Key, tuple[int, ...]]:
-    """Entity -> days (since 1970) at which it is cut, of entities with `hot_rows` rows or more."""
+    """Entity -> days (since 1970) at which it is cut, of entities with `hot_rows` rows or more.
+
+    Spans have about `ROWS_PER_SPAN` rows where older rows are forgotten; otherwise each has the whole past beside it,
+    so that more spans than run at once would only repeat work.
+    """
     import polars as pl
 
     frame = pl.from_arrow(counted)
@@ -75,7 +80,8 @@ def cuts_of(
     cuts: dict[Key, tuple[int, ...]] = {}
     for key, mine in days.partition_by(entity, as_dict=True).items():
         total = int(mine["rows"].sum())
-        spans = min(max(slots, 1), -(-total // min(ROWS_PER_SPAN, hot_rows)))
+        spans = -(-total // min(ROWS_PER_SPAN, hot_rows))
+        spans = spans if lookback_days(plan) is not None else min(max(slots, 1), spans)
         if total < hot_rows or spans < 2:
             continue
         before = mine["rows"].cum_sum() - mine["rows"]
@@ -114,7 +120,7 @@ class Route:
         import polars as pl
 
         kept = {CONTEXT, SPAN, *past_columns(self.plan)}
-        rest = frame
+        rest, back = frame, lookback_days(self.plan)
         for key, cuts in self.cuts.items():
             mine = pl.all_horizontal(
                 pl.col(n).eq_missing(pl.lit(v)) for n, v in zip(self.plan.entity, key, strict=True)
@@ -123,8 +129,11 @@ class Route:
             span = np.searchsorted(cuts, hot["time"].dt.epoch("d").cast(pl.Int64).to_numpy(), side="right")
             hot = hot.with_columns(pl.Series(SPAN, span.astype(np.int32)))
             yield hot
-            for later in range(1, len(cuts) + 1):
+            for later, cut in enumerate(cuts, start=1):
                 before = hot.filter(pl.col(SPAN) < later)
+                if back is not None:
+                    since = cut * DAY_US - days_us(back)
+                    before = before.filter(pl.col("time").dt.timestamp("us") >= since)
                 yield before.with_columns(
                     pl.lit(True).alias(CONTEXT),
                     pl.lit(later, dtype=pl.Int32).alias(SPAN),

@@ -46,7 +46,7 @@ class Timeline:
     Features are wanted at the cells that were asked for: `time`, `key`, `key_start` and `first_since` have one entry
     for each of them. Sums and counts are over all cells.
 
-    cells: key columns and `time`, one row per cell.  times: microseconds since 1970, one per cell.
+    times: microseconds since 1970, one per cell.
     oldest_us: values further back are forgotten; None forgets nothing.
     """
 
@@ -54,18 +54,18 @@ class Timeline:
         """Take rows of `condense` or `merge`, in their order."""
         import polars as pl
 
-        self._rows = condensed
+        self._rows, self._by = condensed, list(by)
         starts = cell_starts(condensed, [*by, "time"])
-        self._row_bounds = np.append(starts, condensed.height)
-        self.cells = condensed.select(*by, "time")[starts]
+        # Rows are cells in most tables; then no list of their bounds is kept.
+        self._row_bounds = None if len(starts) == condensed.height else np.append(starts, condensed.height)
         self.times = self.cells.select(pl.col("time").dt.timestamp("us")).to_series().to_numpy()
-        firsts = cell_starts(self.cells, list(by))
-        lengths = np.diff(firsts, append=len(self.times))
-        self.keys = np.repeat(np.arange(len(firsts)), lengths)
-        self.key_starts = np.repeat(firsts, lengths)
+        self._firsts = cell_starts(self.cells, self._by)
+        lengths = np.diff(self._firsts, append=len(self.times))
+        self._key = np.repeat(np.arange(len(self._firsts), dtype=np.int32), lengths)
         self.oldest_us = oldest_us
-        self._moments, self._rank = np.unique(self.times, return_inverse=True)
-        self._place = self.keys * (len(self._moments) + 1) + self._rank
+        self._moments, rank = np.unique(self.times, return_inverse=True)
+        self._rank = rank.astype(np.int32)
+        self._place = self.keys * (len(self._moments) + 1) + rank
         self._shared: dict[Any, Any] = {}
         self._ask(np.arange(len(self.times)))
 
@@ -73,9 +73,21 @@ class Timeline:
         self.asked = positions
         everything = len(positions) == len(self.times)
         self.time = self.times if everything else self.times[positions]
-        self.key = self.keys if everything else self.keys[positions]
-        self.key_start = self.key_starts if everything else self.key_starts[positions]
+        key = self._key if everything else self._key[positions]
+        self.key = key.astype(np.int64)
+        self.key_start = self._firsts[key]
         self._found: dict[int, Positions] = {}
+
+    @property
+    def cells(self) -> pl.DataFrame:
+        """Key columns and `time`, one row per cell."""
+        found = self._rows.select(*self._by, "time")
+        return found if self._row_bounds is None else found[self._row_bounds[:-1]]
+
+    @property
+    def keys(self) -> Positions:
+        """Number of each cell's key, of all cells."""
+        return self._key.astype(np.int64)
 
     def at(self, positions: Positions) -> Timeline:
         """The same timeline, asked at these cells alone (int64, ascending). What was summed up before is kept."""
@@ -122,7 +134,7 @@ class Timeline:
 
     def counts(self, value: str) -> Positions:
         """Known values per cell, of all cells."""
-        return self.once((value, "n"), lambda: self._per_cell(f"{value}|n", np.add))
+        return self.once((value, "n"), lambda: self._per_cell(value, "n", np.add))
 
     def count(self, value: str, start: Positions, stop: Positions) -> Numbers:
         """Known values in the cells start <= position < stop."""
@@ -143,7 +155,7 @@ class Timeline:
     def extremes(self, value: str, moment: str) -> Numbers:
         """Least (`lo`) or greatest (`hi`) value per cell, NaN where none is known, of all cells."""
         add = np.fmin if moment == "lo" else np.fmax
-        return self.once((value, moment), lambda: self._per_cell(f"{value}|{moment}", add))
+        return self.once((value, moment), lambda: self._per_cell(value, moment, add))
 
     def sums(
         self, value: str, moment: str, *, weight: tuple[Any, Callable[[Numbers], Numbers]] | None = None
@@ -154,22 +166,30 @@ class Timeline:
         """
 
         def run() -> RunningSums:
-            numbers = self._rows[f"{value}|{moment}"].to_numpy()
+            numbers = self._numbers(value, moment)
             if weight is not None:
                 numbers = numbers * weight[1](self._row_times())
             return RunningSums(numbers)
 
         running, bounds = self.once((value, moment, weight and weight[0]), run), self._row_bounds
+        if bounds is None:
+            return running.between
         return lambda start, stop: running.between(bounds[start], bounds[stop])
 
     def _row_times(self) -> Numbers:
         def repeat() -> Numbers:
-            lengths = np.diff(self._row_bounds)
-            return (self.times if (lengths == 1).all() else np.repeat(self.times, lengths)).astype(np.float64)
+            bounds = self._row_bounds
+            return (self.times if bounds is None else np.repeat(self.times, np.diff(bounds))).astype(np.float64)
 
         return self.once("row times", repeat)
 
-    def _per_cell(self, column: str, add: np.ufunc) -> Any:
-        rows = self._rows[column].to_numpy()
-        starts = self._row_bounds[:-1]
-        return rows if len(starts) == len(rows) else add.reduceat(rows, starts)
+    def _numbers(self, value: str, moment: str) -> Any:
+        """A moment of each condensed row; of lean ones it follows from the sum, which is the value."""
+        if f"{value}|{moment}" in self._rows.columns:
+            return self._rows[f"{value}|{moment}"].to_numpy()
+        single = self._rows[f"{value}|s"].to_numpy()
+        return single * single if moment == "q" else np.where(self._rows[f"{value}|n"].to_numpy() > 0, single, np.nan)
+
+    def _per_cell(self, value: str, moment: str, add: np.ufunc) -> Any:
+        rows = self._numbers(value, moment)
+        return rows if self._row_bounds is None else add.reduceat(rows, self._row_bounds[:-1])

@@ -41,6 +41,7 @@ class Tracking:
     def __init__(self, config: RunConfig) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # jobs show their own progress
         import mlflow
 
         from assay.runtime.logs import set_up_logging

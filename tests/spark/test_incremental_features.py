@@ -38,7 +38,7 @@ def features(folder) -> pl.DataFrame:
 @pytest.fixture
 def files(towns, tmp_path):
     """The panel as one file per four months of 2005, and the dataset that reads their folder."""
-    tree = with_every_family(towns(tmp_path / "whole", towns=4, months=12))
+    tree = towns(tmp_path / "whole", towns=4, months=12)
     whole = pl.read_csv(tmp_path / "whole" / "towns.csv")
     source = tmp_path / "source"
     source.mkdir()
@@ -51,7 +51,9 @@ def files(towns, tmp_path):
 def test_new_corrected_and_late_rows_give_what_a_full_build_gives(run_in, files, tmp_path, road):
     source, parts, tree = files
     grown, overrides = tmp_path / "grown", [f"runtime.road={road}"]
-    advanced = [*overrides, *ON]
+    advanced = [*overrides, *ON[:1]]
+    if road == "arrow":  # families know no roads, and Spark takes its time for every column
+        tree, advanced = with_every_family(tree), [*overrides, *ON]
 
     def build(folder):
         run_in(folder, "ingest", tree, overrides=advanced)

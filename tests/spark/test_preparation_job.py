@@ -54,6 +54,7 @@ OTHERS = [
     "preparation.selection={method: mutual_information, max_features: 4}",
 ]
 LEFT_MISSING = [
+    "runtime.road=spark",
     "preparation.outliers={remove: iqr, iqr: 1.0, isolation_forest: score}",
     "preparation.scaling=robust",
     "preparation.selection={method: spearman, max_features: 3, min_variance: 0}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import difflib
 import os
@@ -12,6 +13,7 @@ from typing import Any
 from assay.config.consistency import check_dataset, check_profile
 from assay.config.dataset import FIRST_YEAR, LAST_YEAR, CalendarConfig, DatasetConfig, FeaturesConfig
 from assay.config.overrides import DATASET, parse_override
+from assay.config.preparation import PreparationConfig
 from assay.config.profile import AdvancedTrainingConfig, ProfileConfig
 from assay.config.run import RunConfig
 from assay.config.strict import check, nearest
@@ -19,6 +21,7 @@ from assay.config.yaml_text import Tree, read_yaml
 from assay.errors import ConfigError
 
 REFINED = {"features": FeaturesConfig, "calendar": CalendarConfig}
+OVERRIDDEN = {"training": AdvancedTrainingConfig, "preparation": PreparationConfig}  # by the dataset
 
 
 def conf_root() -> Path:
@@ -51,7 +54,7 @@ def load_run(
     date: str | None = None,
     where: Sequence[str] = (),
 ) -> RunConfig:
-    """Resolve everything a run is told: profile < dataset's `training` < `--set`.
+    """Resolve everything a run is told: profile < dataset's `training` and `preparation` < `--set`.
 
     Within the dataset: `features` and `calendar` < what `profiles` says of them under this profile < `--set`.
 
@@ -70,6 +73,7 @@ def load_run(
             change.apply(tree)
     dataset_config = _dataset(tree.pop(DATASET), origin="--set", prefix=DATASET)
     tree["training"] = {**tree.get("training", {}), **dataset_config.training}
+    tree["preparation"] = {**tree.get("preparation", {}), **copy.deepcopy(dataset_config.preparation)}
     for change in changes:
         if not change.for_dataset:
             change.apply(tree)
@@ -114,10 +118,10 @@ def _profile_path(name: str) -> Path:
 
 
 def _dataset(tree: Tree, *, origin: str, prefix: str = "") -> DatasetConfig:
-    training = tree.get("training")
-    if isinstance(training, dict):
-        path = f"{prefix}.training" if prefix else "training"
-        check(AdvancedTrainingConfig, training, origin=origin, prefix=path)
+    for section, kind in OVERRIDDEN.items():
+        told = tree.get(section)
+        if isinstance(told, dict):
+            check(kind, told, origin=origin, prefix=f"{prefix}.{section}" if prefix else section)
     refined = tree.get("profiles")
     if isinstance(refined, dict):
         _check_refinements(refined, origin=origin, prefix=f"{prefix}.profiles" if prefix else "profiles")

@@ -27,6 +27,7 @@ Arrays = dict[str, Array]
 MISSING = "__missing"
 COMPONENT = "pca__"
 FOREST = "isolation_forest__"
+BLOCK_ROWS = 16_384
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -79,6 +80,13 @@ class Preparation:
 
     def apply(self, raw: npt.NDArray[np.float32]) -> Floats:
         """(n, p), missing and infinite as NaN -> (n, len(outputs)), all finite or NaN and within float32."""
+        result = np.empty((len(raw), len(self.outputs)))
+        for first in range(0, len(raw), BLOCK_ROWS):  # what lies between the steps is several times as large
+            block = slice(first, first + BLOCK_ROWS)
+            result[block] = self._block(raw[block])
+        return result
+
+    def _block(self, raw: npt.NDArray[np.float32]) -> Floats:
         values = raw.astype(np.float64)
         extras = []
         if self.missing:

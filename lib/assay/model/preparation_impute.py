@@ -15,6 +15,7 @@ from assay.model.preparation_rows import weighted_sums
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
 BLOCK_ROWS = 256
+ERROR = 1e-12  # of a distance found by products, relative to the squares that it is made of; far above rounding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,38 +55,64 @@ class Neighbours:
         result = values.copy()
         for first in range(0, len(rows), BLOCK_ROWS):
             some = rows[first : first + BLOCK_ROWS]
-            distance = _distances(standardised[some], filled, known)
+            about, error = _about(standardised[some], filled, known)
             for column, position in enumerate(self.positions):
                 take = np.flatnonzero(missing[some, column])
                 if len(take):
-                    found = self._nearest_mean(distance[take], known[:, column], filled[:, column], means[column])
+                    donors = np.flatnonzero(known[:, column])
+                    near, distance = self._nearest(
+                        standardised[some[take]], about[take][:, donors], error[take], donors
+                    )
+                    found = _mean(filled[near, column], np.isfinite(distance), means[column])
                     result[some[take], position] = found * self.spread[column] + self.centre[column]
         return result
 
-    def _nearest_mean(
-        self, distance: Floats, known: npt.NDArray[np.bool_], donated: Floats, otherwise: float
-    ) -> Floats:
-        """Distances (r, m), infinite where nothing is shared -> mean of the nearest donors' values (r,)."""
-        reach = distance[:, known]
-        count = min(self.neighbours, reach.shape[1])
-        order = np.argsort(reach, axis=1, kind="stable")[:, :count]
-        near = np.isfinite(np.take_along_axis(reach, order, axis=1))
-        total, number = np.zeros(len(reach)), near.sum(axis=1)
-        for column in range(count):
-            total += np.where(near[:, column], donated[known][order[:, column]], 0.0)
-        return np.where(number > 0, total / np.maximum(number, 1), otherwise)
+    def _nearest(
+        self, rows: Floats, about: Floats, error: Floats, donors: npt.NDArray[np.intp]
+    ) -> tuple[npt.NDArray[np.intp], Floats]:
+        """Nearest donors of rows (r, c), nearest first, and their distances, both (r, k).
+
+        Products of BLAS say about how near a donor is, to an error that the batch decides. Whoever may be among the
+        nearest by that is measured again, in a fixed order.
+        """
+        count = min(self.neighbours, len(donors))
+        limit = np.partition(about, count - 1, axis=1)[:, count - 1] + error
+        most = int((about <= limit[:, None]).sum(axis=1).max())
+        chosen = np.sort(np.argpartition(about, most - 1, axis=1)[:, :most], axis=1)
+        candidates = donors[chosen]
+        distance = self._distances(rows, candidates)
+        order = np.argsort(distance, axis=1, kind="stable")[:, :count]
+        return np.take_along_axis(candidates, order, axis=1), np.take_along_axis(distance, order, axis=1)
+
+    def _distances(self, rows: Floats, candidates: npt.NDArray[np.intp]) -> Floats:
+        """Squared distances (r, m) to each row's candidates (r, m) over the columns that both know, scaled up to all
+        columns; infinite where there is none."""
+        total, shared = np.zeros(candidates.shape), np.zeros(candidates.shape)
+        for column in range(rows.shape[1]):
+            difference = rows[:, column, None] - self.donors[candidates, column]
+            both = ~np.isnan(difference)
+            total += np.where(both, difference * difference, 0.0)
+            shared += both
+        return np.where(shared > 0, total * rows.shape[1] / np.maximum(shared, 1), np.inf)
 
 
-def _distances(rows: Floats, donors: Floats, known: npt.NDArray[np.bool_]) -> Floats:
-    """Squared distances (r, m) over the columns that both know, scaled up to all columns; infinite where none is."""
-    total, shared = np.zeros((len(rows), len(donors))), np.zeros((len(rows), len(donors)))
-    for column in range(rows.shape[1]):
-        have = ~np.isnan(rows[:, column])
-        difference = rows[have, column, None] - donors[None, :, column]
-        both = np.broadcast_to(known[:, column], difference.shape)
-        total[have] += np.where(both, difference * difference, 0.0)
-        shared[have] += both
-    return np.where(shared > 0, total * rows.shape[1] / np.maximum(shared, 1), np.inf)
+def _about(rows: Floats, donors: Floats, known: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Squared distances (r, m) as `Neighbours._distances` has them, nearly; and twice their greatest error (r,)."""
+    have = (~np.isnan(rows)).astype(np.float64)
+    filled, other = np.nan_to_num(rows, nan=0.0), known.astype(np.float64)
+    shared = have @ other.T
+    total = (filled**2) @ other.T - 2 * (filled @ donors.T) + have @ (donors**2).T
+    size = (filled**2).sum(axis=1) + float((donors**2).sum(axis=1).max(initial=0.0))
+    return np.where(shared > 0, total * rows.shape[1] / np.maximum(shared, 1), np.inf), ERROR * rows.shape[1] * size
+
+
+def _mean(donated: Floats, near: npt.NDArray[np.bool_], otherwise: float) -> Floats:
+    """Mean over the donors (r, k) that are near, added in their order (r,)."""
+    total = np.zeros(len(donated))
+    for column in range(donated.shape[1]):
+        total += np.where(near[:, column], donated[:, column], 0.0)
+    number = near.sum(axis=1)
+    return np.where(number > 0, total / np.maximum(number, 1), otherwise)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,7 @@ from assay.training.preparation_sample import RowRule, TrainingRows
 BITS = 11
 DIGITS = 5
 PLACES = 4  # of products; those of smaller digits are below what a variance can show
+BLOCK_ROWS = 4096  # whose digits stay in the processor's cache
 TASK_ROWS = 1 << 29  # more rows in one task could pass 2**53, where sums of whole doubles begin to round
 Whole = npt.NDArray[np.int64]
 
@@ -46,8 +47,8 @@ class Grid:
         return cls(centre, np.where(reach > 0, np.exp2(np.frexp(reach)[1]), 1.0))
 
     def digits(self, values: Floats) -> list[Floats]:
-        """Values (n, k) without missing ones -> their digits, each (n, k), the greatest first."""
-        rest = (values - self.centre) / self.unit
+        """Values (k, n) without missing ones -> their digits, each (k, n), the greatest first."""
+        rest = (values - self.centre[:, None]) / self.unit[:, None]
         found = []
         for _ in range(DIGITS):
             rest = rest * (1 << BITS)
@@ -106,15 +107,20 @@ class DigitSums:
 
     def add(self, values: Floats, grid: Grid) -> None:
         """Add rows (n, k), NaN for missing; with products of inputs, none may be missing."""
-        missing = np.isnan(values)
         self.rows += len(values)
         assert self.rows < TASK_ROWS
-        self.known += (~missing).sum(axis=0)
-        self.low = np.fmin(self.low, np.fmin.reduce(values, axis=0, initial=np.inf))
-        self.high = np.fmax(self.high, np.fmax.reduce(values, axis=0, initial=-np.inf))
-        digits = grid.digits(np.where(missing, grid.centre, values))
+        for first in range(0, len(values), BLOCK_ROWS):
+            self._add(values[first : first + BLOCK_ROWS], grid)
+
+    def _add(self, values: Floats, grid: Grid) -> None:
+        columns = np.ascontiguousarray(values.T)
+        missing = np.isnan(columns)
+        self.known += (~missing).sum(axis=1)
+        self.low = np.fmin(self.low, np.fmin.reduce(columns, axis=1, initial=np.inf))
+        self.high = np.fmax(self.high, np.fmax.reduce(columns, axis=1, initial=-np.inf))
+        digits = grid.digits(np.where(missing, grid.centre[:, None], columns))
         for place, digit in enumerate(digits):
-            self.first[place] += digit.sum(axis=0)
+            self.first[place] += digit.sum(axis=1)
         for one in range(PLACES):
             for other in range(one, PLACES - one):
                 product = self._product(digits[one], digits[other])
@@ -122,8 +128,8 @@ class DigitSums:
 
     def _product(self, one: Floats, other: Floats) -> Floats:
         if self.second.ndim == 3:
-            return np.asarray(one.T @ other)
-        return np.asarray(np.einsum("ij,ij->j", one, other))
+            return np.asarray(one @ other.T)
+        return np.asarray(np.einsum("ij,ij->i", one, other))
 
     def arrays(self) -> dict[str, Any]:
         """For the driver, which may add up more than 2**53."""

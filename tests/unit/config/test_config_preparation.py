@@ -74,6 +74,21 @@ def test_sizes_alone_switch_nothing_on(tree, load):
     assert not PreparationConfig().active
 
 
+def test_a_dataset_overrides_the_profile_and_the_command_line_both(tree, load):
+    tree["preparation"] = {
+        "scaling": "robust",
+        "impute": {"default": "median", "columns": {"rooms": {"method": "mean"}}},
+    }
+    found = load(tree, "preparation.impute.default=knn").profile.preparation
+    assert (found.scaling, found.impute.default, found.impute.columns["rooms"].method) == ("robust", "knn", "mean")
+    plain = load({**tree, "preparation": {}})
+    assert load(tree).hash_of("dataset") == plain.hash_of("dataset")  # other features are not built for it
+    assert load(tree).hash_of("preparation") != plain.hash_of("preparation")
+    tree["preparation"] = {"impute": {"columns": {"rooms": {"methd": "mean"}}}}
+    with pytest.raises(ConfigError, match=r"unknown key preparation.impute.columns.rooms.methd; did you mean method\?"):
+        load(tree)
+
+
 def test_a_column_may_have_a_rule_of_its_own(tree, load):
     impute = load(tree, "preparation.impute.columns.rooms={method: constant, value: 2}").profile.preparation.impute
     assert impute.columns["rooms"].value == 2.0

@@ -113,6 +113,7 @@ def test_a_run_records_its_configuration_its_code_and_its_inputs(tracking, works
         tracking.input_table("features", str(workspace / "lake" / "features"), 4)
     run = tracking.client.get_run(run_id)
     assert run.data.params["engine.rounds"] == "600"
+    assert {name.partition(".")[0] for name in run.data.params} >= {*tracking.config.resolved()} - {"as_of", "where"}
     assert run.data.params["dataset.entity"] == '["city"]'
     assert run.data.tags["assay.config_hash"] == tracking.config.hash_of()
     assert run.data.tags[PROCESS] == this_process()

@@ -232,7 +232,8 @@ def test_the_same_in_a_process_of_its_own(tmp_path, workspace):
     assert done.returncode == 3
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["status"] == "refused"
-    assert told["metrics"] == {"rows_in": 5, "rows_kept": 4, "rows_quarantined": 1}
+    rows = {name: value for name, value in told["metrics"].items() if name.startswith("rows_")}
+    assert rows == {"rows_in": 5, "rows_kept": 4, "rows_quarantined": 1}
     assert "1 of 5 rows (20.0%) cannot be used" in done.stdout
     assert "no readable time (dataset.time.format)" in done.stdout
     assert "WARN" not in done.stderr + done.stdout

@@ -175,7 +175,7 @@ def test_what_is_wrong_with_a_database_is_told_in_one_line(sqlite, ingest):
             {"table": "flats", "partition_column": "room"},
             r"partition_column 'room': there is no such column; the table has sold",
         ),
-        ({"table": "flats"}, "source.jdbc.url .*: the file has columns but no rows"),
+        ({"table": "flats"}, r"source.jdbc.url .*: the table has no rows; change dataset\.source"),
         (
             {"table": "flats", "url": "jdbc:nosuch://host/db", "driver": ""},
             r"Spark has no driver for it .* name its jar in data",
@@ -184,7 +184,10 @@ def test_what_is_wrong_with_a_database_is_told_in_one_line(sqlite, ingest):
             {"table": "flats", "driver": "no.such.Driver"},
             r"Spark has no driver for it .*: name its jar in dataset\.source\.jdbc",
         ),
-        ({"table": "flats", "jars": ["/no/such.jar"]}, "jar"),
+        (
+            {"table": "flats", "jars": ["no/such.jar"]},
+            r"dataset\.source\.jdbc\.jars no/such\.jar: there is no such file",
+        ),
     ):
         with pytest.raises(DataError, match=told) as caught:
             ingest({"format": "jdbc", "jdbc": {**sqlite.jdbc, **changes}}, "arrow")

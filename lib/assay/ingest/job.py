@@ -182,7 +182,10 @@ def _execute(context: JobContext, identity: str, work: Work, now: dt.datetime) -
         share = rows[QUARANTINE.name] / total if total else 0.0
         limit = config.profile.ingest.max_quarantine_share
         if total == 0:
-            raise DataError(f"{work.place}: the file has columns but no rows; change dataset.source.path")
+            empty = "the table has no rows; change dataset.source"
+            if work.files is not None:
+                empty = "the file has columns but no rows; change dataset.source.path"
+            raise DataError(f"{work.place}: {empty}")
         if share > limit or arrived[OBSERVATIONS.name] == 0:
             why = f"above ingest.max_quarantine_share={limit:g}" if share > limit else "so none is left"
             refused.append(

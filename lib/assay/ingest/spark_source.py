@@ -22,7 +22,7 @@ from assay.config import DatasetConfig
 from assay.config.dataset import JdbcConfig
 from assay.errors import AssayError, DataError, from_worker
 from assay.ingest.csv_rows import RawChunk
-from assay.ingest.files import find_place
+from assay.ingest.files import IS_URI, find_place
 from assay.ingest.rules import CheckRows
 from assay.ingest.source import check_names, check_types, plain
 from assay.runtime.arrow_files import arrow_schema
@@ -162,7 +162,11 @@ def _arrow_field(frame: DataFrame, name: str, place: str) -> pa.Field:
 
 
 def _jdbc(session: SparkSession, jdbc: JdbcConfig) -> DataFrame:
-    for jar in jdbc.jars:
+    for given in jdbc.jars:
+        local = None if IS_URI.match(given) else Path(given).expanduser().absolute()
+        if local is not None and not local.is_file():  # Spark would only log it
+            raise DataError(f"dataset.source.jdbc.jars {given}: there is no such file")
+        jar = str(local or given)
         session.sql("ADD JAR '" + jar.replace("\\", "\\\\").replace("'", "\\'") + "'")
     options = {
         "url": jdbc.url,

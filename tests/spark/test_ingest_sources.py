@@ -44,12 +44,12 @@ TOLERANT = ["ingest.max_quarantine_share=0.9"]
 TYPES = "sold_on VARCHAR(10), flat VARCHAR(9), price DOUBLE, rooms INT, district VARCHAR(9)"
 
 
-@pytest.fixture
 def rows_of(result):
     """The figures that count rows and files."""
     return {name: value for name, value in result.metrics.items() if not name.startswith("quality_")}
 
 
+@pytest.fixture
 def ingest(run_job):
     """ingest(source, road, *overrides) runs the job on the dataset above."""
 

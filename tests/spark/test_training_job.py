@@ -2,73 +2,74 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import copy
+import functools
 import json
+import shutil
 import time
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from assay.config import load_run
 from assay.errors import DataError, PreflightError
 from assay.metrics import point_metrics
 from assay.model.registry import load_trained
-from assay.runtime.arrow_plane import ArrowPlane
 from assay.runtime.conditions import period_conditions
-from assay.runtime.plane import Commit, Output
-from assay.runtime.tables import FEATURES
 from assay.runtime.tracking import Tracking
 from assay.training.split import PERIODS, forward_split
 
 pytestmark = pytest.mark.spark
 
-PLAIN = {
-    "name": "made",
-    "source": {"path": "made.csv"},
-    "time": {"column": "day"},
-    "entity": ["city"],
-    "targets": [{"name": "price"}],
-    "columns": {"categorical": ["city"], "numeric": ["x0"]},
-    "segments": ["city"],
-}
-QUICK = ["engine.rounds=30", "training.force_production_quality=false"]
+PLAIN = ["training.enable_advanced_features=false"]
+QUICK = [*PLAIN, "engine.rounds=30", "training.force_production_quality=false"]
+
+
+@pytest.fixture(scope="module")
+def made(run_in, tmp_path_factory):
+    """made(rows) -> a lake with observations and features of so many rows, built once by the jobs; and its dataset."""
+
+    @functools.cache
+    def make(rows, columns, constant):
+        folder = tmp_path_factory.mktemp("made")
+        random = np.random.default_rng(5)
+        x = random.normal(size=(rows, columns)).astype(np.float32)
+        city, day = random.integers(0, 8, rows), np.sort(random.integers(0, 200, rows))
+        y = 10 * city + 3 * x[:, 0] + random.normal(size=rows) if constant is None else np.full(rows, constant)
+        days = np.datetime64("2019-01-01") + day
+        values = {"city": [f"city {n}" for n in city], "day": days.astype(str), "price": y}
+        table = pa.table(values | {f"x{n}": x[:, n] for n in range(columns)})
+        pq.write_table(table, folder / "made.parquet")
+        dataset = {
+            "name": "made",
+            "source": {"path": str(folder / "made.parquet"), "format": "parquet"},
+            "time": {"column": "day"},
+            "entity": ["city"],
+            "targets": [{"name": "price"}],
+            "columns": {"categorical": ["city"], "numeric": [f"x{n}" for n in range(columns)]},
+            "segments": ["city"],
+            "duplicates": "allow",
+        }
+        for job in ("ingest", "build_features"):
+            run_in(folder / "workspace", job, dataset, overrides=PLAIN)
+        return folder / "workspace" / "lake", dataset
+
+    return make
 
 
 @pytest.fixture
-def features(spark, workspace):
-    """Write a features table of so many rows, as build_features would but without its work: features(rows)."""
+def features(made, workspace):
+    """Have such features in the test's workspace: features(rows) -> dataset tree."""
 
-    def write(rows, *, columns=4, constant=None, days=200):
-        random = np.random.default_rng(5)
-        x = random.normal(size=(rows, columns)).astype(np.float32)
-        cities = np.array([f"city {n}" for n in range(8)])
-        city, day = random.integers(0, 8, rows), np.sort(random.integers(0, days, rows))
-        y = 10 * city + 3 * x[:, 0] + random.normal(size=rows) if constant is None else np.full(rows, constant)
-        start = dt.datetime(2019, 1, 1, tzinfo=dt.UTC)
-        moments = [start + dt.timedelta(days=int(n)) for n in day]
-        extra = [
-            pa.field("city", pa.string()),
-            pa.field("price", pa.float64()),
-            *(pa.field(f"x{n}", pa.float32()) for n in range(columns)),
-        ]
-        schema = FEATURES.schema(extra)
-        values = {
-            "row_id": np.arange(rows),
-            "time": pa.array(moments, schema.field("time").type),
-            "month": [f"{m:%Y-%m}" for m in moments],
-            "city": cities[city],
-            "price": y,
-            **{f"x{n}": x[:, n] for n in range(columns)},
-        }
-        table = pa.table({name: pa.array(values[name]) for name in schema.names}).cast(schema)
-        plane = ArrowPlane(lambda: spark.sparkContext, workspace / "lake")
-        commit = Commit(-1, "build_features", "all", f"made {rows}", {"plan_hash": "made", "plan": {"version": 0}})
-        plane.rows_of(FEATURES, schema, table).write([Output(FEATURES, schema, commit)])
+    def use(rows, *, columns=4, constant=None):
+        lake, dataset = made(rows, columns, constant)
+        shutil.copytree(lake, workspace / "lake")
+        return dataset
 
-    return write
+    return use
 
 
 def run_named(tracking, job):
@@ -162,9 +163,9 @@ def test_the_same_training_elsewhere_gives_the_same_model(finished, trained, run
 
 
 def test_a_refused_model_is_on_record_with_its_reasons_and_nobody_scores_with_it(run_job, features, workspace):
-    features(1000)
-    strict = ["engine.rounds=30", "training.min_r2_threshold=0.99999"]
-    refused = run_job("train", PLAIN, overrides=strict)
+    dataset = features(1000)
+    strict = [*PLAIN, "engine.rounds=30", "training.min_r2_threshold=0.99999"]
+    refused = run_job("train", dataset, overrides=strict)
     assert refused.status == "refused"
     assert any("training.min_r2_threshold" in line for line in refused.summary)
     assert "calibrations" not in refused.tables
@@ -175,64 +176,64 @@ def test_a_refused_model_is_on_record_with_its_reasons_and_nobody_scores_with_it
     assert load_trained(tracking, refused.run_id).model.version == run.data.tags["assay.model_version"]
     assert tracking.client.search_registered_models() == []
     with pytest.raises(DataError, match="a refused model is not registered") as caught:
-        run_job("score", PLAIN)
+        run_job("score", dataset)
     assert caught.value.exit_code == 2
-    again = run_job("train", PLAIN, overrides=strict)
+    again = run_job("train", dataset, overrides=strict)
     assert (again.status, again.run_id) == ("refused", refused.run_id)
-    lenient = run_job("train", PLAIN, overrides=[*strict, "training.force_production_quality=false"])
+    lenient = run_job("train", dataset, overrides=[*strict, "training.force_production_quality=false"])
     assert lenient.status == "done"
     assert any(line.startswith("below threshold, not enforced") for line in lenient.summary)
     assert len(tracking.client.search_registered_models()) == 1
 
 
 def test_a_thousand_rows_take_seconds(run_job, features):
-    features(1000)
-    run_job("train", PLAIN, overrides=["engine.rounds=1", "training.force_production_quality=false"])  # workers warm up
+    dataset = features(1000)
+    run_job("train", dataset, overrides=[*QUICK, "engine.rounds=1"])  # workers warm up
     started = time.monotonic()
-    result = run_job("train", PLAIN, overrides=["engine.rounds=600", "training.force_production_quality=false"])
+    result = run_job("train", dataset, overrides=[*QUICK, "engine.rounds=600"])
     assert time.monotonic() - started < 30
     assert result.metrics["test_r2"] > 0.95
 
 
 def test_a_hundred_thousand_rows(run_job, features):
-    features(100_000, columns=20)
-    result = run_job("train", PLAIN, overrides=["engine.rounds=60", "engine.ranks=2"])
+    dataset = features(100_000, columns=20)
+    result = run_job("train", dataset, overrides=[*PLAIN, "engine.rounds=60", "engine.ranks=2"])
     assert result.status == "done"
     assert result.metrics["test_r2"] > 0.95
     assert result.metrics["calibration_rows"] == pytest.approx(15_000, abs=1000)
 
 
 def test_a_constant_target_trains_and_is_known_exactly(run_job, features):
-    features(1000, constant=42.0)
-    result = run_job("train", PLAIN, overrides=QUICK)
+    dataset = features(1000, constant=42.0)
+    result = run_job("train", dataset, overrides=QUICK)
     assert result.metrics["test_rmse"] == 0.0
     assert result.metrics["quantile_90"] == 0.0
-    strict = run_job("train", PLAIN, overrides=["engine.rounds=30"])
+    strict = run_job("train", dataset, overrides=[*PLAIN, "engine.rounds=30"])
     assert strict.status == "refused"  # R² is not a number, and no baseline is beaten
 
 
 def test_a_slice_learns_from_its_rows_alone(run_job, features):
-    features(4000)
-    result = run_job("train", PLAIN, overrides=QUICK, where=["city=city 3"])
+    dataset = features(4000)
+    result = run_job("train", dataset, overrides=QUICK, where=["city=city 3"])
     assert result.metrics["calibration_rows"] == pytest.approx(75, abs=25)
     with pytest.raises(DataError, match=r"no row has a known target 'price' where city=Atlantis \(--where\)"):
-        run_job("train", PLAIN, overrides=QUICK, where=["city=Atlantis"])
+        run_job("train", dataset, overrides=QUICK, where=["city=Atlantis"])
 
 
 def test_too_many_ranks_are_refused_before_any_task(run_job, features):
-    features(200)
+    dataset = features(1000)
     with pytest.raises(PreflightError, match=r"engine.ranks=3 needs 3 free task slots at once, the cluster has 2"):
-        run_job("train", PLAIN, overrides=["engine.ranks=3"])
+        run_job("train", dataset, overrides=[*PLAIN, "engine.ranks=3"])
 
 
 def test_features_without_a_column_that_the_dataset_names_are_refused(run_job, features):
-    features(200)
-    dataset = yaml.safe_load(yaml.safe_dump(PLAIN))
+    dataset = copy.deepcopy(features(1000))
     dataset["columns"]["categorical"] = ["city", "kind"]
     with pytest.raises(DataError, match="no column 'kind', which dataset made names: run build_features again"):
         run_job("train", dataset, overrides=QUICK)
 
 
-def test_without_features_the_error_names_the_job_that_makes_them(run_job):
+def test_without_features_the_error_names_the_job_that_makes_them(run_job, towns, tmp_path):
+    dataset = towns(tmp_path)
     with pytest.raises(DataError, match="run the job build_features first"):
-        run_job("train", PLAIN)
+        run_job("train", dataset)

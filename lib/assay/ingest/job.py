@@ -246,7 +246,6 @@ def _quality(context: JobContext, report: QualityReport, commit: Commit, rows: M
     """Write this run's part of `quality_reports`, and its record in MLflow. The parts of other runs stay."""
     schema = QUALITY_REPORTS.schema()
     flow = context.plane.rows_of(QUALITY_REPORTS, schema, report.rows(commit.identity, rows))
-    context.tracking.metrics(report.metrics)
     context.tracking.json(report.as_dict(), "quality.json")
     context.tracking.json(report.patterns_as_dict(), "patterns.json")
     return flow.write([Output(QUALITY_REPORTS, schema, commit, owns={"run": commit.identity})])

@@ -157,14 +157,10 @@ class QualityReport:
 
     @property
     def figures(self) -> dict[str, float]:
-        """Scores, for MLflow and `--json`."""
-        return {f"quality_{name}": value for name, value in self.assessment.scores.items()}
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The metrics, for MLflow."""
+        """Scores and metrics, for MLflow and `--json`."""
         values = {v.measure.metric: v.measure.value for v in self.assessment.verdicts}
-        return {f"quality_metric.{name}": value for name, value in values.items() if value is not None}
+        metrics = {f"quality_metric.{name}": value for name, value in values.items() if value is not None}
+        return {f"quality_{name}": value for name, value in self.assessment.scores.items()} | metrics
 
     @property
     def summary(self) -> list[str]:

@@ -294,17 +294,17 @@ def _sample(whole: pl.DataFrame, dataset: DatasetConfig, sampling: Sampling) -> 
     hashes = _mixed(_file_hashes(whole["source_file"]) + whole["source_row"].fill_null(0).to_numpy().view(np.uint64))
     threshold = _threshold_of(sampling.row_share)
     columns = [pl.col(stored_name(name)) for name in dataset.numeric_columns]
-    chosen = whole.select(pl.Series("hash", hashes, dtype=pl.UInt64), *columns)
-    return chosen.filter(pl.col("hash") <= pl.lit(threshold, dtype=pl.UInt64)), threshold
+    chosen = whole.select(pl.Series("row hash", hashes, dtype=pl.UInt64), *columns)
+    return chosen.filter(pl.col("row hash") <= pl.lit(threshold, dtype=pl.UInt64)), threshold
 
 
 def _smallest_rows(frame: pl.DataFrame, threshold: int, most: int) -> tuple[pl.DataFrame, int]:
     import polars as pl
 
-    frame = frame.filter(pl.col("hash") <= pl.lit(threshold, dtype=pl.UInt64)).sort(pl.all())
+    frame = frame.filter(pl.col("row hash") <= pl.lit(threshold, dtype=pl.UInt64)).sort(pl.all())
     if frame.height <= most:
         return frame, threshold
-    last = int(frame["hash"][most - 1])
+    last = int(frame["row hash"][most - 1])
     return frame.head(most), last
 
 
@@ -313,22 +313,27 @@ def _series(whole: pl.DataFrame, dataset: DatasetConfig, sampling: Sampling) -> 
     import pandas as pd
     import polars as pl
 
-    entity = [stored_name(name) for name in dataset.entity]
-    rows = whole.filter(pl.col("time").is_not_null()).drop_nulls(entity)
-    name = pl.concat_str(entity, separator=NAME_SEPARATOR).alias("name")
-    known = rows.select(entity).unique().with_columns(name)
-    keys = [pd.util.hash_array(known[column].to_numpy().astype(object)) for column in entity]
+    keys = {f"key {n}": pl.col(stored_name(name)) for n, name in enumerate(dataset.entity)}  # a source may say "entity"
+    usable = pl.col("reasons").is_null()
+    targets = [pl.when(usable).then(pl.col(stored_name(t.name))).alias(f"target_{t.name}") for t in dataset.targets]
+    rows = whole.filter(pl.col("time").is_not_null()).select(
+        "source_file", "source_row", pl.col("time").dt.timestamp("us"), *targets, **keys
+    )
+    rows = rows.drop_nulls([*keys])
+    known = rows.select(*keys).unique().with_columns(pl.concat_str([*keys], separator=NAME_SEPARATOR).alias("name"))
     hashes = np.zeros(known.height, dtype=np.uint64)
     for key in keys:
-        hashes = _mixed(hashes ^ key)
+        hashes = _mixed(hashes ^ pd.util.hash_array(known[key].to_numpy().astype(object)))
     threshold = _threshold_of(sampling.moment_share)
     known = known.with_columns(pl.Series("entity", hashes, dtype=pl.UInt64))
     known = known.filter(pl.col("entity") <= pl.lit(threshold, dtype=pl.UInt64))
-    usable = pl.col("reasons").is_null()
-    targets = [pl.when(usable).then(pl.col(stored_name(t.name))).alias(f"target_{t.name}") for t in dataset.targets]
     rows = rows.with_columns(pl.Series("file", _file_hashes(rows["source_file"]), dtype=pl.UInt64))
-    found = rows.join(known.drop("name"), on=entity, maintain_order="left").select(
-        "entity", pl.col("time").dt.timestamp("us"), "file", pl.col("source_row").fill_null(0).alias("row"), *targets
+    found = rows.join(known.drop("name"), on=[*keys], maintain_order="left").select(
+        "entity",
+        "time",
+        "file",
+        pl.col("source_row").fill_null(0).alias("row"),
+        *(t.meta.output_name() for t in targets),
     )
     return found, known.select("entity", "name"), threshold
 

@@ -18,6 +18,7 @@ from quality_harness import ALL, NOW, by_month, checked, clean_rows, measured_wh
 
 from assay.ingest.quality_metrics import measures_of
 from assay.ingest.quality_partial import Sampling, measure, merge, unpack
+from assay.ingest.source import SourcePart
 
 CHANGES = ["", "much", "inf", "-4", "5000", "2031-05-05", "gestern", "z"]
 
@@ -174,7 +175,7 @@ def test_hashes_are_the_same_in_every_process(config, tmp_path):
         "c = load_run(dataset=Path(sys.argv[1]));"
         "now = dt.datetime(2020, 1, 1, tzinfo=dt.UTC);"
         "p = measure(pl.read_parquet(sys.argv[2]), c.dataset, now, Sampling(60, 200));"
-        "print(p.sample['hash'].to_list(), p.names['entity'].to_list())"
+        "print(p.sample['row hash'].to_list(), p.names['entity'].to_list())"
     )
     path = config.dataset_folder / "shops.yml"
     done = subprocess.run(
@@ -185,4 +186,19 @@ def test_hashes_are_the_same_in_every_process(config, tmp_path):
         env={"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": "12"},
     )
     here = measured_whole(frame, config.dataset, Sampling(60, 200))
-    assert done.stdout.strip() == f"{here.sample['hash'].to_list()} {here.names['entity'].to_list()}"
+    assert done.stdout.strip() == f"{here.sample['row hash'].to_list()} {here.names['entity'].to_list()}"
+
+
+def test_columns_may_have_names_that_are_used_inside(tmp_path):
+    names = ["entity", "name", "hash", "file", "row", "value", "total", "day"]
+    columns, targets = {"numeric": names[2:7]}, [{"name": "price"}]
+    config = run_config(tmp_path, entity=names[:2], targets=targets, columns=columns, bounds={}, quality={})
+    rows = [dict.fromkeys(names[2:7], str(n)) | {"price": str(n + 1)} for n in range(40)]
+    rows = [r | {"entity": str(n % 2), "name": "x", "day": f"2020-01-{n // 2 + 1:02}"} for n, r in enumerate(rows)]
+    pd.DataFrame(rows).to_csv(tmp_path / "named.csv", index=False)
+    part = SourcePart(str(tmp_path / "named.csv"), "named.csv", "csv")
+    measured = measured_whole(checked(config.dataset, part), config.dataset)
+    assert measured.series.height == measured.sample.height == 40
+    found = measures_of(measured, config.dataset, config.profile.quality, NOW)
+    assert found.overall("completeness").value == 1
+    assert {m.column for m in found.columns("completeness")} == {*names, "price"} - {"day"}

@@ -9,14 +9,14 @@ that of features and training. Variants of each data set:
 * `interactions`: interaction features added to raw;
 * `all`: all of it.
 
-The split is by time over the same rows, so all variants are tested on the same ones.
+The split is by time over the same rows, so all variants are tested on the same ones. The data are looked for where
+their YAML says, in the current folder and in `$ASSAY_DATA`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from functools import partial
@@ -66,7 +66,6 @@ def prepare(data: Path, dataset: str, variant: str) -> Any:
     from assay.runtime.job import JobContext
     from assay.runtime.progress import Reporter
 
-    os.environ.setdefault("ASSAY_DATA", str(ROOT.parent / "shared" / "data"))
     workspace = data / "runs" / f"{dataset}-{variant}"
     shutil.rmtree(workspace, ignore_errors=True)
     open_warm(str)

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 MOMENTS = ("n", "s", "q", "lo", "hi")
 EMPTY = {"n": 0, "s": 0.0, "q": 0.0, "lo": np.nan, "hi": np.nan}
-LARGEST = 1e100
+LARGEST, SMALLEST = 1e100, 1e-100
 
 
 def condense(
     frame: pl.DataFrame, by: Sequence[str], values: Sequence[str], *, in_order: bool = False, lean: bool = False
 ) -> pl.DataFrame:
     """Condensed rows of `frame`, in order of key and time. Values that are no finite number count as missing.
+
+    Those beyond 1e100 count as 1e100, those below 1e-100 as 0.
 
     in_order: `frame` is known to be in order of key and time.  lean: where no key has two rows at a time, give ``n``
     and ``s`` alone, which tell the others; `Timeline` takes both.
@@ -35,12 +37,14 @@ def condense(
     def moments(v: str) -> list[pl.Expr]:
         number = pl.col(v).cast(pl.Float64)
         usable = number.is_finite().fill_null(False)
-        known = pl.when(usable).then(number.clip(-LARGEST, LARGEST) + 0.0)  # which makes -0.0 of no account
+        number = pl.when(number.abs() >= SMALLEST).then(number.clip(-LARGEST, LARGEST)).otherwise(0.0)
+        known = pl.when(usable).then(number)
         forms = (usable.cast(pl.Int64), known.fill_null(0.0), (known * known).fill_null(0.0), known, known)
         return [form.alias(f"{v}|{m}") for m, form in zip(MOMENTS, forms, strict=True)]
 
     if lean and in_order and len(cell_starts(frame, [*by, "time"])) == frame.height:
-        return frame.select(*by, "time", *(form for v in values for form in moments(v)[:2]))
+        ones = [pl.col(f"{v}|n").cast(pl.Int8) for v in values]
+        return frame.select(*by, "time", *(form for v in values for form in moments(v)[:2])).with_columns(ones)
     single = frame.select(*by, "time", *(form for v in values for form in moments(v)))
     return _added_up(single if in_order else single.sort([*by, "time"]), by, values)
 

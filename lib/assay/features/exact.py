@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -31,18 +32,8 @@ class ExactSums:
     @classmethod
     def of(cls, values: np.ndarray) -> ExactSums:
         """Cut doubles of shape (n,), all finite and below 1e250 in size. Bits below 2**-960 are dropped."""
-        rest = np.array(values, dtype=np.float64)
-        peak = float(np.abs(rest).max(initial=0.0))
-        place = max((math.frexp(peak)[1] - 1) // BITS, LOWEST_PLACE) if peak else 0
-        found = []
-        while True:
-            part = np.trunc(rest * _unit(-place))
-            found.append(part.astype(np.int64))
-            rest -= part * _unit(place)
-            if place == LOWEST_PLACE or not rest.any():
-                break
-            place -= 1
-        return cls(place, np.stack(found[::-1]))
+        found = list(_digits(values))
+        return cls(found[-1][0], np.stack([digits.astype(np.int64) for _, digits in found[::-1]]))
 
     def grouped(self, starts: np.ndarray) -> ExactSums:
         """Sums of the stretches that begin at `starts`; the last one goes to the end."""
@@ -87,20 +78,36 @@ class RunningSums:
     """Sums of any stretch of rows, each for the price of two look-ups."""
 
     def __init__(self, values: np.ndarray) -> None:
-        sums = ExactSums.of(values)
-        self._low = sums.low
-        # Running sums may pass 2**63 and wrap; differences are right all the same.
-        self._sums = np.zeros((len(sums.digits), len(values) + 1), dtype=np.int64)
-        np.cumsum(sums.digits, axis=1, out=self._sums[:, 1:])
+        self._sums: list[np.ndarray] = []  # of each place, the lowest first
+        for place, digits in _digits(values):
+            running = np.zeros(len(values) + 1, dtype=np.int64)
+            running[1:] = digits
+            # Running sums may pass 2**63 and wrap; differences are right all the same.
+            self._sums.insert(0, np.cumsum(running, out=running))
+            self._low = place
 
     def between(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
         """Sum of rows start <= row < stop, shape (n,); the same double for the same rows, whatever lies around them."""
         result = np.empty(len(start))
         for first in range(0, len(start), BLOCK):
             block = slice(first, first + BLOCK)
-            digits = self._sums[:, stop[block]] - self._sums[:, start[block]]
+            digits = np.stack([running[stop[block]] - running[start[block]] for running in self._sums])
             result[block] = ExactSums(self._low, digits).rounded()
         return result
+
+
+def _digits(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Places, the highest first, and the digits there as whole doubles."""
+    rest = np.array(values, dtype=np.float64)
+    peak = max(float(rest.max(initial=0.0)), -float(rest.min(initial=0.0)))
+    place = max((math.frexp(peak)[1] - 1) // BITS, LOWEST_PLACE) if peak else 0
+    while True:
+        part = np.trunc(rest * _unit(-place))
+        rest -= part * _unit(place)
+        yield place, part
+        if place == LOWEST_PLACE or not rest.any():
+            return
+        place -= 1
 
 
 def _unit(place: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def filled_forward(frame: pl.DataFrame, plan: FeaturePlan) -> pl.DataFrame:
-    """Rows in order of entity, time and row_id, with `features.forward_fill` where it is null or no finite number.
+def filled_forward(frame: pl.DataFrame, plan: FeaturePlan, *, by: Sequence[str]) -> pl.DataFrame:
+    """Rows in order of key, time and row_id, with `features.forward_fill` where it is null or no finite number.
 
     An attribute is known at its own time: a missing one takes the entity's last known value before the row's time,
     unless it is older than `max_history_days`.
@@ -24,7 +25,6 @@ def filled_forward(frame: pl.DataFrame, plan: FeaturePlan) -> pl.DataFrame:
     columns = plan.settings.forward_fill
     if not plan.temporal or not columns:
         return frame
-    by = list(plan.entity)
     entities, cells = cell_starts(frame, by), cell_starts(frame, [*by, "time"])
     rows = np.arange(frame.height)
     first = entities[np.searchsorted(entities, rows, side="right") - 1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -14,11 +14,10 @@ import pyarrow.ipc
 
 from assay.features.catalog import ROW_FAMILIES, features_of, numeric_features, past_families, past_features
 from assay.features.condensed import MOMENTS, cell_starts, condense, merge
+from assay.features.entity_rows import KEY, Codes, EntityRows, gathered
 from assay.features.family import FLOAT32_MAX, float32_columns
-from assay.features.fill import filled_forward
 from assay.features.plan import OWN, Feature, FeaturePlan
 from assay.features.ranks import Ranks, rank_features
-from assay.features.routing import CONTEXT, SPAN
 from assay.features.standing import beta, beta_features, now_column
 from assay.features.timeline import DAY_US, Numbers, Timeline, days_us
 from assay.runtime.arrow_files import conform_table
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
 STEP = "__step"
 BLOCK_ROWS = 200_000  # rows whose features are held at once
+ASKED_AT_ONCE = 1_000_000  # cells of large timelines, which do not keep all sums for the next ones
 HOUR_US = DAY_US // 24
 _HALF_YEARS = tuple(dt.datetime(year, month, 15) for year in (1985, 2005, 2025) for month in (1, 7))
 
@@ -135,7 +135,7 @@ class GroupHistory:
         asked = np.arange(len(timeline.times))
         if self.since is not None:
             asked = np.flatnonzero(timeline.times >= self.since - group_margin_us(plan))
-        for positions in _blocks(asked):
+        for positions in _blocks(asked, ASKED_AT_ONCE if timeline.large else BLOCK_ROWS):
             cells = timeline.cells[positions]
             found = past_of(timeline.at(positions), plan, self.group)
             now = [_means_at(timeline, t, positions) for t in plan.targets if now_column(t) in schema.names]
@@ -161,13 +161,13 @@ def past_of(timeline: Timeline, plan: FeaturePlan, by: str) -> pl.DataFrame:
     """Features of the past of every column, float32, one row per cell asked for."""
     import polars as pl
 
-    found: dict[str, Numbers] = {}
+    found = []
     for item in plan.history:
         delay = days_us(item.delay_days) if by == OWN else group_delay_us(plan, item.delay_days)
         for family in past_families(plan, by):
             if family.features(plan, item.column, by):
-                found.update(family.compute(timeline, plan, item.column, by, delay))
-    return float32_columns(found) if found else pl.DataFrame()
+                found.append(float32_columns(family.compute(timeline, plan, item.column, by, delay)))
+    return pl.concat(found, how="horizontal") if found else pl.DataFrame()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,31 +184,32 @@ class BuildFeatures:
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Rows of `feature_schema`, sorted by entity and time, a block at a time, context left out."""
+
+        schema, rows = feature_schema(self.plan), _RowFeatures(self.plan, self.groups, self.ranks)
+        for part in gathered(batches, self.plan, rows.markets):
+            for found in self._built(part, rows):
+                yield from conform_table(found.to_arrow(), schema)
+
+    def _built(self, part: EntityRows, rows: _RowFeatures) -> Iterator[pl.DataFrame]:
         import polars as pl
 
-        plan, frame = self.plan, _frame(batches)
-        if not frame.height:
-            return
-        frame = filled_forward(frame.sort([*plan.entity, "time", "row_id"]), plan)
-        schema, rows = feature_schema(plan), _RowFeatures(plan, self.groups, self.ranks)
-        by = list(plan.entity)
-        lengths = np.diff(cell_starts(frame, [*by, "time"]), append=frame.height)
-        cell_of_row = np.repeat(np.arange(len(lengths)), lengths)
-        condensed = condense(frame, by, [h.column for h in plan.history], in_order=True, lean=True)
-        timeline = Timeline(condensed, by, oldest_us=plan.oldest_us)
-        betas = rows.betas(timeline, frame[np.append(0, np.cumsum(lengths)[:-1])])
-        wanted = np.arange(frame.height)
-        if CONTEXT in frame.columns:
-            wanted = np.flatnonzero(~frame[CONTEXT].to_numpy())
-            frame = frame.drop(CONTEXT, SPAN)[wanted]
-        for number, block in enumerate(_blocks(wanted)):
-            cells, position = np.unique(cell_of_row[block], return_inverse=True)
-            asked = timeline.at(cells)
-            own = pl.concat([past_of(asked, plan, OWN), *(beta(asked) for beta in betas)], how="horizontal")
-            found = frame[number * BLOCK_ROWS : number * BLOCK_ROWS + len(block)]
-            if own.width:
-                found = found.hstack(own[position])
-            yield from conform_table(rows.add(found).to_arrow(), schema)
+        plan, by = self.plan, [KEY]
+        starts = cell_starts(part.past, [*by, "time"])
+        lengths = np.diff(starts, append=part.past.height)
+        cell_of_row = np.repeat(np.arange(len(starts), dtype=np.int32), lengths)
+        if part.built is not None:
+            cell_of_row = cell_of_row[part.built]
+        frame, betas = part.rows.drop(KEY), rows.betas(part.past, starts)
+        values = [h.column for h in plan.history]
+        timeline = Timeline(condense(part.past, by, values, in_order=True, lean=True), by, oldest_us=plan.oldest_us)
+        del part
+        for asked in _blocks(np.arange(frame.height), ASKED_AT_ONCE if timeline.large else BLOCK_ROWS):
+            cells, position = np.unique(cell_of_row[asked], return_inverse=True)
+            view = timeline.at(cells.astype(np.int64))
+            own = pl.concat([past_of(view, plan, OWN), *(beta(view) for beta in betas)], how="horizontal")
+            for block in _blocks(np.arange(len(asked)), BLOCK_ROWS):
+                found = frame[int(asked[0]) + int(block[0]) : int(asked[0]) + int(block[-1]) + 1]
+                yield rows.add(found.hstack(own[position[block]]) if own.width else found)
 
 
 class _RowFeatures:
@@ -223,31 +224,38 @@ class _RowFeatures:
             self.tables[label] = found.drop(now)
             if now:
                 self.now[label] = found.select(*plan.groups[label], STEP, *now)
+        self.markets = {label: Codes(plan.groups[label]) for label in self.now}
         self.ranks = {label: Ranks(unpacked(table), plan, label) for label, table in ranks.items()}
         self.features: dict[str, list[Feature]] = {}
         for feature in features_of(plan):
             self.features.setdefault(feature.family, []).append(feature)
 
-    def betas(self, timeline: Timeline, cells: pl.DataFrame) -> list[Callable[[Timeline], pl.DataFrame]]:
-        """For each market, what gives the betas at the cells asked for; cells: a row of each cell of the timeline."""
+    def betas(self, past: pl.DataFrame, starts: np.ndarray) -> list[Callable[[Timeline], pl.DataFrame]]:
+        """For each market, what gives betas at the cells asked for. past: see `EntityRows`; starts: of its cells."""
         import polars as pl
 
         plan, found = self.plan, list[Callable[[Timeline], pl.DataFrame]]()
         if not self.now:
             return []
-        steps = cells.with_columns(step_of(plan).alias(STEP))
-        starts = steps.select(pl.col(STEP).dt.timestamp("us")).to_series().to_numpy()
-        for label, table in self.now.items():
-            on = [*plan.groups[label], STEP]
-            means = steps.select(on).join(table, on=on, how="left", maintain_order="left", nulls_equal=True)
+        cells = past if len(starts) == past.height else past[starts]
+        steps = cells.select(step_of(plan).dt.timestamp("us")).to_series()
+        for label, codes in self.markets.items():
+            on, known = plan.groups[label], codes.table()
+            table = self.now[label].with_columns(pl.col(STEP).dt.timestamp("us"))
+            table = table.join(known, on=on, nulls_equal=True) if on else table.join(known, how="cross")
+            groups = cells[f"market {label}"]
 
-            def at(asked: Timeline, label: str = label, means: pl.DataFrame = means) -> pl.DataFrame:
+            def at(asked: Timeline, label: str = label, table: pl.DataFrame = table, groups: pl.Series = groups) -> Any:
                 columns: dict[str, Numbers] = {}
+                mine = pl.DataFrame([groups.alias(KEY), steps.alias(STEP)])
+                means = mine.join(table, on=[KEY, STEP], how="left", maintain_order="left")
                 for item in plan.history:
                     if item.column in plan.targets:
                         market = means[now_column(item.column)].cast(pl.Float64).fill_null(np.nan).to_numpy()
                         delay = group_delay_us(plan, item.delay_days)
-                        columns |= beta(asked, plan, item.column, label, market=market, steps=starts, delay_us=delay)
+                        columns |= beta(
+                            asked, plan, item.column, label, market=market, steps=steps.to_numpy(), delay_us=delay
+                        )
                 return float32_columns(columns)
 
             found.append(at)
@@ -293,8 +301,8 @@ def _month(time: pl.Expr) -> pl.Expr:
     return time.dt.year().cast(pl.Int64) * 12 + time.dt.month().cast(pl.Int64)
 
 
-def _blocks(rows: np.ndarray) -> Sequence[np.ndarray]:
-    return [rows[first : first + BLOCK_ROWS] for first in range(0, len(rows), BLOCK_ROWS)]
+def _blocks(rows: np.ndarray, size: int) -> Sequence[np.ndarray]:
+    return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
 def _frame(batches: Iterator[pa.RecordBatch]) -> pl.DataFrame:

@@ -6,7 +6,7 @@ each step of the past, beside the entity's own value then.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,19 +107,23 @@ def beta(
     first = int(steps.min(initial=0)) // size
     width = int(steps.max(initial=0)) // size - first + 2
 
-    def pairs() -> tuple[Positions, dict[str, RunningSums]]:
+    def pairs() -> tuple[Positions, Callable[[str], RunningSums]]:
         known = timeline.known(target)
         value, other, key = known.means, market[known.positions], timeline.keys[known.positions]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             y, x = (np.append(np.full(min(len(v), 1), np.nan), v[1:] / v[:-1] - 1) for v in (value, other))
         same = np.append(np.zeros(min(len(key), 1), dtype=bool), key[1:] == key[:-1])
         usable = same & (np.abs(y) < LARGEST_CHANGE) & (np.abs(x) < LARGEST_CHANGE)
-        x, y = np.where(usable, x, 0.0), np.where(usable, y, 0.0)
-        sums = {"n": usable.astype(np.float64), "x": x, "y": y, "xx": x * x, "xy": x * y}
+        factors = {"n": usable.astype(np.float64), "x": np.where(usable, x, 0.0), "y": np.where(usable, y, 0.0)}
         place = key * width + steps[known.positions] // size - first
-        return place, {name: RunningSums(numbers) for name, numbers in sums.items()}
 
-    place, sums = timeline.once((target, by, "beta"), pairs)
+        def running(name: str) -> RunningSums:
+            numbers = factors[name] if name in factors else factors[name[0]] * factors[name[1]]
+            return timeline.once((target, by, "beta", name), lambda: RunningSums(numbers), bulky=True)
+
+        return place, running
+
+    place, running = timeline.once((target, by, "beta"), pairs, bulky=True)
     bound = -((delay_us - steps[timeline.asked]) // size) - first  # steps before it are known
     found = {}
     for days in sorted(set(plan.settings.beta_days)):
@@ -128,7 +132,7 @@ def beta(
             np.searchsorted(place, timeline.key * width + np.clip(b, 0, width - 1)) for b in (bound, bound - span)
         )
         since = np.minimum(since + 1, until)  # the change to the first value of the span began before it
-        n, sx, sy, sxx, sxy = (sums[name].between(since, until) for name in ("n", "x", "y", "xx", "xy"))
+        n, sx, sy, sxx, sxy = (running(name).between(since, until) for name in ("n", "x", "y", "xx", "xy"))
         with np.errstate(divide="ignore", invalid="ignore"):
             variance = spread(sxx, sx, n)
             slope = (sxy - sx * sy / n) / variance

@@ -109,7 +109,7 @@ class _Bars:
 
     def sums(self, name: str, series: Numbers) -> Callable[[Positions, Positions], Numbers]:
         """A function (start, stop) -> sum of a series over bars start <= bar < stop."""
-        running = self._timeline.once((self._column, "bars", name), lambda: RunningSums(series))
+        running = self._timeline.once((self._column, "bars", name), lambda: RunningSums(series), bulky=True)
         return running.between
 
     def pair(self, make: Callable[[Numbers], tuple[Numbers, Numbers]]) -> tuple[Numbers, Numbers]:

@@ -21,6 +21,7 @@ Numbers = npt.NDArray[np.float64]
 T = TypeVar("T")
 
 DAY_US = 86_400_000_000
+LARGE_CELLS = 1_000_000
 
 
 def days_us(days: float) -> int:
@@ -59,13 +60,17 @@ class Timeline:
         # Rows are cells in most tables; then no list of their bounds is kept.
         self._row_bounds = None if len(starts) == condensed.height else np.append(starts, condensed.height)
         self.times = self.cells.select(pl.col("time").dt.timestamp("us")).to_series().to_numpy()
+        self.large = len(self.times) > LARGE_CELLS
         self._firsts = cell_starts(self.cells, self._by)
         lengths = np.diff(self._firsts, append=len(self.times))
         self._key = np.repeat(np.arange(len(self._firsts), dtype=np.int32), lengths)
         self.oldest_us = oldest_us
-        self._moments, rank = np.unique(self.times, return_inverse=True)
-        self._rank = rank.astype(np.int32)
-        self._place = self.keys * (len(self._moments) + 1) + rank
+        # The cells of a single key are places in time; of many keys, a number of key and moment is.
+        self._moments = self._place = self.times
+        if len(self._firsts) > 1:
+            self._moments, rank = np.unique(self.times, return_inverse=True)
+            self._rank = rank.astype(np.int32)
+            self._place = self.keys * (len(self._moments) + 1) + rank
         self._shared: dict[Any, Any] = {}
         self._ask(np.arange(len(self.times)))
 
@@ -95,9 +100,11 @@ class Timeline:
         view._ask(positions)
         return view
 
-    def once(self, key: Any, make: Callable[[], T]) -> T:
-        """What `make` gives, made once for the timeline and all its views."""
+    def once(self, key: Any, make: Callable[[], T], *, bulky: bool = False) -> T:
+        """What `make` gives, made once for the timeline and all its views; what is bulky again where they are large."""
         if key not in self._shared:
+            if bulky and self.large:
+                return make()
             self._shared[key] = make()
         found: T = self._shared[key]
         return found
@@ -107,6 +114,9 @@ class Timeline:
         if back_us == 0:
             return self.asked
         if back_us not in self._found:
+            if len(self._firsts) <= 1:
+                self._found[back_us] = np.searchsorted(self._place, self.time - back_us)
+                return self._found[back_us]
             if len(self._moments) < len(self.time):
                 rank = np.searchsorted(self._moments, self._moments - back_us)[self._rank[self.asked]]
             else:
@@ -146,9 +156,13 @@ class Timeline:
 
         def find() -> Known:
             counts = self.counts(value)
+            before = np.concatenate(([0], np.cumsum(counts > 0)))
             positions = np.flatnonzero(counts)
+            if self._row_bounds is None and f"{value}|q" not in self._rows.columns:
+                single = self._rows[f"{value}|s"].to_numpy()
+                return Known(positions, single if len(positions) == len(single) else single[positions], before)
             means = self.sums(value, "s")(positions, positions + 1) / counts[positions]
-            return Known(positions, means, np.concatenate(([0], np.cumsum(counts > 0))))
+            return Known(positions, means, before)
 
         return self.once((value, "known"), find)
 
@@ -171,7 +185,8 @@ class Timeline:
                 numbers = numbers * weight[1](self._row_times())
             return RunningSums(numbers)
 
-        running, bounds = self.once((value, moment, weight and weight[0]), run), self._row_bounds
+        running = self.once((value, moment, weight and weight[0]), run, bulky=weight is not None)
+        bounds = self._row_bounds
         if bounds is None:
             return running.between
         return lambda start, stop: running.between(bounds[start], bounds[stop])

@@ -135,7 +135,7 @@ def test_a_missing_attribute_takes_the_entitys_last_one(rows, oldest):
     plan = widest_plan(widest={"max_history_days": oldest})
     rows = [row | {"row_id": i} for i, row in enumerate(rows)]
     frame = observations(rows, plan).sort("thing", "time", "row_id")
-    found = filled_forward(frame, plan).sort("row_id")["size"].to_list()
+    found = filled_forward(frame, plan, by=plan.entity).sort("row_id")["size"].to_list()
     order = sorted(rows, key=lambda row: (row["time"], row["row_id"]))
     for row in rows:
         mine = [r for r in order if r["thing"] == row["thing"] and (r["time"] < row["time"] or r is row)]
@@ -160,8 +160,8 @@ def test_only_chosen_attributes_are_filled_and_never_from_another_entity():
             "rooms": [2.0, None, None],
         }
     )
-    filled = filled_forward(frame, plan)
+    filled = filled_forward(frame, plan, by=plan.entity)
     assert filled["size"].to_list() == [1.0, 1.0, None]
     assert filled["rooms"].to_list() == [2.0, None, None]
-    assert filled_forward(frame, widest_plan(temporal=False)).equals(frame)
+    assert filled_forward(frame, widest_plan(temporal=False), by=plan.entity).equals(frame)
     assert [f.window for f in catalog.features_of(plan) if f.family == "raw"] == ["last known value", ""]

@@ -66,10 +66,9 @@ def built_in_parts(frame, plan, *, since=None, cuts=None) -> pl.DataFrame:
         flow = [*Widen(schema)(iter(batches(old))), *batches(whole.filter(pl.col("time") >= since))]
     routed = table(Route(plan, since_us, cuts or {})(iter(flow)))
     assert routed.columns == routed_schema(flow[0].schema).names
-    tasks = routed.partition_by(*plan.entity, SPAN)
-    found = [
-        batch for task in tasks for batch in BuildFeatures(plan, groups, ranks_of([frame], plan))(iter(batches(task)))
-    ]
+    tasks = routed.with_columns(task=pl.struct(*plan.entity, SPAN).hash(seed=1) % 2).partition_by("task")
+    build = BuildFeatures(plan, groups, ranks_of([frame], plan))
+    found = [batch for task in tasks for batch in build(iter(batches(task.drop("task"))))]
     return table(found).sort("row_id")
 
 

@@ -109,13 +109,17 @@ def gathered(batches: Iterator[pa.RecordBatch], plan: FeaturePlan, markets: dict
     if past is not None:
         counts = counts + np.bincount(past[KEY].to_numpy(), minlength=len(ranks))
     many = np.flatnonzero(counts > LARGE_ROWS)
-    if len(many) == 0 or len(ranks) == 1:
-        yield _ordered(whole, past, plan, markets)
-        return
-    for chosen in [pl.col(KEY).is_in(many.tolist()).not_(), *(pl.col(KEY) == int(key) for key in many)]:
-        part = whole.filter(chosen)
-        if part.height:
-            yield _ordered(part, None if past is None else past.filter(chosen), plan, markets)
+    if len(many) and len(ranks) > 1:
+        for key in many:
+            mine = pl.col(KEY) == int(key)
+            part, before = whole.filter(mine), None if past is None else past.filter(mine)
+            whole, past = whole.filter(~mine), None if past is None else past.filter(~mine)
+            parts = [_ordered(part, before, plan, markets)]
+            del part, before
+            yield parts.pop()
+    parts = [_ordered(whole, past, plan, markets)]
+    del whole, past  # nothing is held while it is being built
+    yield parts.pop()
 
 
 def _ranked(frames: list[pl.DataFrame], ranks: npt.NDArray[np.int32]) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -77,21 +77,32 @@ class ExactSums:
 class RunningSums:
     """Sums of any stretch of rows, each for the price of two look-ups."""
 
-    def __init__(self, values: np.ndarray) -> None:
-        self._sums: list[np.ndarray] = []  # of each place, the lowest first
-        for place, digits in _digits(values):
-            running = np.zeros(len(values) + 1, dtype=np.int64)
-            running[1:] = digits
-            # Running sums may pass 2**63 and wrap; differences are right all the same.
-            self._sums.insert(0, np.cumsum(running, out=running))
-            self._low = place
+    def __init__(self, values: np.ndarray | Callable[[slice], np.ndarray], rows: int | None = None) -> None:
+        """Add up doubles of shape (rows,), or what a function gives for stretches of rows, block by block."""
+        rows = len(values) if isinstance(values, np.ndarray) else rows or 0
+        sums: dict[int, np.ndarray] = {}
+        for first in range(0, rows, BLOCK):
+            block = slice(first, min(first + BLOCK, rows))
+            for place, digits in _digits(values[block] if isinstance(values, np.ndarray) else values(block)):
+                if place not in sums:
+                    sums[place] = np.zeros(rows + 1, dtype=np.int64)
+                sums[place][first + 1 : first + 1 + len(digits)] = digits
+        self._low = min(sums, default=0)
+        # Running sums may pass 2**63 and wrap; differences are right all the same. Of each place, the lowest first.
+        self._sums = [
+            np.cumsum(sums[place], out=sums[place]) if place in sums else None
+            for place in range(self._low, max(sums, default=-1) + 1)
+        ]
 
     def between(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
         """Sum of rows start <= row < stop, shape (n,); the same double for the same rows, whatever lies around them."""
         result = np.empty(len(start))
         for first in range(0, len(start), BLOCK):
             block = slice(first, first + BLOCK)
-            digits = np.stack([running[stop[block]] - running[start[block]] for running in self._sums])
+            digits = np.zeros((len(self._sums), len(start[block])), dtype=np.int64)
+            for place, running in enumerate(self._sums):
+                if running is not None:
+                    np.subtract(running[stop[block]], running[start[block]], out=digits[place])
             result[block] = ExactSums(self._low, digits).rounded()
         return result
 

@@ -27,6 +27,7 @@ from assay.features.routing import (
     CountDays,
     Route,
     Widen,
+    context_rows,
     counted_schema,
     cuts_of,
     lookback_days,
@@ -203,10 +204,12 @@ def _ranks(context: JobContext, plan: FeaturePlan, extent: Extent) -> dict[str, 
 def _routed(context: JobContext, plan: FeaturePlan, extent: Extent, rows: int) -> Flow:
     """Rows of whole entities, or of spans of very large ones, each with the context that it needs."""
     plane, names = context.plane, observation_columns(plan)
-    cuts = {}
+    cuts, looked_back_on = {}, 0
     if rows >= HOT_ROWS:
         days = plane.read(OBSERVATIONS.name, version=extent.version, columns=[*plan.entity, "time"], where=extent.where)
-        cuts = cuts_of(days.map(CountDays(plan), counted_schema(plan)).collect(), plan, slots=plane.slots)
+        counted = days.map(CountDays(plan), counted_schema(plan)).collect()
+        cuts = cuts_of(counted, plan, slots=plane.slots)
+        looked_back_on = context_rows(counted, plan, cuts)
     since = extent.since
     where = extent.where if since is None else (*extent.where, Condition("time", ">=", since))
     flow = plane.read(OBSERVATIONS.name, version=extent.version, columns=names, where=where)
@@ -221,4 +224,4 @@ def _routed(context: JobContext, plan: FeaturePlan, extent: Extent, rows: int) -
         old = plane.read(OBSERVATIONS.name, version=extent.version, columns=kept, where=past)
         flow = old.map(Widen(flow.schema), flow.schema).union(flow)
     routed = flow.map(Route(plan, extent.since_us, cuts), routed_schema(flow.schema))
-    return routed.by_key([*plan.entity, SPAN], rows_hint=rows)
+    return routed.by_key([*plan.entity, SPAN], rows_hint=rows + looked_back_on)

@@ -167,6 +167,7 @@ def past_of(timeline: Timeline, plan: FeaturePlan, by: str) -> pl.DataFrame:
         for family in past_families(plan, by):
             if family.features(plan, item.column, by):
                 found.append(float32_columns(family.compute(timeline, plan, item.column, by, delay)))
+        timeline.done_with(item.column)
     return pl.concat(found, how="horizontal") if found else pl.DataFrame()
 
 
@@ -186,8 +187,11 @@ class BuildFeatures:
         """Rows of `feature_schema`, sorted by entity and time, a block at a time, context left out."""
 
         schema, rows = feature_schema(self.plan), _RowFeatures(self.plan, self.groups, self.ranks)
-        for part in gathered(batches, self.plan, rows.markets):
-            for found in self._built(part, rows):
+        parts = gathered(batches, self.plan, rows.markets)
+        while (part := next(parts, None)) is not None:
+            built = self._built(part, rows)
+            del part  # which it needs less and less of
+            for found in built:
                 yield from conform_table(found.to_arrow(), schema)
 
     def _built(self, part: EntityRows, rows: _RowFeatures) -> Iterator[pl.DataFrame]:
@@ -248,7 +252,8 @@ class _RowFeatures:
             def at(asked: Timeline, label: str = label, table: pl.DataFrame = table, groups: pl.Series = groups) -> Any:
                 columns: dict[str, Numbers] = {}
                 mine = pl.DataFrame([groups.alias(KEY), steps.alias(STEP)])
-                means = mine.join(table, on=[KEY, STEP], how="left", maintain_order="left")
+                means = mine.join(table, on=[KEY, STEP], how="left", maintain_order="left").drop(KEY, STEP)
+                del mine
                 for item in plan.history:
                     if item.column in plan.targets:
                         market = means[now_column(item.column)].cast(pl.Float64).fill_null(np.nan).to_numpy()

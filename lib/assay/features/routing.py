@@ -26,6 +26,7 @@ CONTEXT, SPAN = "__context", "__span"
 HOT_ROWS = 1_000_000  # rows from which on an entity is cut
 LEAST_COUNT = 20_000  # rows of an entity in one share that are worth reporting
 ROWS_PER_SPAN = 500_000
+MOST_SPANS = 10
 Key = tuple[str | None, ...]
 
 
@@ -68,8 +69,8 @@ def cuts_of(
 ) -> dict[Key, tuple[int, ...]]:
     """Entity -> days (since 1970) at which it is cut, of entities with `hot_rows` rows or more.
 
-    Spans have about `ROWS_PER_SPAN` rows where older rows are forgotten; otherwise each has the whole past beside it,
-    so that more spans than run at once would only repeat work.
+    Spans have about `ROWS_PER_SPAN` rows, so that what is built of them fits into memory. Where nothing is forgotten
+    each has the whole past beside it; then there are no more than `MOST_SPANS`, or as many as run at once.
     """
     import polars as pl
 
@@ -81,13 +82,23 @@ def cuts_of(
     for key, mine in days.partition_by(entity, as_dict=True).items():
         total = int(mine["rows"].sum())
         spans = -(-total // min(ROWS_PER_SPAN, hot_rows))
-        spans = spans if lookback_days(plan) is not None else min(max(slots, 1), spans)
+        spans = spans if lookback_days(plan) is not None else min(max(slots, MOST_SPANS), spans)
         if total < hot_rows or spans < 2:
             continue
         before = mine["rows"].cum_sum() - mine["rows"]
         bounds = [mine.filter(before >= total * span // spans)["day"].min() for span in range(1, spans)]
         cuts[tuple(key)] = tuple(sorted({int(b) for b in bounds if isinstance(b, int)}))
     return {key: found for key, found in cuts.items() if found}
+
+
+def context_rows(counted: pa.Table, plan: FeaturePlan, cuts: Mapping[Key, tuple[int, ...]]) -> int:
+    """How many rows spans look back on, at most, all of them together."""
+    import polars as pl
+
+    frame = pl.from_arrow(counted)
+    assert isinstance(frame, pl.DataFrame)
+    rows = frame.group_by(*plan.entity).agg(pl.col("rows").sum()).rows()
+    return sum(int(count) * len(cuts[tuple(key)]) // 2 for *key, count in rows if tuple(key) in cuts)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ each step of the past, beside the entity's own value then.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -92,6 +92,15 @@ def now_column(target: str) -> str:
     return f"{target}|now"
 
 
+def _changes(values: Numbers) -> Numbers:
+    """Relative change from the value before; the first has none."""
+    found = np.full(len(values), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        np.divide(values[1:], values[:-1], out=found[1:])
+    found -= 1
+    return found
+
+
 def beta(
     timeline: Timeline, plan: FeaturePlan, target: str, by: str, *, market: Numbers, steps: Positions, delay_us: int
 ) -> dict[str, Numbers]:
@@ -109,17 +118,22 @@ def beta(
 
     def pairs() -> tuple[Positions, Callable[[str], RunningSums]]:
         known = timeline.known(target)
-        value, other, key = known.means, market[known.positions], timeline.keys[known.positions]
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            y, x = (np.append(np.full(min(len(v), 1), np.nan), v[1:] / v[:-1] - 1) for v in (value, other))
-        same = np.append(np.zeros(min(len(key), 1), dtype=bool), key[1:] == key[:-1])
-        usable = same & (np.abs(y) < LARGEST_CHANGE) & (np.abs(x) < LARGEST_CHANGE)
-        factors = {"n": usable.astype(np.float64), "x": np.where(usable, x, 0.0), "y": np.where(usable, y, 0.0)}
-        place = key * width + steps[known.positions] // size - first
+        every = len(known.positions) == len(timeline.times)
+        other, step = (market, steps) if every else (market[known.positions], steps[known.positions])
+        key = timeline.keys if every else timeline.keys[known.positions]
+        x, y = _changes(other), _changes(known.means)
+        usable = np.append(np.zeros(min(len(key), 1), dtype=bool), key[1:] == key[:-1])
+        usable &= (np.abs(y) < LARGEST_CHANGE) & (np.abs(x) < LARGEST_CHANGE)
+        x[~usable] = y[~usable] = 0.0
+        place = key
+        place *= width
+        place += step // size - first
+        factors: dict[str, Any] = {"n": usable, "x": x, "y": y}
 
         def running(name: str) -> RunningSums:
-            numbers = factors[name] if name in factors else factors[name[0]] * factors[name[1]]
-            return timeline.once((target, by, "beta", name), lambda: RunningSums(numbers), bulky=True)
+            one, two = factors[name[0]], factors[name[-1]]
+            product = (lambda rows: one[rows] * two[rows]) if len(name) > 1 else one.__getitem__
+            return timeline.once((target, by, "beta", name), lambda: RunningSums(product, len(place)), bulky=True)
 
         return place, running
 

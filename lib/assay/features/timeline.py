@@ -29,16 +29,24 @@ def days_us(days: float) -> int:
     return round(days * DAY_US)
 
 
+class Itself:
+    """A list of 0, 1, 2, ... without end that takes no room."""
+
+    def __getitem__(self, positions: Positions) -> Positions:
+        """The positions."""
+        return positions
+
+
 @dataclasses.dataclass(frozen=True)
 class Known:
     """Cells with a known value. positions: of these, int64.  means: mean value of each.
 
-    before: how many of them lie before each position, shape (cells + 1,).
+    before: how many of them lie before each position, for positions from 0 to the number of cells.
     """
 
     positions: Positions
     means: Numbers
-    before: Positions
+    before: Positions | Itself
 
 
 class Timeline:
@@ -109,6 +117,12 @@ class Timeline:
         found: T = self._shared[key]
         return found
 
+    def done_with(self, value: str) -> None:
+        """Let go of what was made of a value's cells, where they are many."""
+        if self.large:
+            for key in [key for key in self._shared if isinstance(key, tuple) and key[0] == value]:
+                del self._shared[key]
+
     def first_since(self, back_us: int) -> Positions:
         """Per cell asked for, at t: position of the first cell of its key at or after t - back_us."""
         if back_us == 0:
@@ -148,7 +162,12 @@ class Timeline:
 
     def count(self, value: str, start: Positions, stop: Positions) -> Numbers:
         """Known values in the cells start <= position < stop."""
-        running = self.once((value, "n+"), lambda: np.concatenate(([0], np.cumsum(self.counts(value)))))
+
+        def run() -> Positions | Itself:
+            counts = self.counts(value)
+            return Itself() if (counts == 1).all() else np.concatenate(([0], np.cumsum(counts)))
+
+        running = self.once((value, "n+"), run)
         return (running[stop] - running[start]).astype(np.float64)
 
     def known(self, value: str) -> Known:
@@ -156,11 +175,12 @@ class Timeline:
 
         def find() -> Known:
             counts = self.counts(value)
-            before = np.concatenate(([0], np.cumsum(counts > 0)))
             positions = np.flatnonzero(counts)
+            every = len(positions) == len(counts)
+            before = Itself() if every else np.concatenate(([0], np.cumsum(counts > 0)))
             if self._row_bounds is None and f"{value}|q" not in self._rows.columns:
                 single = self._rows[f"{value}|s"].to_numpy()
-                return Known(positions, single if len(positions) == len(single) else single[positions], before)
+                return Known(positions, single if every else single[positions], before)
             means = self.sums(value, "s")(positions, positions + 1) / counts[positions]
             return Known(positions, means, before)
 
@@ -181,9 +201,10 @@ class Timeline:
 
         def run() -> RunningSums:
             numbers = self._numbers(value, moment)
-            if weight is not None:
-                numbers = numbers * weight[1](self._row_times())
-            return RunningSums(numbers)
+            if weight is None:
+                return RunningSums(numbers)
+            times, weights = self._row_times(), weight[1]
+            return RunningSums(lambda rows: numbers[rows] * weights(times[rows].astype(np.float64)), len(numbers))
 
         running = self.once((value, moment, weight and weight[0]), run, bulky=weight is not None)
         bounds = self._row_bounds
@@ -191,12 +212,9 @@ class Timeline:
             return running.between
         return lambda start, stop: running.between(bounds[start], bounds[stop])
 
-    def _row_times(self) -> Numbers:
-        def repeat() -> Numbers:
-            bounds = self._row_bounds
-            return (self.times if bounds is None else np.repeat(self.times, np.diff(bounds))).astype(np.float64)
-
-        return self.once("row times", repeat)
+    def _row_times(self) -> Positions:
+        bounds = self._row_bounds
+        return self.times if bounds is None else np.repeat(self.times, np.diff(bounds))
 
     def _numbers(self, value: str, moment: str) -> Any:
         """A moment of each condensed row; of lean ones it follows from the sum, which is the value."""

@@ -78,7 +78,7 @@ def _smoothed(timeline: Timeline, column: str, halflife: float, since: Positions
         starts = np.flatnonzero(np.diff(place, prepend=-1))
         return place, place[starts], np.append(starts, len(place))
 
-    place, places, bounds = timeline.once(("blocks", halflife), blocks)
+    place, places, bounds = timeline.once(("blocks", halflife), blocks, bulky=True)
     since = np.minimum(since, newest)
     block, oldest = np.searchsorted(places, place[newest]), np.searchsorted(places, place[since])
     totals = []

@@ -17,6 +17,7 @@ from assay.features.routing import (
     CountDays,
     Route,
     Widen,
+    context_rows,
     counted_schema,
     cuts_of,
     lookback_days,
@@ -105,9 +106,11 @@ def test_entities_with_very_many_rows_are_cut_evenly_in_time(monkeypatch):
     frame = observations(world, plan)
     counted = [table(CountDays(plan)(iter(batches(half)))) for half in (frame[:500], frame[500:])]
     rows_by_day = pl.concat(counted).to_arrow().cast(counted_schema(plan))
+    monkeypatch.setattr("assay.features.routing.MOST_SPANS", 1)
     cuts = cuts_of(rows_by_day, plan, slots=4, hot_rows=100)
     first = int(START.timestamp()) // 86_400
     assert cuts == {("hot",): (first + 10, first + 20, first + 30)}
+    assert context_rows(rows_by_day, plan, cuts) == 960 * 3 // 2
     assert cuts_of(rows_by_day, plan, slots=1, hot_rows=100) == {}
     assert cuts_of(rows_by_day, plan, slots=4, hot_rows=1_000) == {}
 

@@ -1,7 +1,8 @@
 """Consumes contenders and a size, produces medians, ratios, spread, output differences and peak memory of each.
 
 Every run is a process of its own, contenders take turns, and only `run` is timed: imports, JVM start and data
-generation are not. Memory is the largest proportional set size of the process and all its children during `run`.
+generation are not. Memory is the largest proportional set size of the process and all its children during `run`, and of
+those alone that are not Java.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Outcome:
     spread: dict[str, float]
     max_difference: float
     peak_mb: dict[str, float]
+    peak_python_mb: dict[str, float]
     outputs: dict[str, dict[str, float]]
     differences: dict[str, float] = dataclasses.field(default_factory=dict)
     tolerance: float | None = None
@@ -96,7 +98,8 @@ class Outcome:
                 ratio += f"  a row costs {self.per_row_growth[name]:.2f} of one at a tenth of the rows"
             figures = ", ".join(f"{k} {v:.6g}" for k, v in self.outputs[name].items())
             lines.append(
-                f"  {name:16s} {seconds:8.2f} s  +-{self.spread[name]:5.1%}  {self.peak_mb[name]:8,.0f} MB  "
+                f"  {name:16s} {seconds:8.2f} s  +-{self.spread[name]:5.1%}  {self.peak_mb[name]:8,.0f} MB "
+                f"({self.peak_python_mb[name]:,.0f} without Java)  "
                 f"{figures}{ratio}"
             )
         return "\n".join(lines)
@@ -131,6 +134,7 @@ def run(benchmark: Benchmark, *, rows: int, repeats: int, only: Sequence[str] | 
         spread={n: _spread([r["seconds"] for r in results[n]]) for n in names},
         max_difference=max([_max_difference(outputs) if benchmark.report is None else 0.0, *found.values()]),
         peak_mb={n: max(r["peak_mb"] for r in results[n]) for n in names},
+        peak_python_mb={n: max(r["peak_python_mb"] for r in results[n]) for n in names},
         outputs=outputs,
         differences=found,
         tolerance=benchmark.tolerance,
@@ -191,7 +195,7 @@ def _in_its_own_process(benchmark: str, contender: str, data: Path) -> dict[str,
 def _one(benchmark: str, contender: str, data: Path) -> dict[str, Any]:
     chosen: Contender = importlib.import_module(f"benchmarks.{benchmark}").BENCHMARK.contenders[contender]
     state = chosen.prepare(data)
-    peak, stop = [0.0], threading.Event()
+    peak, stop = [0.0, 0.0], threading.Event()
     sampler = threading.Thread(target=_sample, args=(peak, stop), daemon=True)
     sampler.start()
     started = time.perf_counter()
@@ -199,19 +203,21 @@ def _one(benchmark: str, contender: str, data: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     stop.set()
     sampler.join()
-    return {"seconds": seconds, "peak_mb": peak[0], "outputs": dict(chosen.outputs(result))}
+    return {"seconds": seconds, "peak_mb": peak[0], "peak_python_mb": peak[1], "outputs": dict(chosen.outputs(result))}
 
 
 def _sample(peak: list[float], stop: threading.Event) -> None:
     me = psutil.Process()
     while True:
-        total = 0.0
+        total = python = 0.0
         for process in [me, *me.children(recursive=True)]:
             try:
-                total += process.memory_full_info().pss
+                size = process.memory_full_info().pss
+                total += size
+                python += 0.0 if process.name() == "java" else size
             except (psutil.Error, AttributeError):
                 continue
-        peak[0] = max(peak[0], total / 1e6)
+        peak[:] = max(peak[0], total / 1e6), max(peak[1], python / 1e6)
         if stop.wait(SAMPLE_SECONDS):
             return
 

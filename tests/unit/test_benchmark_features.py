@@ -121,6 +121,7 @@ def test_the_table_of_accuracy_tells_what_families_earn_over_raw_columns_and_the
         spread=dict.fromkeys(outputs, 0.0),
         max_difference=0.0,
         peak_mb=dict.fromkeys(outputs, 10.0),
+        peak_python_mb=dict.fromkeys(outputs, 10.0),
         outputs=outputs,
     )
     text, summary = accuracy.report(outcome)

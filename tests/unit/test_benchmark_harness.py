@@ -17,7 +17,7 @@ from benchmarks import harness  # noqa: E402
 
 
 def found(seconds: float, rmse: float, peak: float = 10.0) -> dict[str, object]:
-    return {"seconds": seconds, "peak_mb": peak, "outputs": {"rmse": rmse}}
+    return {"seconds": seconds, "peak_mb": peak, "peak_python_mb": peak, "outputs": {"rmse": rmse}}
 
 
 def test_contenders_take_turns_and_ratios_are_ours_over_theirs(monkeypatch, tmp_path):

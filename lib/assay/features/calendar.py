@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import functools
 import math
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
@@ -46,16 +47,22 @@ class Calendar:
 
     def add(self, frame: pl.DataFrame, plan: FeaturePlan, features: Sequence[Feature]) -> pl.DataFrame:
         """The frame with the calendar columns."""
+        import polars as pl
+
         if not features:
             return frame
-        return calendar(
-            frame,
+        # A table has few times: what they have of the calendar is found once each.
+        times, position = np.unique(frame["time"].to_physical().to_numpy(), return_inverse=True)
+        column = pl.Series("time", times).cast(frame["time"].dtype)
+        found = calendar(
+            column.to_frame(),
             country=plan.calendar.country,
             subdivision=plan.calendar.subdivision,
             zone=plan.zone,
             fourier=plan.settings.fourier,
             hours=_hours(plan),
         )
+        return frame.hstack(found.drop("time")[position])
 
 
 def calendar_parts(fourier: FourierConfig, hours: bool) -> tuple[str, ...]:
@@ -173,8 +180,6 @@ def calendar(
 
 
 def _days_to_holidays(time: pl.Series, country: str, subdivision: str | None) -> tuple[np.ndarray, np.ndarray]:
-    import holidays
-
     days = time.dt.epoch("d").to_numpy().astype(np.int64)
     if not len(days):
         return np.zeros(0), np.zeros(0)
@@ -183,9 +188,7 @@ def _days_to_holidays(time: pl.Series, country: str, subdivision: str | None) ->
     last = (epoch + dt.timedelta(days=int(days.max()))).year
     # Two years on either side: the days that fall into a year may be listed under its neighbours, so with fewer years
     # a row's distances would depend on the years of the other rows.
-    years = range(max(first - 2, 1), min(last + 2, 9998) + 1)
-    found = holidays.country_holidays(country, subdiv=subdivision, years=years)
-    dates = np.array(sorted((d - epoch).days for d in found), dtype=np.int64)
+    dates = _holidays(country, subdivision, max(first - 2, 1), min(last + 2, 9998))
     if not len(dates):
         far = np.full(len(days), FAR_DAYS)
         return far, far
@@ -194,3 +197,12 @@ def _days_to_holidays(time: pl.Series, country: str, subdivision: str | None) ->
     since = np.where(before >= 0, days - dates[np.maximum(before, 0)], FAR_DAYS)
     until = np.where(after < len(dates), dates[np.minimum(after, len(dates) - 1)] - days, FAR_DAYS)
     return np.minimum(since, FAR_DAYS), np.minimum(until, FAR_DAYS)
+
+
+@functools.lru_cache(maxsize=64)
+def _holidays(country: str, subdivision: str | None, first: int, last: int) -> np.ndarray:
+    """Days since 1970 of the holidays of some years, in order."""
+    import holidays
+
+    found = holidays.country_holidays(country, subdiv=subdivision, years=range(first, last + 1))
+    return np.array(sorted((day - dt.date(1970, 1, 1)).days for day in found), dtype=np.int64)

@@ -41,14 +41,18 @@ class Codes:
         if not self.columns:
             return pl.repeat(0, frame.height, dtype=pl.Int32, eager=True)
         values = frame.select(self.columns)
-        new = values.unique(maintain_order=True)
-        if self._known is not None:
-            new = new.join(self._known, on=self.columns, how="anti", nulls_equal=True)
-        if new.height or self._known is None:
+        found = None if self._known is None else self._numbered(values)
+        if found is None or found.null_count():
+            new = values if found is None else values.filter(found.is_null())
+            new = new.unique(maintain_order=True)
             first = 0 if self._known is None else self._known.height
             new = new.with_columns(pl.int_range(first, first + new.height, dtype=pl.Int32, eager=True).alias(KEY))
             self._known = new if self._known is None else pl.concat([self._known, new])
-        return values.join(self._known, on=self.columns, how="left", maintain_order="left", nulls_equal=True)[KEY]
+            found = self._numbered(values)
+        return found
+
+    def _numbered(self, values: pl.DataFrame) -> pl.Series:
+        return values.join(self.table(), on=self.columns, how="left", maintain_order="left", nulls_equal=True)[KEY]
 
     def table(self) -> pl.DataFrame:
         """The columns, and `KEY`."""

@@ -148,7 +148,7 @@ def statistics(
     if "min" in wanted:
         yield "min", least(timeline.extremes(column, "lo"), since, until)
     if "max" in wanted:
-        yield "max", -least(-timeline.extremes(column, "hi"), since, until)
+        yield "max", -least(timeline.once((column, "-hi"), lambda: -timeline.extremes(column, "hi")), since, until)
 
 
 def spread(square: Numbers, total: Numbers, n: Numbers) -> Numbers:
@@ -163,34 +163,42 @@ def least(values: Numbers, start: Positions, stop: Positions) -> Numbers:
     A short stretch is covered by two overlapping ones whose length is a power of two. A long one is the end of a block,
     whole blocks and the beginning of a block (van Herk, 1992).
     """
-    result = np.full(len(start), np.nan)
-    lengths = stop - start
-    if not (lengths > 0).any():
-        return result
-    first = int(start[lengths > 0].min())
-    near, begin, end = values[first : int(stop.max())], start - first, stop - first
-    _least_of_short(near, begin, end, result)
-    long = np.flatnonzero(lengths > BLOCK)
-    if len(long):
-        begin, last = begin[long], end[long] - 1
-        blocks = np.pad(near, (0, -len(near) % BLOCK), constant_values=np.nan).reshape(-1, BLOCK)
-        from_start = np.fmin.accumulate(blocks, axis=1)
-        to_end = np.fmin.accumulate(blocks[:, ::-1], axis=1)[:, ::-1]
-        edges = np.fmin(to_end[begin // BLOCK, begin % BLOCK], from_start[last // BLOCK, last % BLOCK])
-        result[long] = np.fmin(edges, least(from_start[:, -1], begin // BLOCK + 1, last // BLOCK))
+    result = np.full(len(start), np.inf)
+    some = stop > start
+    if some.any():
+        first = int(start[some].min())
+        near = values[first : int(stop.max())]
+        _least(np.where(np.isnan(near), np.inf, near), start - first, stop - first, result)
+    result[np.isinf(result)] = np.nan
     return result
 
 
-def _least_of_short(values: Numbers, start: Positions, stop: Positions, result: Numbers) -> None:
+def _least(values: Numbers, start: Positions, stop: Positions, result: Numbers) -> None:
+    """The same with infinity for what is missing, as NumPy compares plain numbers many at a time."""
     lengths = stop - start
-    level, table = 0, values
-    while 1 << level <= BLOCK:
-        mine = np.flatnonzero((lengths >= 1 << level) & (lengths < 2 << level) & (lengths <= BLOCK))
-        result[mine] = np.fmin(table[start[mine]], table[stop[mine] - (1 << level)])
-        table = np.fmin(table[: -(1 << level)], table[1 << level :])
-        if not len(table):
-            return
-        level += 1
+    _least_of_short(values, start, stop, lengths, result)
+    long = np.flatnonzero(lengths > BLOCK)
+    if len(long):
+        begin, last = start[long], stop[long] - 1
+        blocks = np.pad(values, (0, -len(values) % BLOCK), constant_values=np.inf).reshape(-1, BLOCK)
+        from_start = np.minimum.accumulate(blocks, axis=1)
+        to_end = np.minimum.accumulate(blocks[:, ::-1], axis=1)[:, ::-1]
+        edges = np.minimum(to_end[begin // BLOCK, begin % BLOCK], from_start[last // BLOCK, last % BLOCK])
+        whole = np.full(len(long), np.inf)
+        _least(from_start[:, -1], begin // BLOCK + 1, last // BLOCK, whole)
+        result[long] = np.minimum(edges, whole)
+
+
+def _least_of_short(values: Numbers, start: Positions, stop: Positions, lengths: Positions, result: Numbers) -> None:
+    levels = np.frexp(lengths.astype(np.float32))[1] - 1  # of the greatest power of two that is no longer
+    levels[(lengths <= 0) | (lengths > BLOCK)] = -1
+    wanted, table = np.bincount(levels + 1)[1:], values
+    for level, count in enumerate(wanted):
+        if count:
+            mine = np.flatnonzero(levels == level)
+            result[mine] = np.minimum(table[start[mine]], table[stop[mine] - (1 << level)])
+        if level + 1 < len(wanted):
+            table = np.minimum(table[: -(1 << level)], table[1 << level :])
 
 
 def _wanted(plan: FeaturePlan, family: str, by: str) -> bool:

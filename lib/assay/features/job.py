@@ -27,6 +27,7 @@ from assay.features.routing import (
     CountDays,
     Route,
     Widen,
+    any_hot,
     context_rows,
     counted_schema,
     cuts_of,
@@ -206,10 +207,12 @@ def _routed(context: JobContext, plan: FeaturePlan, extent: Extent, rows: int) -
     plane, names = context.plane, observation_columns(plan)
     cuts, looked_back_on = {}, 0
     if rows >= HOT_ROWS:
-        days = plane.read(OBSERVATIONS.name, version=extent.version, columns=[*plan.entity, "time"], where=extent.where)
-        counted = days.map(CountDays(plan), counted_schema(plan)).collect()
-        cuts = cuts_of(counted, plan, slots=plane.slots)
-        looked_back_on = context_rows(counted, plan, cuts)
+        keys, schema = [*plan.entity, "time"], counted_schema(plan)
+        seen = plane.read(OBSERVATIONS.name, version=extent.version, columns=keys, where=extent.where)
+        if any_hot(seen.map(CountDays(plan, by_day=False), schema).collect(), plan):
+            counted = seen.map(CountDays(plan), schema).collect()
+            cuts = cuts_of(counted, plan, slots=plane.slots)
+            looked_back_on = context_rows(counted, plan, cuts)
     since = extent.since
     where = extent.where if since is None else (*extent.where, Condition("time", ">=", since))
     flow = plane.read(OBSERVATIONS.name, version=extent.version, columns=names, where=where)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 STEP = "__step"
-BLOCK_ROWS = 200_000  # rows whose features are held at once
+BLOCK_ROWS = 65_536  # rows whose features are made at once: their columns stay in cache
+MERGED_AT_ONCE = 200_000  # condensed rows
 ASKED_AT_ONCE = 1_000_000  # cells of large timelines, which do not keep all sums for the next ones
 HOUR_US = DAY_US // 24
 _HALF_YEARS = tuple(dt.datetime(year, month, 15) for year in (1985, 2005, 2025) for month in (1, 7))
@@ -97,16 +98,18 @@ class Condense:
         """Rows of `condensed_schema`."""
         import polars as pl
 
-        by, values = self.plan.groups[self.group], [h.column for h in self.plan.history]
+        codes, values = Codes(self.plan.groups[self.group]), [h.column for h in self.plan.history]
         parts: list[pl.DataFrame] = []
         for batch in batches:
             if not batch.num_rows:
                 continue
-            parts.append(condense(_frame(iter([batch])).with_columns(time=step_of(self.plan)), by, values))
-            if sum(part.height for part in parts) > 4 * parts[0].height + BLOCK_ROWS:
-                parts = [merge(pl.concat(parts), by, values)]
+            frame = _frame(iter([batch]))
+            frame = frame.select(codes.of(frame).alias(KEY), step_of(self.plan), *dict.fromkeys(values))
+            parts.append(condense(frame, [KEY], values))
+            if sum(part.height for part in parts) > 4 * parts[0].height + MERGED_AT_ONCE:
+                parts = [merge(pl.concat(parts), [KEY], values)]
         if parts:
-            whole = merge(pl.concat(parts), by, values)
+            whole = merge(pl.concat(parts), [KEY], values).join(codes.table(), on=KEY, maintain_order="left")
             yield from conform_table(whole.to_arrow(), condensed_schema(self.plan, self.group))
 
 
@@ -184,7 +187,7 @@ class BuildFeatures:
     ranks: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of `feature_schema`, sorted by entity and time, a block at a time, context left out."""
+        """Rows of `feature_schema`, a block at a time, by month, entity and time in each; context is left out."""
 
         schema, rows = feature_schema(self.plan), _RowFeatures(self.plan, self.groups, self.ranks)
         parts = gathered(batches, self.plan, rows.markets)
@@ -213,7 +216,10 @@ class BuildFeatures:
             own = pl.concat([past_of(view, plan, OWN), *(beta(view) for beta in betas)], how="horizontal")
             for block in _blocks(np.arange(len(asked)), BLOCK_ROWS):
                 found = frame[int(asked[0]) + int(block[0]) : int(asked[0]) + int(block[-1]) + 1]
-                yield rows.add(found.hstack(own[position[block]]) if own.width else found)
+                months = found["time"].to_numpy().astype("datetime64[M]")
+                order = np.argsort(months, kind="stable")  # as the table is partitioned, which saves its writer to sort
+                found = found[order]
+                yield rows.add(found.hstack(own[position[block][order]]) if own.width else found)
 
 
 class _RowFeatures:

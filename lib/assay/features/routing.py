@@ -43,9 +43,13 @@ def counted_schema(plan: FeaturePlan) -> pa.Schema:
 
 @dataclasses.dataclass(frozen=True)
 class CountDays:
-    """Kernel: rows by day (since 1970, UTC) of the entities that have many in this share."""
+    """Kernel: rows by day (since 1970, UTC) of the entities that have many in this share.
+
+    by_day: False to count an entity's rows as those of one day, which is cheap enough to find out whether any is hot.
+    """
 
     plan: FeaturePlan
+    by_day: bool = True
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Rows of `counted_schema`."""
@@ -56,12 +60,21 @@ class CountDays:
         for batch in batches:
             frame = pl.from_arrow(pa.Table.from_batches([batch]))
             assert isinstance(frame, pl.DataFrame)
-            days = pl.col("time").dt.epoch("d").cast(pl.Int64).alias("day")
+            days = (pl.col("time").dt.epoch("d") if self.by_day else pl.lit(0)).cast(pl.Int64).alias("day")
             found.append(frame.group_by(*entity, days).agg(pl.len().cast(pl.Int64).alias("rows")))
         if found:
             whole = pl.concat(found).group_by(*entity, "day").agg(pl.col("rows").sum())
             many = whole.filter(pl.col("rows").sum().over(entity) >= LEAST_COUNT)
             yield from conform_table(many.to_arrow(), counted_schema(self.plan))
+
+
+def any_hot(counted: pa.Table, plan: FeaturePlan) -> bool:
+    """Whether an entity has so many rows that it is cut."""
+    import polars as pl
+
+    frame = pl.from_arrow(counted)
+    assert isinstance(frame, pl.DataFrame)
+    return not frame.group_by(*plan.entity).agg(pl.col("rows").sum()).filter(pl.col("rows") >= HOT_ROWS).is_empty()
 
 
 def cuts_of(

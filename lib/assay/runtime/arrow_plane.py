@@ -25,6 +25,7 @@ from assay.runtime.plane import LATEST_COMMITS, NO_VALUE, Commit, Flow, Output, 
 from assay.runtime.sharing import pieces_of
 from assay.runtime.table_writer import DataFile
 from assay.runtime.tables import Table
+from assay.runtime.workers import prepare_worker
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -182,6 +183,7 @@ class ArrowPlane(Plane):
             return []
 
         def each(items: Iterator[tuple[int, Any]]) -> Iterator[Any]:
+            prepare_worker()
             for index, item in items:
                 yield function(index, item)
 

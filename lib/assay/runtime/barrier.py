@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from assay.runtime.workers import prepare_worker
+
 if TYPE_CHECKING:
     from pyspark import SparkContext
 
@@ -69,6 +71,7 @@ def run_barrier(
     def each(items: Iterator[Any]) -> Iterator[Any]:
         from pyspark import BarrierTaskContext
 
+        prepare_worker()
         context = BarrierTaskContext.get()
         (mine,) = items  # read to the end, or Spark takes the worker for broken and starts a new one for the next task
         yield task(rank_context(context, len(work)), [_restartable(source, kernels) for source, kernels in mine])

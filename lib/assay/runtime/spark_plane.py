@@ -31,6 +31,7 @@ from assay.runtime.plane import (
 )
 from assay.runtime.spool import PACKED, Pack, run_spooled
 from assay.runtime.tables import Table
+from assay.runtime.workers import prepare_worker
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -158,6 +159,7 @@ class SparkPlane(Plane):
         frame = self.session.range(0, len(items), 1, max(1, len(items)))
 
         def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            prepare_worker()
             mine = (items[index] for batch in batches for index in batch.column(0).to_pylist())
             for batch in kernel(mine):
                 yield conform(batch, schema)
@@ -227,6 +229,7 @@ class SparkFlow(Flow):
         before, after = self._schema, schema
 
         def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            prepare_worker()
             for batch in kernel(conform(b, before) for b in batches):
                 yield conform(batch, after)
 

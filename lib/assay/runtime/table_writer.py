@@ -74,9 +74,13 @@ class TableWriter:
     def _flush(self, *, last: bool = False) -> None:
         if not self._buffer:
             return
-        table = pa.Table.from_batches(self._buffer, self.schema).combine_chunks()
+        parts: dict[Values, list[pa.Table]] = {}
+        for batch in self._buffer:
+            for values, part in split(pa.Table.from_batches([batch], self.schema), self.partition_by):
+                parts.setdefault(values, []).append(part)
         self._buffer, self._buffered = [], 0
-        for values, part in split(table, self.partition_by):
+        for values, tables in parts.items():
+            part = pa.concat_tables(tables)
             if values not in self._open:
                 self._open[values] = _OpenFile(self, values, part.schema)
             self._open[values].write(part)

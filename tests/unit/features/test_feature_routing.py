@@ -6,6 +6,7 @@ import datetime as dt
 
 import polars as pl
 import pyarrow as pa
+import pytest
 from feature_harness import features_of, observations, ranks_of, settings_of, utc, widest_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -96,6 +97,22 @@ def test_an_entity_in_spans_has_the_features_of_an_entity_in_one_task(world, day
     first = int(START.timestamp()) // 86_400
     cuts = {(thing,): tuple(sorted(first + day for day in days)) for thing in ("x", None)}
     assert_frame_equal(built_in_parts(frame, plan, cuts=cuts), features_of(frame, plan), check_exact=True)
+
+
+@settings(deadline=None, max_examples=8)
+@given(world=st.lists(rows, min_size=8, max_size=25), day=st.integers(5, 100), oldest=st.sampled_from([None, 30]))
+def test_what_is_large_is_built_with_less_memory_and_the_same_features(world, day, oldest):
+    plan = widest_plan(widest={"max_history_days": oldest})
+    frame = observations([row | {"row_id": i} for i, row in enumerate(world)], plan)
+    expected = features_of(frame, plan)
+    cuts = {("x",): (int(START.timestamp()) // 86_400 + day,)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("assay.features.entity_rows.LARGE_ROWS", 3)  # keys by themselves
+        patch.setattr("assay.features.timeline.LARGE_CELLS", 2)  # sums that are not kept
+        patch.setattr("assay.features.kernel.ASKED_AT_ONCE", 4)
+        patch.setattr("assay.features.kernel.BLOCK_ROWS", 3)
+        patch.setattr("assay.features.exact.BLOCK", 2)
+        assert_frame_equal(built_in_parts(frame, plan, cuts=cuts), expected, check_exact=True)
 
 
 def test_entities_with_very_many_rows_are_cut_evenly_in_time(monkeypatch):

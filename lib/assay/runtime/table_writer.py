@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 ROW_GROUP_ROWS = 131_072
 BUFFERED_BYTES = 128 << 20
 OPEN_FILES = 256
+LONG_STRETCH = 256  # rows of one partition that come one after the other, on average
 
 Values = tuple[str | None, ...]
 
@@ -74,13 +75,9 @@ class TableWriter:
     def _flush(self, *, last: bool = False) -> None:
         if not self._buffer:
             return
-        parts: dict[Values, list[pa.Table]] = {}
-        for batch in self._buffer:
-            for values, part in split(pa.Table.from_batches([batch], self.schema), self.partition_by):
-                parts.setdefault(values, []).append(part)
+        table = pa.Table.from_batches(self._buffer, self.schema)
         self._buffer, self._buffered = [], 0
-        for values, tables in parts.items():
-            part = pa.concat_tables(tables)
+        for values, part in split(table, self.partition_by):
             if values not in self._open:
                 self._open[values] = _OpenFile(self, values, part.schema)
             self._open[values].write(part)
@@ -93,7 +90,8 @@ class TableWriter:
 
 
 def split(table: pa.Table, partition_by: Sequence[str]) -> Iterator[tuple[Values, pa.Table]]:
-    """Partition values and the other columns of their rows, in the rows' order. Rows are sorted once, not per value.
+    """Partition values and the other columns of their rows, in the rows' order. Rows are sorted once, not per value,
+    and where equal values lie together in long stretches they are not moved at all.
 
     An empty text is no partition value: Delta takes it for null.
     """
@@ -108,17 +106,26 @@ def split(table: pa.Table, partition_by: Sequence[str]) -> Iterator[tuple[Values
         labels.append([*encoded.dictionary.to_pylist(), None])
         index = encoded.indices.fill_null(len(encoded.dictionary))
         code = code * len(labels[-1]) + index.to_numpy(zero_copy_only=False)
-    order = np.argsort(code, kind="stable")
+    changes = np.flatnonzero(np.diff(code, prepend=-1))
+    if len(changes) * LONG_STRETCH <= table.num_rows:
+        stretches: dict[int, list[pa.Table]] = {}
+        for start, stop in zip(changes, np.append(changes[1:], table.num_rows), strict=True):
+            stretches.setdefault(int(code[start]), []).append(body.slice(start, stop - start))
+        for number in sorted(stretches):
+            yield _values_of(number, labels), pa.concat_tables(stretches[number])
+        return
+    order, body = np.argsort(code, kind="stable"), body.combine_chunks()
     starts = np.flatnonzero(np.diff(code[order], prepend=-1))
     for start, stop in zip(starts, np.append(starts[1:], table.num_rows), strict=True):
-        values: list[str | None] = []
-        rest = int(code[order[start]])
-        for known in reversed(labels):
-            rest, index = divmod(rest, len(known))
-            values.insert(0, known[index])
-        rows = order[start:stop]
-        together = rows[-1] - rows[0] == len(rows) - 1
-        yield tuple(values), body.slice(rows[0], len(rows)) if together else body.take(pa.array(rows))
+        yield _values_of(int(code[order[start]]), labels), body.take(pa.array(order[start:stop]))
+
+
+def _values_of(number: int, labels: Sequence[Sequence[str | None]]) -> Values:
+    values: list[str | None] = []
+    for known in reversed(labels):
+        number, index = divmod(number, len(known))
+        values.insert(0, known[index])
+    return tuple(values)
 
 
 class _OpenFile:

@@ -170,6 +170,21 @@ def test_many_small_batches_of_many_months_are_sorted_once(tmp_path):
     assert sum(file.rows for file in files) == 400_000
 
 
+@pytest.mark.parametrize("length", [2, 400])
+def test_partitions_keep_the_order_of_their_rows(tmp_path, length):
+    months = np.repeat(["2020-02", "2020-01", "2020-02", None, "2020-01"], length)
+    rows = np.arange(len(months))
+    schema = pa.schema([("row", pa.int64()), ("month", pa.string())])
+    writer = TableWriter(str(tmp_path), schema, ["month"], ["row"])
+    for part in np.array_split(rows, 3):
+        writer.write(pa.record_batch({"row": part, "month": pa.array(months[part].tolist(), pa.string())}, schema))
+    files = {file.partition["month"]: file for file in writer.close()}
+    assert set(files) == {"2020-01", "2020-02", None}
+    for month, file in files.items():
+        found = pq.read_table(str(tmp_path / file.path), partitioning=None)["row"].to_numpy()
+        np.testing.assert_array_equal(found, rows[months == month])
+
+
 def test_a_share_reads_the_columns_wanted_under_conditions_on_others(tmp_path):
     writer = TableWriter(str(tmp_path), SCHEMA, ["p"], [])
     writer.write(

@@ -4,8 +4,7 @@
 * `hot_key`: 10 of 11 rows are of one entity, each at a time of its own;
 * `wide_market`: 100,000 entities in one market.
 
-All have the synthetic market's own data set: two columns with a history, two markets (one for `wide_market`), and the
-production profile. Java may take 4 GB.
+All have the synthetic market's own data set, two columns with a history among it, and the production profile.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks._session import open_warm
+from benchmarks._session import open_warm, settings
 from benchmarks.features import import_ours
 from benchmarks.features import outputs as rows_of
 from benchmarks.harness import Benchmark, Contender
@@ -29,15 +28,14 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 def generate(folder: Path, rows: int) -> None:
     """Each market, ingested; seed 7."""
+    from assay.runtime.progress import Reporter
+    from assay.synthetic.config import market_config
+    from assay.synthetic.job import generate as write
+
+    spark = open_warm(import_ours).sparkContext
     for name, shape in SHAPES.items():
-        from assay.synthetic.config import market_config
-        from assay.synthetic.job import generate as write
-
         config = market_config({"rows": rows, "seed": 7, **shape})
-        context = open_warm(import_ours).sparkContext
-        from assay.runtime.progress import Reporter
-
-        write(config, folder / name, context=lambda context=context: context, reporter=Reporter(quiet=True))
+        write(config, folder / name, context=lambda: spark, reporter=Reporter(quiet=True))
         _run(folder, name, "ingest")
 
 
@@ -46,10 +44,9 @@ def _run(folder: Path, name: str, job: str) -> Any:
     from assay.pipeline import JOBS
     from assay.runtime.job import JobContext
     from assay.runtime.progress import Reporter
-    from assay.runtime.session import SparkSettings
 
     config = load_run(dataset=folder / name / "dataset.yml", workspace=folder / f"{name}-workspace")
-    context = JobContext(config, SparkSettings(), Reporter(quiet=True))
+    context = JobContext(config, settings(), Reporter(quiet=True))
     try:
         return JOBS[job].run(context)
     finally:

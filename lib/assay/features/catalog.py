@@ -9,6 +9,7 @@ from assay.features.business import Business, Trading
 from assay.features.calendar import Calendar
 from assay.features.encoding import PARTS, EncodingParts, TargetEncoding
 from assay.features.family import PastFamily, RowFamily
+from assay.features.fill import filled_columns
 from assay.features.history import Expanding, Lags, Windows
 from assay.features.interactions import Interactions
 from assay.features.market import Market
@@ -32,7 +33,7 @@ ROW_FAMILIES: tuple[RowFamily, ...] = (
 
 def features_of(plan: FeaturePlan) -> list[Feature]:
     """Every feature in the order of the table's columns."""
-    filled = plan.settings.forward_fill if plan.temporal else ()
+    filled = filled_columns(plan)
     found = [Feature(n, "raw", (n,), "last known value" if n in filled else "") for n in plan.numeric]
     found += [Feature(name, "category", (name,)) for name in plan.categorical]
     for by in (OWN, *plan.markets):

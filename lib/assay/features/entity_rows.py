@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from assay.features.fill import filled_forward
+from assay.features.fill import filled_columns, filled_forward
 from assay.features.plan import FeaturePlan
 from assay.features.routing import CONTEXT, SPAN
 
@@ -30,7 +30,6 @@ class Codes:
 
     def __init__(self, columns: Sequence[str]) -> None:
         """Start without any."""
-
         self.columns = list(columns)
         self._known: pl.DataFrame | None = None
 
@@ -148,7 +147,7 @@ def _ordered(
         past = pl.concat(marked).sort(order)
         built = np.flatnonzero(~past[CONTEXT].to_numpy())
         past = past.drop(CONTEXT)
-    filled = [name for name in plan.settings.forward_fill if plan.temporal]
+    filled = filled_columns(plan)
     if filled:
         past = filled_forward(past, plan, by=[KEY])
         rows = rows.with_columns(past[name] if built is None else past[name].gather(built) for name in filled)
@@ -159,8 +158,7 @@ def _slim(frame: pl.DataFrame, plan: FeaturePlan, markets: dict[str, Codes]) -> 
     """What the past needs of rows."""
     import polars as pl
 
-    filled = plan.settings.forward_fill if plan.temporal else ()
-    values = dict.fromkeys([*(h.column for h in plan.history), *filled])
+    values = dict.fromkeys([*(h.column for h in plan.history), *filled_columns(plan)])
     return frame.select(
         KEY,
         "time",

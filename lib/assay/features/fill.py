@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+def filled_columns(plan: FeaturePlan) -> tuple[str, ...]:
+    """The attributes that are filled from the past; none where the past is not looked at."""
+    return tuple(plan.settings.forward_fill) if plan.temporal else ()
+
+
 def filled_forward(frame: pl.DataFrame, plan: FeaturePlan, *, by: Sequence[str]) -> pl.DataFrame:
     """Rows in order of key, time and row_id, with `features.forward_fill` where it is null or no finite number.
 
@@ -22,8 +27,8 @@ def filled_forward(frame: pl.DataFrame, plan: FeaturePlan, *, by: Sequence[str])
     """
     import polars as pl
 
-    columns = plan.settings.forward_fill
-    if not plan.temporal or not columns:
+    columns = filled_columns(plan)
+    if not columns:
         return frame
     entities, cells = cell_starts(frame, by), cell_starts(frame, [*by, "time"])
     rows = np.arange(frame.height)

@@ -70,11 +70,15 @@ class CountDays:
 
 def any_hot(counted: pa.Table, plan: FeaturePlan) -> bool:
     """Whether an entity has so many rows that it is cut."""
+    return any(rows >= HOT_ROWS for rows in _rows_by_entity(counted, plan).values())
+
+
+def _rows_by_entity(counted: pa.Table, plan: FeaturePlan) -> dict[Key, int]:
     import polars as pl
 
     frame = pl.from_arrow(counted)
     assert isinstance(frame, pl.DataFrame)
-    return not frame.group_by(*plan.entity).agg(pl.col("rows").sum()).filter(pl.col("rows") >= HOT_ROWS).is_empty()
+    return {tuple(key): int(rows) for *key, rows in frame.group_by(*plan.entity).agg(pl.col("rows").sum()).rows()}
 
 
 def cuts_of(
@@ -106,12 +110,8 @@ def cuts_of(
 
 def context_rows(counted: pa.Table, plan: FeaturePlan, cuts: Mapping[Key, tuple[int, ...]]) -> int:
     """How many rows spans look back on, at most, all of them together."""
-    import polars as pl
-
-    frame = pl.from_arrow(counted)
-    assert isinstance(frame, pl.DataFrame)
-    rows = frame.group_by(*plan.entity).agg(pl.col("rows").sum()).rows()
-    return sum(int(count) * len(cuts[tuple(key)]) // 2 for *key, count in rows if tuple(key) in cuts)
+    rows = _rows_by_entity(counted, plan)
+    return sum(rows[key] * len(found) // 2 for key, found in cuts.items())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -120,7 +120,7 @@ class Timeline:
     def done_with(self, value: str) -> None:
         """Let go of what was made of a value's cells, where they are many."""
         if self.large:
-            for key in [key for key in self._shared if isinstance(key, tuple) and key[0] == value]:
+            for key in [key for key in self._shared if key[0] == value]:
                 del self._shared[key]
 
     def first_since(self, back_us: int) -> Positions:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from assay.features.family import or_nan, past_feature
-from assay.features.history import least, statistics
+from assay.features.history import statistics
 from assay.features.interactions import as_float32, combined, operands
 from assay.features.plan import OWN, Feature, FeaturePlan
 
@@ -49,9 +49,8 @@ class OwnScale:
             figures = dict(statistics(timeline, column, since, until, ("mean", "std")))
             found[f"{column}__{by}__zscore_ever"] = _share(last - figures["mean"], figures["std"])
         if "range" in plan.settings.interactions.transforms:
-            low = least(timeline.extremes(column, "lo"), since, until)
-            high = -least(-timeline.extremes(column, "hi"), since, until)
-            found[f"{column}__{by}__range_ever"] = _share(last - low, high - low)
+            figures = dict(statistics(timeline, column, since, until, ("min", "max")))
+            found[f"{column}__{by}__range_ever"] = _share(last - figures["min"], figures["max"] - figures["min"])
         return found
 
 

@@ -136,7 +136,7 @@ def jars(**conf):
         {"spark_jars": f"file:///x/delta-spark_{SPARK_LINE}_2.13-{DELTA}.jar,file:///x/delta-storage-{DELTA}.jar"},
         {"spark_jars_packages": f"io.delta:delta-spark_{SPARK_LINE}_2.13:{DELTA}"},
         {"spark_jars_packages": f"org.x:y:1, io.delta:delta-spark_2.13:{DELTA}"},
-        {"spark_jars": f"file:///root/.ivy2/jars/io.delta_delta-spark_{SPARK_LINE}_2.13-{DELTA}.jar"},
+        {"spark_jars": f"file:///x/.ivy2/jars/io.delta_delta-spark_{SPARK_LINE}_2.13-{DELTA}.jar"},
         {"spark_jars": "file:///x/other-1.0.jar"},
     ],
 )
@@ -149,7 +149,7 @@ def test_jars_that_fit(conf):
     [
         {"spark_jars": f"file:///x/delta-spark_{SPARK_LINE}_2.13-3.2.0.jar"},
         {"spark_jars": f"file:///x/delta-spark_3.5_2.13-{DELTA}.jar"},
-        {"spark_jars": "file:///root/.ivy2/jars/io.delta_delta-spark_2.12-3.2.0.jar"},
+        {"spark_jars": "file:///x/.ivy2/jars/io.delta_delta-spark_2.12-3.2.0.jar"},
         {"spark_jars_packages": "io.delta:delta-spark_2.13:4.0.0"},
         {"spark_jars_packages": f"org.x:y:1,io.delta:delta-spark_4.0_2.13:{DELTA}"},
     ],

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,10 @@ from assay.runtime.signals import Address, Sender, listen
 from assay.training.engine import FitRequest, FitResult, OnRound
 from assay.training.xgboost_params import reason_of, resolve
 from assay.training.xgboost_stream import EncodedChunks, data_iter
+
+# Spark tells the driver what the first task to fail says, and stops the others. Ranks whose neighbour went away learn
+# of it in the same moment as Spark does, and know only that a connection broke: they let the one who knows speak first.
+AFTER_THE_CAUSE_SECONDS = 10.0
 
 
 class XGBoostEngine:
@@ -84,6 +89,8 @@ class RankTask:
         try:
             return self._train(context, shares)
         except xgb.core.XGBoostError as error:
+            if _lost_a_neighbour(error):
+                time.sleep(AFTER_THE_CAUSE_SECONDS)
             raise AssayError(f"XGBoost stopped on rank {context.rank}: {reason_of(error)}") from error
 
     def _train(self, context: RankContext, shares: list[Batches]) -> dict[str, Any]:
@@ -154,6 +161,11 @@ class RankTask:
             yield
         if tracker is not None:
             tracker.wait_for()
+
+
+def _lost_a_neighbour(error: BaseException) -> bool:
+    """Whether XGBoost stopped for a broken connection between ranks: its frames then name its collective's sources."""
+    return any(source in str(error) for source in ("allreduce.cc", "allgather.cc", "broadcast.cc", "comm.cc"))
 
 
 def _ruled(share: Batches, rule: Kernel | None) -> Batches:

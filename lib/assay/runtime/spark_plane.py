@@ -5,6 +5,7 @@ The kernels are those of the Arrow road; their batches come from `mapInArrow`, a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -316,10 +317,11 @@ class SparkFlow(Flow):
             writer = writer.options(**output.properties)
         # A write that changes no row is a statement about its inputs all the same.
         self.plane.session.conf.set("spark.databricks.delta.skipRecordingEmptyCommits", "false")
-        if self.plane.catalog:
-            writer.saveAsTable(self.plane._identifier(name))
-        else:
-            writer.save(self.plane.location(name))
+        with _dictionaries_of_texts(self.plane.session, output.schema):
+            if self.plane.catalog:
+                writer.saveAsTable(self.plane._identifier(name))
+            else:
+                writer.save(self.plane.location(name))
         return self._written(output)
 
     def _written(self, output: Output) -> Written:
@@ -330,6 +332,24 @@ class SparkFlow(Flow):
             if row["userMetadata"] == payload:
                 return Written(name, int(row["version"]), int(row["operationMetrics"].get("numOutputRows", 0)))
         raise AssayError(f"table {name}: its newest {LATEST_COMMITS} commits do not show what was written")
+
+
+@contextlib.contextmanager
+def _dictionaries_of_texts(session: SparkSession, schema: pa.Schema) -> Iterator[None]:
+    """Parquet dictionaries for texts alone, as the Arrow road writes them.
+
+    Numbers of many values fill a dictionary and are then written again without it: half of the time of a wide table.
+    """
+    key = "parquet.enable.dictionary"
+    wanted = {key: "false", **{f"{key}#{f.name}": "true" for f in schema if pa.types.is_string(f.type)}}
+    before = {name: session.conf.get(name, None) for name in wanted}
+    try:
+        for name, value in wanted.items():
+            session.conf.set(name, value)
+        yield
+    finally:
+        for name, former in before.items():
+            session.conf.unset(name) if former is None else session.conf.set(name, former)
 
 
 def _replaced(output: Output) -> str:

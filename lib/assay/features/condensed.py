@@ -43,8 +43,8 @@ def condense(
         return [form.alias(f"{v}|{m}") for m, form in zip(MOMENTS, forms, strict=True)]
 
     if lean and in_order and len(cell_starts(frame, [*by, "time"])) == frame.height:
-        ones = [pl.col(f"{v}|n").cast(pl.Int8) for v in values]
-        return frame.select(*by, "time", *(form for v in values for form in moments(v)[:2])).with_columns(ones)
+        forms = [(n.cast(pl.Int8), s) for n, s, *_ in map(moments, values)]
+        return frame.select(*by, "time", *(form for both in forms for form in both))
     single = frame.select(*by, "time", *(form for v in values for form in moments(v)))
     return _added_up(single if in_order else single.sort([*by, "time"]), by, values)
 

@@ -107,44 +107,42 @@ def gathered(batches: Iterator[pa.RecordBatch], plan: FeaturePlan, markets: dict
     if keys is None or not any(frame.height for frame in rows):
         return
     ranks = keys.ranks()
-    whole, past = _ranked(rows, ranks), _ranked(context, ranks) if context else None
-    counts = np.bincount(whole[KEY].to_numpy(), minlength=len(ranks))
-    if past is not None:
-        counts = counts + np.bincount(past[KEY].to_numpy(), minlength=len(ranks))
+    whole, past = _ranked(rows, ranks), _ranked(context, ranks)
+    counts = sum(np.bincount(frame[KEY].to_numpy(), minlength=len(ranks)) for frame in [*whole, *past])
     many = np.flatnonzero(counts > LARGE_ROWS)
-    if len(many) and len(ranks) > 1:
-        for key in many:
-            mine = pl.col(KEY) == int(key)
-            part, before = whole.filter(mine), None if past is None else past.filter(mine)
-            whole, past = whole.filter(~mine), None if past is None else past.filter(~mine)
-            parts = [_ordered(part, before, plan, markets)]
-            del part, before
-            yield parts.pop()
+    for key in many if len(ranks) > 1 else ():
+        mine = pl.col(KEY) == int(key)
+        part, before = ([frame.filter(mine) for frame in frames] for frames in (whole, past))
+        whole, past = ([frame.filter(~mine) for frame in frames] for frames in (whole, past))
+        parts = [_ordered(part, before, plan, markets)]
+        yield parts.pop()
     parts = [_ordered(whole, past, plan, markets)]
-    del whole, past  # nothing is held while it is being built
-    yield parts.pop()
+    yield parts.pop()  # nothing is held while it is being built
 
 
-def _ranked(frames: list[pl.DataFrame], ranks: npt.NDArray[np.int32]) -> pl.DataFrame:
-    """The frames as one, with keys in their order; the list is emptied, so that nothing is held twice."""
+def _ranked(frames: list[pl.DataFrame], ranks: npt.NDArray[np.int32]) -> list[pl.DataFrame]:
+    """The frames as one, with keys in their order, or none; the list is emptied, so that nothing is held twice."""
     import polars as pl
 
+    if not frames:
+        return []
     whole = pl.concat(frames)
     frames.clear()
-    return whole.with_columns(pl.Series(KEY, ranks[whole[KEY].to_numpy()]))
+    return [whole.with_columns(pl.Series(KEY, ranks[whole[KEY].to_numpy()]))]
 
 
 def _ordered(
-    rows: pl.DataFrame, context: pl.DataFrame | None, plan: FeaturePlan, markets: dict[str, Codes]
+    frames: list[pl.DataFrame], context: list[pl.DataFrame], plan: FeaturePlan, markets: dict[str, Codes]
 ) -> EntityRows:
+    """One frame of rows and at most one of context, which are taken out of their lists."""
     import polars as pl
 
-    order = [KEY, "time", "row_id"]
-    rows = rows.sort(order)
+    rows = _sorted([frames.pop()])
     past, built = _slim(rows, plan, markets), None
-    if context is not None and context.height:
-        marked = [past.with_columns(pl.lit(False).alias(CONTEXT)), context.with_columns(pl.lit(True).alias(CONTEXT))]
-        past = pl.concat(marked).sort(order)
+    if context and context[0].height:
+        marked = [past.with_columns(pl.lit(False).alias(CONTEXT))]
+        marked.append(context.pop().with_columns(pl.lit(True).alias(CONTEXT)))
+        past = _sorted(marked)
         built = np.flatnonzero(~past[CONTEXT].to_numpy())
         past = past.drop(CONTEXT)
     filled = filled_columns(plan)
@@ -152,6 +150,16 @@ def _ordered(
         past = filled_forward(past, plan, by=[KEY])
         rows = rows.with_columns(past[name] if built is None else past[name].gather(built) for name in filled)
     return EntityRows(rows, past.drop("row_id"), built)
+
+
+def _sorted(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """The frames as one in order; the list is emptied, and each column let go of as soon as it is moved."""
+    import polars as pl
+
+    whole = pl.concat(frames)
+    frames.clear()
+    order = pl.Series(np.lexsort([whole[name].to_physical().to_numpy() for name in ("row_id", "time", KEY)]))
+    return pl.DataFrame([whole.drop_in_place(name).rechunk().gather(order) for name in whole.columns])
 
 
 def _slim(frame: pl.DataFrame, plan: FeaturePlan, markets: dict[str, Codes]) -> pl.DataFrame:

@@ -107,6 +107,50 @@ class RunningSums:
         return result
 
 
+class PassingSums:
+    """The same sums for many rows and few stretches: nothing is kept of the rows, which are added up at each asking."""
+
+    def __init__(self, values: Callable[[slice], np.ndarray], rows: int) -> None:
+        """values: gives doubles of shape (n,) for stretches of the `rows`."""
+        self._values, self._rows = values, rows
+
+    def between(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+        """Sum of rows start <= row < stop, shape (n,), as `RunningSums` gives it."""
+        edges = [(-1, *_ascending(start)), (1, *_ascending(stop))]
+        sums: dict[int, np.ndarray] = {}  # of each place, per stretch
+        before: dict[int, np.ndarray] = {}  # of each place, all rows before the block, of shape (1,); may wrap
+        for first in range(0, max((int(ordered[-1]) for _, ordered, _ in edges if len(ordered)), default=0), BLOCK):
+            block = slice(first, min(first + BLOCK, self._rows))
+            running = {place: np.cumsum(d.astype(np.int64)) for place, d in _digits(self._values(block))}
+            for place in running.keys() - sums.keys():
+                sums[place], before[place] = np.zeros(len(start), dtype=np.int64), np.zeros(1, dtype=np.int64)
+            for sign, ordered, order in edges:
+                begin, end = np.searchsorted(ordered, (first, block.stop), side="right")
+                mine = slice(begin, end) if order is None else order[begin:end]
+                at = ordered[begin:end] - first - 1
+                for place, total in before.items():
+                    sums[place][mine] += sign * (total + running[place][at] if place in running else total)
+            for place, inside in running.items():
+                before[place] += inside[-1:]
+        low, high = min(sums, default=0), max(sums, default=-1)
+        result = np.empty(len(start))
+        for first in range(0, len(start), BLOCK):
+            stretch = slice(first, first + BLOCK)
+            digits = np.zeros((high - low + 1, len(start[stretch])), dtype=np.int64)
+            for place, total in sums.items():
+                digits[place - low] = total[stretch]
+            result[stretch] = ExactSums(low, digits).rounded()
+        return result
+
+
+def _ascending(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """The numbers in ascending order, and where each of them was; None if they were in order before."""
+    if (numbers[1:] >= numbers[:-1]).all():
+        return numbers, None
+    order = np.argsort(numbers, kind="stable")
+    return numbers[order], order
+
+
 def _digits(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Places, the highest first, and the digits there as whole doubles."""
     rest = np.array(values, dtype=np.float64)

@@ -75,5 +75,6 @@ def float32_columns(columns: Mapping[str, Numbers]) -> pl.DataFrame:
 
 def or_nan(there: npt.NDArray[np.bool_], values: Numbers, positions: npt.NDArray[np.int64]) -> Numbers:
     """values[positions] where `there`, else NaN."""
-    found: Numbers = np.append(values, np.nan)[np.where(there, positions, -1)]
+    found = np.full(len(positions), np.nan)
+    found[there] = values[positions[there]]
     return found

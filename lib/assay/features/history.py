@@ -51,7 +51,7 @@ class Lags:
             f"{prefix}lag_{k}": or_nan(seen - k >= own, known.means, seen - k) for k in self._lags(plan, column, by)
         }
         if plan.temporal:
-            at = np.append(timeline.times[known.positions], 0)[np.where(seen > own, seen - 1, -1)]
+            at = timeline.times[known.at(seen - 1, seen > own)]
             columns[f"{prefix}age_days"] = np.where(seen > own, (timeline.time - at) / DAY_US, np.nan)
         return columns
 
@@ -88,8 +88,8 @@ class Windows:
         if rows := _rows(plan):
             known = timeline.known(column)
             seen, own = known.before[until], known.before[timeline.oldest(delay_us)]
-            at = np.append(known.positions, 0)
-            spans += [(f"{k}r", np.where(seen > own, at[np.maximum(seen - k, own)], until)) for k in rows]
+            there = seen > own
+            spans += [(f"{k}r", np.where(there, known.at(np.maximum(seen - k, own), there), until)) for k in rows]
         found = {}
         for label, since in spans:
             for name, numbers in statistics(timeline, column, since, until, plan.settings.statistics):
@@ -125,7 +125,7 @@ class Expanding:
         found = {f"{prefix}ever_{name}": n for name, n in statistics(timeline, column, since, until, wanted)}
         known = timeline.known(column)
         seen, own = known.before[until], known.before[since]
-        at = np.append(timeline.times[known.positions], 0)[np.where(seen > own, own, -1)]
+        at = timeline.times[known.at(own, seen > own)]
         found[f"{prefix}known_days"] = np.where(seen > own, (timeline.time - at) / DAY_US, np.nan)
         return found
 
@@ -148,7 +148,8 @@ def statistics(
     if "min" in wanted:
         yield "min", least(timeline.extremes(column, "lo"), since, until)
     if "max" in wanted:
-        yield "max", -least(timeline.once((column, "-hi"), lambda: -timeline.extremes(column, "hi")), since, until)
+        turned = timeline.once((column, "-hi"), lambda: -timeline.extremes(column, "hi"), bulky=True)
+        yield "max", -least(turned, since, until)
 
 
 def spread(square: Numbers, total: Numbers, n: Numbers) -> Numbers:

@@ -202,18 +202,19 @@ class BuildFeatures:
 
         plan, by = self.plan, [KEY]
         starts = cell_starts(part.past, [*by, "time"])
-        lengths = np.diff(starts, append=part.past.height)
-        cell_of_row = np.repeat(np.arange(len(starts), dtype=np.int32), lengths)
+        cell_of_row = np.repeat(np.arange(len(starts), dtype=np.int32), np.diff(starts, append=part.past.height))
         if part.built is not None:
             cell_of_row = cell_of_row[part.built]
         frame, betas = part.rows.drop(KEY), rows.betas(part.past, starts)
+        del starts
         values = [h.column for h in plan.history]
         timeline = Timeline(condense(part.past, by, values, in_order=True, lean=True), by, oldest_us=plan.oldest_us)
         del part
         for asked in _blocks(np.arange(frame.height), ASKED_AT_ONCE if timeline.large else BLOCK_ROWS):
             cells, position = np.unique(cell_of_row[asked], return_inverse=True)
             view = timeline.at(cells.astype(np.int64))
-            own = pl.concat([past_of(view, plan, OWN), *(beta(view) for beta in betas)], how="horizontal")
+            found_betas = [beta(view) for beta in betas]  # first, while there is room
+            own = pl.concat([past_of(view, plan, OWN), *found_betas], how="horizontal")
             for block in _blocks(np.arange(len(asked)), BLOCK_ROWS):
                 found = frame[int(asked[0]) + int(block[0]) : int(asked[0]) + int(block[-1]) + 1]
                 months = found["time"].to_numpy().astype("datetime64[M]")
@@ -262,10 +263,12 @@ class _RowFeatures:
                 del mine
                 for item in plan.history:
                     if item.column in plan.targets:
-                        market = means[now_column(item.column)].cast(pl.Float64).fill_null(np.nan).to_numpy()
+                        mean = means.drop_in_place(now_column(item.column)).cast(pl.Float64)
+                        found = mean.fill_null(np.nan).to_numpy()
+                        del mean
                         delay = group_delay_us(plan, item.delay_days)
                         columns |= beta(
-                            asked, plan, item.column, label, market=market, steps=steps.to_numpy(), delay_us=delay
+                            asked, plan, item.column, label, market=found, steps=steps.to_numpy(), delay_us=delay
                         )
                 return float32_columns(columns)
 

@@ -76,7 +76,7 @@ class Market:
 
 def _figures(timeline: Timeline, column: str) -> tuple[Positions, dict[str, Numbers]]:
     """Code of market and month, in order, and the figures of each."""
-    known = timeline.known(column).positions
+    known = np.flatnonzero(timeline.counts(column))
     # A cell without values between two others adds nothing.
     code = (timeline.keys * SPAN + timeline.months("UTC", everywhere=True))[known]
     starts = np.flatnonzero(np.diff(code, prepend=-1))

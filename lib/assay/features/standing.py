@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from assay.features.exact import RunningSums
+from assay.features.exact import PassingSums, RunningSums
 from assay.features.family import FLOAT32_MAX
 from assay.features.history import spread
 from assay.features.plan import OWN, Feature, FeaturePlan
-from assay.features.timeline import DAY_US
+from assay.features.timeline import DAY_US, Itself
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LEAST_CHANGES = 5
 LARGEST_CHANGE = 1e6
+STRETCH = 65_536  # rows at a time, where there may be very many
 
 
 class Standing:
@@ -92,13 +93,19 @@ def now_column(target: str) -> str:
     return f"{target}|now"
 
 
-def _changes(values: Numbers) -> Numbers:
-    """Relative change from the value before; the first has none."""
-    found = np.full(len(values), np.nan)
+def _stretches(length: int) -> list[slice]:
+    return [slice(first, min(first + STRETCH, length)) for first in range(0, length, STRETCH)]
+
+
+def _changes(values: Numbers, rows: slice) -> Numbers:
+    """Relative change of some rows from the row before each; the first of all has none."""
+    first = max(rows.start - 1, 0)
+    near = values[first : rows.stop]
+    found = np.full(len(near), np.nan)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        np.divide(values[1:], values[:-1], out=found[1:])
+        np.divide(near[1:], near[:-1], out=found[1:])
     found -= 1
-    return found
+    return found[rows.start - first :]
 
 
 def beta(
@@ -116,24 +123,36 @@ def beta(
     first = int(steps.min(initial=0)) // size
     width = int(steps.max(initial=0)) // size - first + 2
 
-    def pairs() -> tuple[Positions, Callable[[str], RunningSums]]:
+    def pairs() -> tuple[Positions, Callable[[str], RunningSums | PassingSums]]:
         known = timeline.known(target)
-        every = len(known.positions) == len(timeline.times)
-        other, step = (market, steps) if every else (market[known.positions], steps[known.positions])
-        key = timeline.keys if every else timeline.keys[known.positions]
-        x, y = _changes(other), _changes(known.means)
-        usable = np.append(np.zeros(min(len(key), 1), dtype=bool), key[1:] == key[:-1])
-        usable &= (np.abs(y) < LARGEST_CHANGE) & (np.abs(x) < LARGEST_CHANGE)
-        x[~usable] = y[~usable] = 0.0
+        other, step, key = market, steps, timeline.keys
+        if not isinstance(known.positions, Itself):
+            other, step, key = other[known.positions], step[known.positions], key[known.positions]
+        usable = np.zeros(len(key), dtype=bool)
+        for rows in _stretches(len(key)):
+            usable[rows] = np.diff(key[max(rows.start - 1, 0) : rows.stop], prepend=-1)[-len(key[rows]) :] == 0
+            for series in (other, known.means):
+                change = _changes(series, rows)
+                usable[rows] &= (change < LARGEST_CHANGE) & (change > -LARGEST_CHANGE)
         place = key
         place *= width
-        place += step // size - first
-        factors: dict[str, Any] = {"n": usable, "x": x, "y": y}
+        for rows in _stretches(len(key)):
+            place[rows] += step[rows] // size - first
 
-        def running(name: str) -> RunningSums:
+        def used(series: Numbers) -> Callable[[slice], Numbers]:
+            return lambda rows: np.where(usable[rows], _changes(series, rows), 0.0)
+
+        factors: dict[str, Callable[[slice], Any]] = {
+            "n": usable.__getitem__,
+            "x": used(other),
+            "y": used(known.means),
+        }
+
+        def running(name: str) -> RunningSums | PassingSums:
             one, two = factors[name[0]], factors[name[-1]]
-            product = (lambda rows: one[rows] * two[rows]) if len(name) > 1 else one.__getitem__
-            return timeline.once((target, by, "beta", name), lambda: RunningSums(product, len(place)), bulky=True)
+            product = (lambda rows: one(rows) * two(rows)) if len(name) > 1 else one
+            kind = PassingSums if timeline.large else RunningSums
+            return timeline.once((target, by, "beta", name), lambda: kind(product, len(place)), bulky=True)
 
         return place, running
 

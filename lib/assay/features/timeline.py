@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.features.condensed import cell_starts
-from assay.features.exact import RunningSums
+from assay.features.exact import PassingSums, RunningSums
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,14 +40,20 @@ class Itself:
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """Cells with a known value. positions: of these, int64.  means: mean value of each.
+    """Cells with a known value. positions: of these, int64, to be looked up.  means: mean value of each.
 
     before: how many of them lie before each position, for positions from 0 to the number of cells.
     """
 
-    positions: Positions
+    positions: Positions | Itself
     means: Numbers
     before: Positions | Itself
+
+    def at(self, index: Positions, there: npt.NDArray[np.bool_]) -> Positions:
+        """Position of the index-th of them, 0 where it is not `there`."""
+        found = np.zeros(len(index), dtype=np.int64)
+        found[there] = self.positions[index[there]]
+        return found
 
 
 class Timeline:
@@ -75,21 +82,44 @@ class Timeline:
         self.oldest_us = oldest_us
         # The cells of a single key are places in time; of many keys, a number of key and moment is.
         self._moments = self._place = self.times
-        if len(self._firsts) > 1:
+        if self.several:
             self._moments, rank = np.unique(self.times, return_inverse=True)
             self._rank = rank.astype(np.int32)
             self._place = self.keys * (len(self._moments) + 1) + rank
         self._shared: dict[Any, Any] = {}
-        self._ask(np.arange(len(self.times)))
+        self._ask(None)
 
-    def _ask(self, positions: Positions) -> None:
-        self.asked = positions
-        everything = len(positions) == len(self.times)
-        self.time = self.times if everything else self.times[positions]
-        key = self._key if everything else self._key[positions]
-        self.key = key.astype(np.int64)
-        self.key_start = self._firsts[key]
+    def _ask(self, positions: Positions | None) -> None:
+        """At these cells, or at all of them. What is said of them is made when it is wanted: cells may be many."""
+        self._positions = positions
         self._found: dict[int, Positions] = {}
+        for name in ("asked", "time", "key", "key_start"):
+            self.__dict__.pop(name, None)
+
+    @functools.cached_property
+    def asked(self) -> Positions:
+        """Positions of the cells asked for."""
+        return np.arange(len(self.times)) if self._positions is None else self._positions
+
+    @functools.cached_property
+    def time(self) -> Positions:
+        """Time of each cell asked for."""
+        return self.times if self._positions is None else self.times[self._positions]
+
+    @functools.cached_property
+    def key(self) -> Positions:
+        """Number of the key of each cell asked for."""
+        return (self._key if self._positions is None else self._key[self._positions]).astype(np.int64)
+
+    @functools.cached_property
+    def key_start(self) -> Positions:
+        """Position of the first cell of the key of each cell asked for."""
+        return self._firsts[self.key]
+
+    @property
+    def several(self) -> bool:
+        """Whether it is of more than one key."""
+        return len(self._firsts) > 1
 
     @property
     def cells(self) -> pl.DataFrame:
@@ -105,7 +135,7 @@ class Timeline:
     def at(self, positions: Positions) -> Timeline:
         """The same timeline, asked at these cells alone (int64, ascending). What was summed up before is kept."""
         view = copy.copy(self)
-        view._ask(positions)
+        view._ask(None if len(positions) == len(self.times) else positions)
         return view
 
     def once(self, key: Any, make: Callable[[], T], *, bulky: bool = False) -> T:
@@ -128,7 +158,7 @@ class Timeline:
         if back_us == 0:
             return self.asked
         if back_us not in self._found:
-            if len(self._firsts) <= 1:
+            if not self.several:
                 self._found[back_us] = np.searchsorted(self._place, self.time - back_us)
                 return self._found[back_us]
             if len(self._moments) < len(self.time):
@@ -175,21 +205,22 @@ class Timeline:
 
         def find() -> Known:
             counts = self.counts(value)
-            positions = np.flatnonzero(counts)
-            every = len(positions) == len(counts)
-            before = Itself() if every else np.concatenate(([0], np.cumsum(counts > 0)))
+            every = bool((counts > 0).all())
+            positions = np.arange(len(counts)) if every else np.flatnonzero(counts)
             if self._row_bounds is None and f"{value}|q" not in self._rows.columns:
-                single = self._rows[f"{value}|s"].to_numpy()
-                return Known(positions, single if every else single[positions], before)
-            means = self.sums(value, "s")(positions, positions + 1) / counts[positions]
-            return Known(positions, means, before)
+                means = self._rows[f"{value}|s"].to_numpy()[slice(None) if every else positions]
+            else:
+                means = self.sums(value, "s")(positions, positions + 1) / counts[positions]
+            if every:
+                return Known(Itself(), means, Itself())
+            return Known(positions, means, np.concatenate(([0], np.cumsum(counts > 0))))
 
         return self.once((value, "known"), find)
 
     def extremes(self, value: str, moment: str) -> Numbers:
         """Least (`lo`) or greatest (`hi`) value per cell, NaN where none is known, of all cells."""
         add = np.fmin if moment == "lo" else np.fmax
-        return self.once((value, moment), lambda: self._per_cell(value, moment, add))
+        return self.once((value, moment), lambda: self._per_cell(value, moment, add), bulky=True)
 
     def sums(
         self, value: str, moment: str, *, weight: tuple[Any, Callable[[Numbers], Numbers]] | None = None
@@ -199,18 +230,19 @@ class Timeline:
         weight: a name and a function of the times (microseconds) by whose result each value is multiplied before.
         """
 
-        def run() -> RunningSums:
+        def make() -> RunningSums | PassingSums:
             numbers = self._numbers(value, moment)
             if weight is None:
                 return RunningSums(numbers)
             times, weights = self._row_times(), weight[1]
-            return RunningSums(lambda rows: numbers[rows] * weights(times[rows].astype(np.float64)), len(numbers))
+            kind = PassingSums if self.large else RunningSums
+            return kind(lambda rows: numbers[rows] * weights(times[rows].astype(np.float64)), len(numbers))
 
-        running = self.once((value, moment, weight and weight[0]), run, bulky=weight is not None)
+        sums = self.once((value, moment, weight and weight[0]), make, bulky=weight is not None)
         bounds = self._row_bounds
         if bounds is None:
-            return running.between
-        return lambda start, stop: running.between(bounds[start], bounds[stop])
+            return sums.between
+        return lambda start, stop: sums.between(bounds[start], bounds[stop])
 
     def _row_times(self) -> Positions:
         bounds = self._row_bounds
@@ -221,7 +253,10 @@ class Timeline:
         if f"{value}|{moment}" in self._rows.columns:
             return self._rows[f"{value}|{moment}"].to_numpy()
         single = self._rows[f"{value}|s"].to_numpy()
-        return single * single if moment == "q" else np.where(self._rows[f"{value}|n"].to_numpy() > 0, single, np.nan)
+        if moment == "q":
+            return single * single
+        there = self._rows[f"{value}|n"].to_numpy() > 0
+        return single if there.all() else np.where(there, single, np.nan)
 
     def _per_cell(self, value: str, moment: str, add: np.ufunc) -> Any:
         rows = self._numbers(value, moment)

@@ -54,7 +54,7 @@ class Smoothing:
         since = timeline.oldest(delay_us)
         seen, own = known.before[timeline.first_since(delay_us)], known.before[since]
         there = seen > own
-        newest = np.append(known.positions, 0)[np.where(there, seen - 1, -1)]
+        newest = known.at(seen - 1, there)
         found = {}
         for halflife in sorted(set(plan.settings.halflives_days)):
             means = _smoothed(timeline, column, halflife, since, newest)
@@ -72,10 +72,13 @@ def _smoothed(timeline: Timeline, column: str, halflife: float, since: Positions
         return decayed
 
     def blocks() -> tuple[Positions, Positions, Positions]:
-        number = timeline.times // length
-        number = number - number.min(initial=0) + BLOCKS_BACK
-        place = timeline.keys * (int(number.max(initial=0)) + 1) + number
-        starts = np.flatnonzero(np.diff(place, prepend=-1))
+        place = timeline.times // length
+        place -= place.min(initial=0) - BLOCKS_BACK
+        if timeline.several:
+            place += timeline.keys * (int(place.max(initial=0)) + 1)
+        new = np.ones(len(place), dtype=bool)
+        np.not_equal(place[1:], place[:-1], out=new[1:])
+        starts = np.flatnonzero(new)
         return place, place[starts], np.append(starts, len(place))
 
     place, places, bounds = timeline.once(("blocks", halflife), blocks, bulky=True)
@@ -224,9 +227,9 @@ class Seasonality:
         until, since = timeline.first_since(delay_us), timeline.oldest(delay_us)
         known = timeline.known(column)
         seen, own = known.before[until], known.before[since]
-        times = np.append(timeline.times[known.positions], 0)
         there = seen > own
-        span = np.where(there, times[np.where(there, seen - 1, -1)] - times[np.where(there, own, -1)], 0)
+        first, last = known.at(own, there), known.at(seen - 1, there)
+        span = np.where(there, timeline.times[last] - timeline.times[first], 0)
         for period in sorted(set(plan.settings.seasonality_days)):
             power = _power(timeline, column, period, since, until)
             found[f"{column}__{by}__season_{period:g}d"] = np.where(span >= days_us(period), power, np.nan)

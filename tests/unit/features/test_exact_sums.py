@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from unittest import mock
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.features.exact import ExactSums, RunningSums
+from assay.features import exact
+from assay.features.exact import ExactSums, PassingSums, RunningSums
 
 sizes = st.floats(min_value=1e-200, max_value=1e100) | st.floats(min_value=0.01, max_value=1e7)
 numbers = st.lists(
@@ -81,3 +83,19 @@ def test_numbers_too_small_for_any_feature_are_dropped_alike_everywhere():
     assert ExactSums.of(tiny).grouped(np.array([0])).rounded()[0] == 1.0
     assert RunningSums(tiny).between(np.array([0]), np.array([2]))[0] == 0.0
     assert RunningSums(np.zeros(0)).between(np.zeros(0, int), np.zeros(0, int)).shape == (0,)
+
+
+@settings(deadline=None)
+@given(values=numbers, block=st.integers(1, 7), data=st.data())
+def test_sums_in_passing_are_the_running_sums_to_the_last_bit(values, block, data):
+    """Stretches in any order, empty ones and rows without a stretch among them."""
+    pairs = data.draw(st.lists(st.tuples(st.integers(0, len(values)), st.integers(0, len(values))), max_size=9))
+    if data.draw(st.booleans()):
+        pairs = sorted(pairs)
+    start = np.array([min(pair) for pair in pairs], dtype=np.int64)
+    stop = np.array([max(pair) for pair in pairs], dtype=np.int64)
+    array = np.array(values, dtype=float)
+    with mock.patch.object(exact, "BLOCK", block):
+        passing = PassingSums(lambda rows: array[rows], len(array)).between(start, stop)
+        kept = RunningSums(array).between(start, stop)
+    assert passing.tobytes() == kept.tobytes()

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks._panel import import_ours
 from benchmarks._session import open_warm, settings
-from benchmarks.features import import_ours
 from benchmarks.features import outputs as rows_of
 from benchmarks.harness import Benchmark, Contender
 

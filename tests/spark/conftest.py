@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 from deltalake import DeltaTable
+from lake_tables import planes_on
 
 from assay.config import RunConfig, load_run
 from assay.runtime.job import Result
@@ -49,3 +50,11 @@ def finished(run_in: Callable[..., Result], towns: Any, tmp_path_factory: pytest
     folder = tmp_path_factory.mktemp("finished") / "a workspace"
     dataset = towns(folder.parent / "source")
     return Finished(folder, dataset, run_in(folder, "pipeline", dataset, overrides=SETTINGS))
+
+
+@pytest.fixture
+def planes(spark, tmp_path) -> Iterator[dict[str, Any]]:
+    """Both roads on an empty lake."""
+    found = planes_on(spark, tmp_path / "lake é 1")
+    yield found
+    found["arrow"].clean()

@@ -22,7 +22,7 @@ from assay.features.catalog import features_of  # noqa: E402
 from assay.features.plan import FeaturePlan  # noqa: E402
 from assay.synthetic import files  # noqa: E402
 from assay.synthetic.config import market_config  # noqa: E402
-from benchmarks import features  # noqa: E402
+from benchmarks import _panel, features  # noqa: E402
 
 
 def write_panel(folder):
@@ -38,11 +38,11 @@ def write_panel(folder):
     )
     table = folder / "prepared" / "lake" / "observations"
     write_deltalake(table, frame.sample(fraction=1.0, shuffle=True, seed=1).to_arrow())
-    (folder / "dataset.yml").write_text(yaml.safe_dump(features.DATASET))
+    (folder / "dataset.yml").write_text(yaml.safe_dump(_panel.DATASET))
     plan = FeaturePlan.of(load_run(dataset=folder / "dataset.yml", workspace=folder / "none"))
     # What the job writes is what contenders are asked for, all of it: a new family has to be switched off there.
-    assert sorted(f.name for f in features_of(plan)) == sorted(features.COLUMNS)
-    out = features.output_folder(folder, "assay") / "features.parquet"
+    assert sorted(f.name for f in features_of(plan)) == sorted(_panel.COLUMNS)
+    out = _panel.output_folder(folder, "assay") / "features.parquet"
     built_by_kernels(frame, plan).write_parquet(out)
     return folder
 
@@ -65,13 +65,13 @@ def test_a_contender_makes_the_figures_that_we_make(data, name, columns):
     assert contender.outputs(written) == {"rows": 6_400}
     found = features.differences(data, ["assay", name])
     assert found == {name: pytest.approx(0, abs=1e-5)}
-    made = set(pl.read_parquet_schema(written)) & set(features.COLUMNS)
+    made = set(pl.read_parquet_schema(written)) & set(_panel.COLUMNS)
     assert len(made) == columns
 
 
 def test_a_wrong_figure_a_missing_one_and_a_missing_row_show(data):
     ours = pl.read_parquet(data / "runs" / "assay" / "features.parquet")
-    column, path = "price__own__mean_7d", features.output_folder(data, "polars") / "features.parquet"
+    column, path = "price__own__mean_7d", _panel.output_folder(data, "polars") / "features.parquet"
     wrong = pl.when(pl.col("row_id") == 777)
     for change, difference in ((1.01 * pl.col(column), 0.01), (pl.lit(None, pl.Float32), np.inf)):
         ours.with_columns(wrong.then(change).otherwise(pl.col(column)).alias(column)).write_parquet(path)

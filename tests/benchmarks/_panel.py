@@ -6,11 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
-
+from typing import Any
 
 LAGS = (2, 3, 4, 5, 6, 7, 8, 14, 21, 28, 30, 56, 60, 90)
 WINDOWS = (3, 7, 14, 30, 90)
@@ -58,7 +54,6 @@ DATASET: dict[str, Any] = {
         **{name: [] for name in OFF},
     },
 }
-COMPARED_ROWS = 1_000_000
 
 
 def generate(folder: Path, rows: int) -> None:
@@ -79,9 +74,14 @@ def generate(folder: Path, rows: int) -> None:
     subprocess.run([sys.executable, "-c", code, *told], check=True, stdout=subprocess.DEVNULL)
 
 
+def observations_table(data: Path) -> Path:
+    """The Delta table that contenders start from."""
+    return data / "prepared" / "lake" / "observations"
+
+
 def observations(data: Path) -> list[str]:
     """The Parquet files of the table."""
-    return sorted(str(p) for p in (data / "prepared" / "lake" / "observations").rglob("*.parquet"))
+    return sorted(str(p) for p in observations_table(data).rglob("*.parquet"))
 
 
 def output_folder(data: Path, contender: str) -> Path:

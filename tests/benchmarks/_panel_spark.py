@@ -20,6 +20,7 @@ from benchmarks._panel import (
     STATISTICS,
     WINDOWS,
     import_ours,
+    observations_table,
     output_folder,
 )
 from benchmarks._session import open_warm
@@ -37,7 +38,7 @@ def run_spark_windows(state: Any) -> str:
 
     session, data, folder = state
     day = 86_400
-    frame = session.read.format("delta").load(str(data / "prepared" / "lake" / "observations"))
+    frame = session.read.format("delta").load(str(observations_table(data)))
     frame = frame.withColumn("second", F.unix_timestamp("time"))
     own = Window.partitionBy(ENTITY).orderBy("second")
     made = {f"{OWN}lag_{k}": F.lag("price", k).over(own) for k in LAGS}

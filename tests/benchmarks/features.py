@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks._panel import COLUMNS, COMPARED_ROWS, generate, import_ours, output_folder
+from benchmarks._panel import COLUMNS, generate, import_ours, observations_table, output_folder
 from benchmarks._panel_files import prepare_files, run_duckdb_market, run_mlforecast, run_polars, run_polars_market
 from benchmarks._panel_spark import prepare_spark, run_spark_windows
 from benchmarks._session import open_warm, settings
@@ -37,6 +37,8 @@ from benchmarks.harness import Benchmark, Contender
 
 if TYPE_CHECKING:
     import polars as pl
+
+COMPARED_ROWS = 1_000_000
 
 
 def prepare_ours(data: Path, contender: str, road: str, *flags: str) -> Any:
@@ -47,8 +49,7 @@ def prepare_ours(data: Path, contender: str, road: str, *flags: str) -> Any:
 
     session = open_warm(import_ours)
     workspace = output_folder(data, contender)
-    table = data / "prepared" / "lake" / "observations"
-    shutil.copytree(table, workspace / "lake" / "observations", copy_function=os.link)
+    shutil.copytree(observations_table(data), workspace / "lake" / "observations", copy_function=os.link)
     config = load_run(dataset=data / "dataset.yml", workspace=workspace, overrides=[f"runtime.road={road}", *flags])
     context = JobContext(config, settings(), Reporter(quiet=True))
     assert context.spark() is session

@@ -15,14 +15,8 @@ from assay.runtime.spark_plane import SparkPlane
 from assay.runtime.tables import TIME, Table
 
 ROADS = ["arrow", "spark"]
-
-
 OTHER = {"arrow": "spark", "spark": "arrow"}
-
-
 START = dt.datetime(2020, 1, 31, 23, 59, 59, 999_999, tzinfo=dt.UTC)
-
-
 DEEDS = Table(
     name="deeds",
     stage="tests",
@@ -38,14 +32,8 @@ DEEDS = Table(
         "month": (pa.string(), "YYYY-MM of time"),
     },
 )
-
-
 NOTES = Table("notes", "tests", "one note", ("row",), (), {"row": (pa.int64(), "number"), "text": (pa.string(), "any")})
-
-
 PLACES = ["a b/c", "100% é", "x=y&z", 'it\'s \\ "so"', None, "plain", ".."]
-
-
 ROWS = [
     {
         "row": i,
@@ -56,12 +44,8 @@ ROWS = [
     }
     for i in range(28)
 ]
-
-
 for each in ROWS:
     each["month"] = each["time"].strftime("%Y-%m")
-
-
 # What both roads may rewrite: Spark keeps letters such as é in file names, and then only Spark can remove the files.
 PLAIN = [row | {"place": row["place"] and row["place"].replace("é", "e")} for row in ROWS]
 

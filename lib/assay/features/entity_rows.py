@@ -114,10 +114,8 @@ def gathered(batches: Iterator[pa.RecordBatch], plan: FeaturePlan, markets: dict
         mine = pl.col(KEY) == int(key)
         part, before = ([frame.filter(mine) for frame in frames] for frames in (whole, past))
         whole, past = ([frame.filter(~mine) for frame in frames] for frames in (whole, past))
-        parts = [_ordered(part, before, plan, markets)]
-        yield parts.pop()
-    parts = [_ordered(whole, past, plan, markets)]
-    yield parts.pop()  # nothing is held while it is being built
+        yield _ordered(part, before, plan, markets)
+    yield _ordered(whole, past, plan, markets)  # it empties the lists: nothing is held while it is being built
 
 
 def _ranked(frames: list[pl.DataFrame], ranks: npt.NDArray[np.int32]) -> list[pl.DataFrame]:

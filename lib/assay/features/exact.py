@@ -96,15 +96,13 @@ class RunningSums:
 
     def between(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
         """Sum of rows start <= row < stop, shape (n,); the same double for the same rows, whatever lies around them."""
-        result = np.empty(len(start))
-        for first in range(0, len(start), BLOCK):
-            block = slice(first, first + BLOCK)
-            digits = np.zeros((len(self._sums), len(start[block])), dtype=np.int64)
+
+        def fill(digits: np.ndarray, block: slice) -> None:
             for place, running in enumerate(self._sums):
                 if running is not None:
                     np.subtract(running[stop[block]], running[start[block]], out=digits[place])
-            result[block] = ExactSums(self._low, digits).rounded()
-        return result
+
+        return _rounded(len(start), self._low, len(self._sums), fill)
 
 
 class PassingSums:
@@ -133,14 +131,23 @@ class PassingSums:
             for place, inside in running.items():
                 before[place] += inside[-1:]
         low, high = min(sums, default=0), max(sums, default=-1)
-        result = np.empty(len(start))
-        for first in range(0, len(start), BLOCK):
-            stretch = slice(first, first + BLOCK)
-            digits = np.zeros((high - low + 1, len(start[stretch])), dtype=np.int64)
+
+        def fill(digits: np.ndarray, block: slice) -> None:
             for place, total in sums.items():
-                digits[place - low] = total[stretch]
-            result[stretch] = ExactSums(low, digits).rounded()
-        return result
+                digits[place - low] = total[block]
+
+        return _rounded(len(start), low, high - low + 1, fill)
+
+
+def _rounded(numbers: int, low: int, places: int, fill: Callable[[np.ndarray, slice], None]) -> np.ndarray:
+    """Doubles of so many numbers, block by block. fill: writes a block's digits over zeros of (places, block)."""
+    result = np.empty(numbers)
+    for first in range(0, numbers, BLOCK):
+        block = slice(first, min(first + BLOCK, numbers))
+        digits = np.zeros((places, block.stop - first), dtype=np.int64)
+        fill(digits, block)
+        result[block] = ExactSums(low, digits).rounded()
+    return result
 
 
 def _ascending(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -263,12 +263,16 @@ class _RowFeatures:
                 del mine
                 for item in plan.history:
                     if item.column in plan.targets:
-                        mean = means.drop_in_place(now_column(item.column)).cast(pl.Float64)
-                        found = mean.fill_null(np.nan).to_numpy()
-                        del mean
+                        market = means.drop_in_place(now_column(item.column)).cast(pl.Float64).fill_null(np.nan)
                         delay = group_delay_us(plan, item.delay_days)
                         columns |= beta(
-                            asked, plan, item.column, label, market=found, steps=steps.to_numpy(), delay_us=delay
+                            asked,
+                            plan,
+                            item.column,
+                            label,
+                            market=market.to_numpy(),
+                            steps=steps.to_numpy(),
+                            delay_us=delay,
                         )
                 return float32_columns(columns)
 

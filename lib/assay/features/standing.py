@@ -128,9 +128,8 @@ def beta(
         other, step, key = market, steps, timeline.keys
         if not isinstance(known.positions, Itself):
             other, step, key = other[known.positions], step[known.positions], key[known.positions]
-        usable = np.zeros(len(key), dtype=bool)
+        usable = np.append(np.zeros(min(len(key), 1), dtype=bool), key[1:] == key[:-1])
         for rows in _stretches(len(key)):
-            usable[rows] = np.diff(key[max(rows.start - 1, 0) : rows.stop], prepend=-1)[-len(key[rows]) :] == 0
             for series in (other, known.means):
                 change = _changes(series, rows)
                 usable[rows] &= (change < LARGEST_CHANGE) & (change > -LARGEST_CHANGE)
@@ -151,8 +150,7 @@ def beta(
         def running(name: str) -> RunningSums | PassingSums:
             one, two = factors[name[0]], factors[name[-1]]
             product = (lambda rows: one(rows) * two(rows)) if len(name) > 1 else one
-            kind = PassingSums if timeline.large else RunningSums
-            return timeline.once((target, by, "beta", name), lambda: kind(product, len(place)), bulky=True)
+            return timeline.once((target, by, "beta", name), lambda: timeline.summed(product, len(place)), bulky=True)
 
         return place, running
 

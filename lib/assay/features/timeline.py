@@ -147,6 +147,10 @@ class Timeline:
         found: T = self._shared[key]
         return found
 
+    def summed(self, values: Callable[[slice], Any], rows: int) -> RunningSums | PassingSums:
+        """Sums of what a function gives for stretches of rows; of large timelines they take no room."""
+        return (PassingSums if self.large else RunningSums)(values, rows)
+
     def done_with(self, value: str) -> None:
         """Let go of what was made of a value's cells, where they are many."""
         if self.large:
@@ -235,8 +239,7 @@ class Timeline:
             if weight is None:
                 return RunningSums(numbers)
             times, weights = self._row_times(), weight[1]
-            kind = PassingSums if self.large else RunningSums
-            return kind(lambda rows: numbers[rows] * weights(times[rows].astype(np.float64)), len(numbers))
+            return self.summed(lambda rows: numbers[rows] * weights(times[rows].astype(np.float64)), len(numbers))
 
         sums = self.once((value, moment, weight and weight[0]), make, bulky=weight is not None)
         bounds = self._row_bounds

@@ -29,6 +29,22 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = Path(os.environ.get("ASSAY_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal tests to processes (`-n 2 --dist loadgroup`): one has the Spark session, another starts jobs and clusters.
+
+    Both are begun at once, and unit tests fill up whichever ends first, file by file.
+    """
+    for item in items:
+        if item.get_closest_marker("spark"):
+            group = "spark"
+        elif item.get_closest_marker("cluster") or item.get_closest_marker("e2e"):
+            group = "processes"
+        else:
+            group = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the public data sets; tests that need it skip where it is absent."""

@@ -25,7 +25,11 @@ def main() -> int:
     parser.add_argument("name", choices=NAMES, help="what to measure")
     parser.add_argument("--rows", type=int, help="rows of the data; each benchmark has its own default")
     parser.add_argument("--repeats", type=int, help="runs of each contender (default 3, of slow benchmarks 1)")
-    parser.add_argument("--only", action="append", help="run only these contenders; may be repeated")
+    parser.add_argument(
+        "--only",
+        action="append",
+        help="run only these contenders, a name or a pattern such as 'kc_house:*'; may be repeated",
+    )
     parser.add_argument("--growth", action="store_true", help="run a tenth of the rows too: what a row costs at each")
     parser.add_argument("--json", action="store_true", help="make the last line of standard output one JSON object")
     options = parser.parse_args()

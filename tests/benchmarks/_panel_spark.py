@@ -1,4 +1,7 @@
-"""Consumes the panel, produces its features as Spark range windows: what one would write without assay."""
+"""Consumes the panel, produces its features as Spark range windows: what one would write without assay.
+
+And the table of features once more, unchanged: what Spark's reader and writer cost whoever computes.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,23 @@ from benchmarks._session import open_warm
 def prepare_spark(data: Path, contender: str) -> Any:
     """Spark started, as for ours."""
     return open_warm(import_ours), data, output_folder(data, contender)
+
+
+def prepare_copy(data: Path, contender: str) -> Any:
+    """The features that `assay` made, which must have run before."""
+    made = data / "runs" / "assay" / "lake" / "features"
+    if not made.exists():
+        raise SystemExit(f"{contender} copies the table that assay makes: let assay run before it")
+    return open_warm(import_ours), made, output_folder(data, contender)
+
+
+def run_spark_copy(state: Any) -> str:
+    """Read and write, numbers without Parquet dictionaries as our Spark road writes them."""
+    session, made, folder = state
+    session.conf.set("parquet.enable.dictionary", "false")
+    writer = session.read.format("delta").load(str(made)).write.format("delta").partitionBy("month")
+    writer.option("delta.dataSkippingStatsColumns", "row_id,time").save(str(folder / "features"))
+    return str(folder / "features")
 
 
 def run_spark_windows(state: Any) -> str:

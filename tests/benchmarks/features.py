@@ -14,9 +14,10 @@ figures, such as its rank in the market, that only we have):
 * the calendar (16).
 
 `assay`: the job, Delta to Delta. `assay_spark_road`: the same through Spark's reader and writer. `spark_windows`:
-Spark's range windows, Delta to Delta, with the same partitions and file statistics. `polars`: Polars alone, Parquet to
-Parquet. `mlforecast`: the entity's lags, means, stds, minima and maxima alone (34), on windows of rows, which are those
-of days because the panel has no gaps. `assay_market`, `polars_market`, `duckdb_market`: the last month's figures alone.
+Spark's range windows, Delta to Delta, with the same partitions and file statistics. `spark_copy`: Spark reads the table
+that `assay` wrote and writes it again, computing nothing. `polars`: Polars alone, Parquet to Parquet. `mlforecast`: the
+entity's lags, means, stds, minima and maxima alone (34), on windows of rows, which are those of days because the panel
+has no gaps. `assay_market`, `polars_market`, `duckdb_market`: the last month's figures alone.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import numpy as np
 
 from benchmarks._panel import COLUMNS, generate, import_ours, observations_table, output_folder
 from benchmarks._panel_files import prepare_files, run_duckdb_market, run_mlforecast, run_polars, run_polars_market
-from benchmarks._panel_spark import prepare_spark, run_spark_windows
+from benchmarks._panel_spark import prepare_copy, prepare_spark, run_spark_copy, run_spark_windows
 from benchmarks._session import open_warm, settings
 from benchmarks.harness import Benchmark, Contender
 
@@ -141,6 +142,7 @@ BENCHMARK = Benchmark(
         "assay": Contender(lambda d: prepare_ours(d, "assay", "arrow"), run_ours, outputs),
         "assay_spark_road": Contender(lambda d: prepare_ours(d, "assay_spark_road", "spark"), run_ours, outputs),
         "spark_windows": Contender(lambda d: prepare_spark(d, "spark_windows"), run_spark_windows, outputs),
+        "spark_copy": Contender(lambda d: prepare_copy(d, "spark_copy"), run_spark_copy, outputs),
         "polars": _files_contender("polars", run_polars),
         "mlforecast": _files_contender("mlforecast", run_mlforecast, needs="mlforecast"),
         "assay_market": Contender(

@@ -8,6 +8,7 @@ those alone that are not Java.
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import importlib
 import importlib.util
 import json
@@ -142,13 +143,13 @@ def run(benchmark: Benchmark, *, rows: int, repeats: int, only: Sequence[str] | 
 
 
 def _chosen(benchmark: Benchmark, only: Sequence[str]) -> list[str]:
-    """Contenders to run, those whose libraries are not installed left out."""
-    unknown = set(only) - set(benchmark.contenders)
+    """Contenders to run, those whose libraries are not installed left out. only: names or patterns (`kc_house:*`)."""
+    unknown = [pattern for pattern in only if not fnmatch.filter(benchmark.contenders, pattern)]
     if unknown:
-        raise SystemExit(f"--only {sorted(unknown)[0]}: choose among {', '.join(benchmark.contenders)}")
+        raise SystemExit(f"--only {unknown[0]}: choose among {', '.join(benchmark.contenders)}")
     names = []
     for name, contender in benchmark.contenders.items():
-        if only and name not in only:
+        if only and not any(fnmatch.fnmatchcase(name, pattern) for pattern in only):
             continue
         if contender.needs is not None and importlib.util.find_spec(contender.needs) is None:
             print(

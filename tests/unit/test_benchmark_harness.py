@@ -92,3 +92,5 @@ def test_results_that_differ_and_contenders_without_their_library_are_told(monke
     assert (outcome.max_difference, outcome.agrees) == (0.5, False)
     with pytest.raises(SystemExit, match="--only nobody: choose among assay"):
         harness.run(benchmark, rows=1, repeats=1, only=["nobody"])
+    assert set(harness.run(benchmark, rows=1, repeats=1, only=["*a*"]).seconds) == {"assay", "rival", "part"}
+    assert set(harness.run(benchmark, rows=1, repeats=1, only=["r*", "part"]).seconds) == {"rival", "part"}

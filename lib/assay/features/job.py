@@ -155,9 +155,9 @@ def _execute(context: JobContext, identity: str, plan: FeaturePlan, extent: Exte
     if extent.months == ():
         written = plane.rows_of(FEATURES, schema, schema.empty_table()).write([output])
     else:
-        groups, ranks = _groups(context, plan, extent), _ranks(context, plan, extent)
+        rows = plane.rows(OBSERVATIONS.name, extent.version)
+        groups, ranks = _groups(context, plan, extent, rows), _ranks(context, plan, extent)
         with context.reporter.step(f"{len(features)} features per row"):
-            rows = plane.rows(OBSERVATIONS.name, extent.version)
             routed = _routed(context, plan, extent, rows)
             written = routed.map(BuildFeatures(plan, groups, ranks), schema).write([output])
     context.tracking.json(plan.to_dict(), "feature_plan.json")
@@ -168,11 +168,10 @@ def _execute(context: JobContext, identity: str, plan: FeaturePlan, extent: Exte
     return Done(metrics={"features": len(features), "rows": built}, written=written, summary=[said])
 
 
-def _groups(context: JobContext, plan: FeaturePlan, extent: Extent) -> dict[str, bytes]:
+def _groups(context: JobContext, plan: FeaturePlan, extent: Extent, rows: int) -> dict[str, bytes]:
     """Label -> the group's features at each of its steps."""
     plane, groups = context.plane, {}
     values = list(dict.fromkeys(h.column for h in plan.history))
-    rows = plane.rows(OBSERVATIONS.name, extent.version)
     for label, columns in plan.groups.items() if plan.temporal or plan.market else ():
         with context.reporter.step(f"history of the market {label}"):
             names = list(dict.fromkeys([*columns, "time", *values]))

@@ -324,8 +324,8 @@ tests() {
     return
   fi
   checks || status=$?
-  # Two at once: what starts processes of its own waits for them most of the time. tests/conftest.py deals the groups.
-  tool pytest -n 2 --dist loadgroup --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90 || status=$?
+  # Two at once: what starts processes of its own waits for them most of the time. tests/conftest.py deals them.
+  tool pytest -n 2 --dist loadscope --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90 || status=$?
   return "$status"
 }
 

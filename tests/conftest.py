@@ -29,20 +29,21 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = Path(os.environ.get("ASSAY_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal tests to processes (`-n 2 --dist loadgroup`): one has the Spark session, another starts jobs and clusters.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal tests to processes (`-n 2`): one has the one Spark session, the other starts jobs and clusters.
 
-    Both are begun at once, and unit tests fill up whichever ends first, file by file.
+    Both begin at once, in order of folders; unit tests, file by file, fill up whichever ends first.
     """
-    for item in items:
-        if item.get_closest_marker("spark"):
-            group = "spark"
-        elif item.get_closest_marker("cluster") or item.get_closest_marker("e2e"):
-            group = "processes"
-        else:
-            group = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            folder = Path(file).parts[1]
+            return {"spark": "session", "cluster": "processes", "e2e": "processes"}.get(folder, file)
+
+    return ByFolder(config, log)
 
 
 @pytest.fixture(scope="session")

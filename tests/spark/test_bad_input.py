@@ -18,7 +18,7 @@ from deltalake import DeltaTable
 
 from assay import cli
 
-pytestmark = [pytest.mark.e2e, pytest.mark.spark]
+pytestmark = pytest.mark.spark
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = ["day", "shop", "price", "size", "kind"]

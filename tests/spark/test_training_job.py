@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import functools
 import json
 import shutil
@@ -17,6 +18,7 @@ import pytest
 from assay.config import load_run
 from assay.errors import DataError, PreflightError
 from assay.metrics import point_metrics
+from assay.model.baselines import Baselines
 from assay.model.registry import load_trained
 from assay.runtime.conditions import period_conditions
 from assay.runtime.tracking import Tracking
@@ -118,16 +120,29 @@ def test_figures_are_those_of_the_model_and_of_pandas_on_the_test_period(finishe
     expected = {f"test_{k}": v for k, v in point_metrics(actual, model.predict(batch)).items()}
     medians = seen.groupby("kind")["price"].median()
     last = later["price__own__lag_1"].cast(pl.Float64).to_numpy()
-    group = later["kind"].to_pandas().map(medians).to_numpy()
-    for name, prediction in {
+    kinds = later["kind"].to_pandas()
+    group = kinds.map(medians).to_numpy()
+    trend = np.empty(len(actual))
+    for kind, rows in seen.groupby("kind"):
+        line = np.polynomial.Polynomial.fit(rows["time"].map(dt.datetime.timestamp), np.log(rows["price"]), 1)
+        trend[kinds == kind] = np.exp(line(np.array([t.timestamp() for t in later["time"]])))[kinds == kind]
+    slow = {
         "global_median": np.full(len(actual), seen["price"].median()),
         "group_median": group,
+        "temporal_trend": trend,
         "last_value": np.where(np.isfinite(last), last, group),
-    }.items():
+    }
+    found = Baselines.from_dict(model.facts["baselines"]).predict(batch)
+    assert [*found] == [
+        *("global_median", "group_median", "temporal_trend", "seasonal"),
+        *("last_value", "age_adjusted", "market_trend", "combined"),
+    ]
+    for name, prediction in {**found, **slow}.items():
+        np.testing.assert_allclose(found[name], prediction, rtol=1e-9, err_msg=name)
         expected[f"baseline_{name}_rmse"] = float(np.sqrt(np.mean((actual - prediction) ** 2)))
     expected["best_baseline_rmse"] = min(v for k, v in expected.items() if k.startswith("baseline_"))
     for name, value in expected.items():
-        assert run.data.metrics[name] == pytest.approx(value, rel=1e-12), name
+        assert run.data.metrics[name] == pytest.approx(value, rel=1e-9), name
     assert run.data.metrics["test_rmse"] < run.data.metrics["best_baseline_rmse"]
 
 
@@ -160,6 +175,25 @@ def test_the_same_training_elsewhere_gives_the_same_model(finished, trained, run
     run_in(tmp_path / "other", "pipeline", finished.dataset, overrides=[*finished.settings, "conformal.levels=[0.5]"])
     config = load_run(dataset=tmp_path / "other" / "dataset.yml", workspace=tmp_path / "other")
     assert run_named(Tracking(config), "train").data.tags["assay.model_version"] == trained[1].version
+
+
+def test_a_model_that_is_worse_than_the_champion_is_refused(run_job, towns, tmp_path, workspace):
+    dataset, settings = towns(tmp_path / "source", towns=4), ["engine.rounds=60", "engine.early_stopping_rounds=0"]
+    first = run_job("pipeline", dataset, overrides=settings)
+    assert "champion_rmse" not in first.metrics
+    weak = ["engine.rounds=12", "engine.early_stopping_rounds=0"]
+    refused = run_job("train", dataset, overrides=weak)
+    assert refused.status == "refused"
+    (line,) = [line for line in refused.summary if line.startswith("refused")]
+    assert "champion (version 1)" in line
+    metrics = refused.metrics
+    assert metrics["champion_rmse"] == pytest.approx(first.metrics["test_rmse"], rel=1e-9)
+    assert 0 < metrics["rmse_over_champion_low"] < metrics["test_rmse"] - metrics["champion_rmse"]
+    allowed = run_job("train", dataset, overrides=[*weak, "gates.champion=false"])
+    assert (allowed.status, allowed.metrics["test_rmse"]) == ("done", metrics["test_rmse"])
+    again = run_job("train", dataset, overrides=settings + ["engine.seed=8"])  # now against the weak one
+    assert again.status == "done"
+    assert again.metrics["rmse_over_champion_high"] < 0
 
 
 def test_a_refused_model_is_on_record_with_its_reasons_and_nobody_scores_with_it(run_job, features, workspace):

@@ -51,6 +51,19 @@ class SplitConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class GatesConfig:
+    """How a new model is compared with the champion on its own test period.
+
+    champion: refuse a model that is worse than the champion.  champion_confidence: how sure that must be; resampling
+    whole days is what says it, `champion_resamples` times.
+    """
+
+    champion: bool = True
+    champion_confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    champion_resamples: Annotated[int, Field(ge=100, le=100_000)] = 2_000
+
+
+@dataclass(frozen=True, config=STRICT)
 class EngineConfig:
     """The learner.
 
@@ -118,6 +131,7 @@ class ProfileConfig:
     split: SplitConfig = SplitConfig()
     preparation: PreparationConfig = PreparationConfig()
     engine: EngineConfig = EngineConfig()
+    gates: GatesConfig = GatesConfig()
     conformal: ConformalConfig = ConformalConfig()
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()

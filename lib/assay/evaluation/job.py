@@ -122,7 +122,7 @@ class Evaluation:
         outcomes = plane.read(
             FEATURES.name,
             version=features,
-            columns=["row_id", "time", column, *extra],
+            columns=list(dict.fromkeys(["row_id", "time", column, *extra])),
             where=[
                 Condition(column, "not_null"),
                 *([Condition("time", ">=", dt.datetime.fromisoformat(start))] if start else []),
@@ -131,7 +131,7 @@ class Evaluation:
         hint = self.context.plane.rows(PREDICTIONS.name, predictions)
         joined = scored.join(outcomes, ["row_id"], rows_hint=hint)
         names = ["row_id", "time", "prediction", *ends, column, *dict.fromkeys([*entity, *self.segments])]
-        named = [f"baseline_{n}" for n in baseline_names(baselines)]
+        named = [f"baseline_{n}" for n in baselines.names]
         wanted = pa.schema([*(joined.schema.field(n) for n in names), *(pa.field(n, pa.float64()) for n in named)])
         table = joined.map(AddBaselines(baselines, tuple(names)), wanted).collect()
         frame = pl.from_arrow(table)
@@ -212,7 +212,8 @@ class Evaluation:
             return json.loads(path.read_text(encoding="utf-8"))
 
     def _gates(self) -> list[Gate]:
-        units = {"min_r2": ("", True), "min_business_accuracy": ("%", True), "beats_best_baseline": ("", False)}
+        units = {"min_r2": ("", True), "min_business_accuracy": ("%", True)}
+        units |= {"beats_best_baseline": ("", False), "not_worse_than_champion": ("", False)}
         found = []
         for verdict in self._artifact(self.trained_run_id, "gates.json"):
             unit, at_least = units.get(verdict["gate"], ("", True))
@@ -260,13 +261,6 @@ class Evaluation:
             figure = getattr(content.figures, field.name)
             if figure is not None:
                 tracking.text(to_svg(figure, field.name, field.name), f"plots/{field.name}.svg")
-
-
-def baseline_names(baselines: Baselines) -> list[str]:
-    """Names of the baselines that predict."""
-    names = ["global_median"]
-    names += ["group_median"] if baselines.group_columns else []
-    return names + (["last_value"] if baselines.last_value else [])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,59 +3,167 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from assay.errors import DataError
 from assay.model.scale import Floats, as_floats
 
+if TYPE_CHECKING:
+    import polars as pl
+
 MIN_GROUP_ROWS = 5
+DAYS_PER_MONTH = 365.25 / 12
+Columns = Mapping[str, Sequence[Any]]
+
+
+def season_of(time: pl.Expr, *, weekly: bool) -> pl.Expr:
+    """Number of a row's season: its month, or month and day of the week (UTC) of data that know one."""
+    import polars as pl
+
+    month = time.dt.month().cast(pl.Int32) - 1
+    return month * 7 + (time.dt.weekday().cast(pl.Int32) - 1) if weekly else month
 
 
 @dataclasses.dataclass(frozen=True)
 class Baselines:
-    """Predictions without a model.
+    """Predictions without a model, of what the training period and a row's own past say.
 
-    global_median: of the training period.  group_columns: what groups the group median.
-    group_medians: values of those columns -> median; groups with fewer than 5 rows are left out and get the global one.
-    last_value: feature column with the entity's last known value, or None; missing ones get the group median.
+    `global_median`, `group_median`: of the training period.  `temporal_trend`: the group's line of least squares in
+    time.  `seasonal`: the group's median in the same season of the year.  `last_value`: the entity's last known value.
+    `age_adjusted`: the last value moved along the group's line for as long as it is old.  `market_trend`: the last
+    value moved with the market's momentum for as long as it is old; without one, the market's level a month on.
+    `combined`: the median of the last five.
+
+    A group that has too few rows for a figure takes that of its parent, the group by all columns but the last, at the
+    end that of all rows. What has no last value takes `group_median` for it, `temporal_trend` for what is made of it.
+
+    transform: scale of the lines, as of the target.  group_columns: what groups.  end_days, span_days: end and length
+    of the training period, in days (the end since 1970); lines are drawn no further than that length beyond it.
+    groups: by how many columns -> table of the groups: keys, `median`, and the line's `days`, `level` and `slope` per
+    day on the scale (null where a figure is the parent's).  seasons: the same for medians by `season`.
+    weekly: seasons are days of the week within months.  last_value, age_days, market_level, market_momentum: feature
+    columns, or None where the features have none.  momentum_months: how many months the momentum is of.
     """
 
-    global_median: float
+    transform: str
     group_columns: tuple[str, ...]
-    group_medians: Mapping[tuple[str | None, ...], float]
-    last_value: str | None
+    end_days: float
+    span_days: float
+    groups: tuple[Columns, ...]
+    seasons: tuple[Columns, ...]
+    weekly: bool = False
+    last_value: str | None = None
+    age_days: str | None = None
+    market_level: str | None = None
+    market_momentum: str | None = None
+    momentum_months: int = 1
+
+    LAST: ClassVar[tuple[str, ...]] = ("last_value", "age_adjusted")
+
+    @property
+    def global_median(self) -> float:
+        """Of all rows of the training period."""
+        return float(self.groups[0]["median"][0])
+
+    @property
+    def names(self) -> list[str]:
+        """Baselines that predict, in the order of `predict`."""
+        grouped = ["group_median"] if self.group_columns else []
+        last = list(self.LAST) if self.last_value else []
+        return ["global_median", *grouped, "temporal_trend", "seasonal", *last, "market_trend", "combined"]
 
     @property
     def columns(self) -> list[str]:
         """Feature columns needed to predict."""
-        return [*self.group_columns, *([self.last_value] if self.last_value else [])]
+        past = (self.last_value, self.age_days, self.market_level, self.market_momentum)
+        return ["time", *self.group_columns, *(name for name in past if name)]
 
     def predict(self, batch: pa.RecordBatch) -> dict[str, Floats]:
         """Name -> predictions (n,) in the target's unit."""
-        rows = batch.num_rows
-        found = {"global_median": np.full(rows, self.global_median)}
+        facts, season = self._facts(batch)
+        median, slope = facts["median"], np.nan_to_num(facts["slope"])  # no line anywhere: level
+        found = {"global_median": np.full(batch.num_rows, self.global_median)}
         if self.group_columns:
-            keys = zip(*(batch.column(c).to_pylist() for c in self.group_columns), strict=True)
-            found["group_median"] = np.array([self.group_medians.get(k, self.global_median) for k in keys])
+            found["group_median"] = median
+        ahead = np.minimum(facts["time"], self.end_days + self.span_days) - facts["days"]
+        trend = self._unbent(facts["level"] + slope * ahead)
+        found |= {"temporal_trend": trend, "seasonal": season}
+        last, age = self._column(batch, self.last_value), self._column(batch, self.age_days)
+        last = np.where(last > 0, last, np.nan) if self.transform == "log" else last
+        age = np.clip(np.nan_to_num(age), 0.0, self.span_days)
         if self.last_value:
-            last = as_floats(batch.column(self.last_value))
-            found["last_value"] = np.where(np.isfinite(last), last, found.get("group_median", found["global_median"]))
+            found["last_value"] = np.where(np.isfinite(last), last, median)
+            moved = self._unbent(self._bent(last) + slope * age)
+            found["age_adjusted"] = np.where(np.isfinite(last), moved, trend)
+        monthly = (1 + np.nan_to_num(self._column(batch, self.market_momentum))) ** (1 / self.momentum_months)
+        level = self._column(batch, self.market_level) * monthly
+        moved = last * monthly ** (age / DAYS_PER_MONTH)
+        found["market_trend"] = np.where(np.isfinite(moved), moved, np.where(np.isfinite(level), level, trend))
+        parts = [found[name] for name in found if name not in {"global_median", "group_median"}]
+        found["combined"] = np.median(np.stack(parts), axis=0)
         return found
+
+    def _facts(self, batch: pa.RecordBatch) -> tuple[dict[str, Floats], Floats]:
+        """What the finest group that has it says of each row, and the median of its season."""
+        import polars as pl
+
+        time = pl.col("time")
+        rows = pl.from_arrow(pa.Table.from_batches([batch.select(["time", *self.group_columns])]))
+        assert isinstance(rows, pl.DataFrame)
+        rows = rows.with_columns(season_of(time, weekly=self.weekly).alias("season"), time.dt.epoch("us").alias("us"))
+        found: dict[str, Floats] = {}
+        season = np.full(rows.height, np.nan)
+        for depth, (groups, seasons) in enumerate(zip(self.groups, self.seasons, strict=True)):
+            keys = list(self.group_columns[:depth])
+            for name in ("median", "days", "level", "slope"):
+                own = _looked_up(rows, groups, keys, name)
+                found[name] = own if name not in found else np.where(np.isfinite(own), own, found[name])
+            own = _looked_up(rows, seasons, [*keys, "season"], "median")
+            season = np.where(np.isfinite(own), own, season)
+        found["time"] = rows["us"].to_numpy() / 86_400e6
+        return found, np.where(np.isfinite(season), season, found["median"])
+
+    def _column(self, batch: pa.RecordBatch, name: str | None) -> Floats:
+        values = as_floats(batch.column(name)) if name else np.full(batch.num_rows, np.nan)
+        return np.where(np.isfinite(values), values, np.nan)
+
+    def _bent(self, y: Floats) -> Floats:
+        return np.log(y) if self.transform == "log" else y
+
+    def _unbent(self, z: Floats) -> Floats:
+        with np.errstate(over="ignore"):
+            return np.exp(z) if self.transform == "log" else z
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {
-            "global_median": self.global_median,
-            "group_columns": list(self.group_columns),
-            "group_medians": [[list(k), v] for k, v in sorted(self.group_medians.items(), key=str)],
-            "last_value": self.last_value,
-        }
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> Baselines:
-        """Read back `to_dict`."""
-        medians = {tuple(k): float(v) for k, v in tree["group_medians"]}
-        return cls(tree["global_median"], tuple(tree["group_columns"]), medians, tree["last_value"])
+        """Read back `to_dict`.
+
+        Raises:
+            DataError: another version wrote it.
+        """
+        if set(tree) != {field.name for field in dataclasses.fields(cls)}:
+            raise DataError("the model's baselines are those of another version of assay: train again")
+        lists = {name: tuple(tree[name]) for name in ("group_columns", "groups", "seasons")}
+        return cls(**{**tree, **lists})
+
+
+def _looked_up(rows: pl.DataFrame, table: Columns, keys: list[str], name: str) -> Floats:
+    """A figure of each row's group (n,), NaN where the group has none. Keys that are null are one group."""
+    import polars as pl
+
+    if not keys:
+        value = table[name][0]
+        return np.full(rows.height, np.nan if value is None else float(value))
+    kinds = {key: pl.Int32 if key == "season" else pl.String for key in keys}
+    facts = pl.DataFrame({n: table[n] for n in [*keys, name]}, schema={**kinds, name: pl.Float64})
+    joined = rows.select(keys).join(facts, on=keys, how="left", nulls_equal=True, maintain_order="left")
+    values: Floats = joined[name].to_numpy()
+    return values

@@ -104,15 +104,28 @@ def champion(tracking: Tracking, target: str) -> Champion:
         DataError: there is none yet.
         AssayError: an artifact was changed.
     """
+    found = find_champion(tracking, target)
+    if found is None:
+        name = registered_name(tracking.config.dataset.name, target)
+        raise DataError(
+            f"no model of {name} is registered: run the job train first (a refused model is not registered)"
+        )
+    return found
+
+
+def find_champion(tracking: Tracking, target: str) -> Champion | None:
+    """The same, or None.
+
+    Raises:
+        AssayError: an artifact was changed.
+    """
     name = registered_name(tracking.config.dataset.name, target)
     try:
         version = tracking.client.get_model_version_by_alias(name, CHAMPION)
     except tracking.mlflow.MlflowException as error:
         if error.error_code not in ABSENT:
             raise
-        raise DataError(
-            f"no model of {name} is registered: run the job train first (a refused model is not registered)"
-        ) from None
+        return None
     tags = version.tags
     with tempfile.TemporaryDirectory(prefix="assay-champion-") as folder:
         local = tracking.mlflow.artifacts.download_artifacts(

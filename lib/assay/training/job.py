@@ -11,18 +11,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.errors import DataError
-from assay.metrics import point_metrics
 from assay.model.baselines import Baselines
 from assay.model.bundle import MANIFEST, Model, digest_of
-from assay.model.carried import Carried
 from assay.model.encoding import Encoding
-from assay.model.scale import TargetScale, as_floats
+from assay.model.scale import TargetScale
 from assay.runtime import preflight
 from assay.runtime.barrier import free_slots
 from assay.runtime.conditions import Condition
@@ -33,6 +30,7 @@ from assay.runtime.tables import FEATURES, TIME
 from assay.training.baselines import fit_baselines
 from assay.training.engine import FitRequest, FitResult, engine_named
 from assay.training.gates import judge
+from assay.training.holdout import Holdout
 from assay.training.preparation import Prepared, prepare
 from assay.training.preparation_sample import TrainingRows
 from assay.training.split import Period, Split, forward_split
@@ -48,7 +46,7 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
     return Plan(
         job=JOB,
         inputs={FEATURES.name: version},
-        sections=("dataset", "training", "split", "preparation", "engine", "where"),
+        sections=("dataset", "training", "split", "preparation", "engine", "gates", "where"),
         slots=[],
         extra={"target": target.name},
         execute=lambda identity: Training(context, target, version).run(identity),
@@ -75,9 +73,10 @@ class Training:
         self._warn_of_flags()
         self._check()
         with reporter.step("splitting forward in time"):
-            split = self.split()
+            times = self.labelled_times()
+            split = self.split(times)
         with reporter.step("baselines and vocabulary"):
-            baselines = self.baselines(split)
+            baselines = self.baselines(split, times)
             encoding = self.encoding(split)
         scale = TargetScale(
             self.column,
@@ -91,8 +90,10 @@ class Training:
             fitted = self.fit(split, prepared, scale)
         model = self.model(fitted, prepared.again or prepared.encoding, scale, split, baselines)
         with reporter.step(f"testing on {split.test.rows:,} later rows"):
-            metrics = self.test(model, baselines, split)
-        verdicts = judge(metrics, self.config.training)
+            metrics, compared = Holdout(
+                self.context, self.target, self.version, self.where(split.test), split.test
+            ).figures(model, baselines)
+        verdicts = [*judge(metrics, self.config.training), *compared]
         failed = [v for v in verdicts if not v.passed]
         refused = (
             "; ".join(v.rule for v in failed) if failed and self.config.training.force_production_quality else None
@@ -132,8 +133,8 @@ class Training:
         session = self.context.spark()
         preflight.check_ranks(session, ranks, free_slots(session.sparkContext, ranks) if ranks else 0)
 
-    def split(self) -> Split:
-        """The forward split over labelled rows."""
+    def labelled_times(self) -> dict[dt.datetime, int]:
+        """Rows with a known target at each time, in order."""
         flow = self.context.plane.read(
             FEATURES.name,
             version=self.version,
@@ -149,30 +150,31 @@ class Training:
                 + (f" where {where} (--where)" if where else "")
                 + "; nothing can be learned"
             )
+        return dict(zip(times, found.column("rows_sum").to_pylist(), strict=True))
+
+    def split(self, times: Mapping[dt.datetime, int]) -> Split:
+        """The forward split over labelled rows."""
         delay = self.config.dataset.delay_days(self.target.name)
-        return forward_split(
-            times, found.column("rows_sum").to_pylist(), self.config.profile.split, label_delay_days=delay
-        )
+        return forward_split(list(times), list(times.values()), self.config.profile.split, label_delay_days=delay)
 
     def where(self, *periods: Period) -> list[Condition]:
         """Labelled rows of the slice in consecutive periods."""
         span = dataclasses.replace(periods[0], end=periods[-1].end)
         return [*self.slice, Condition(self.column, "not_null"), *span.conditions()]
 
-    def baselines(self, split: Split) -> Baselines:
+    def baselines(self, split: Split, times: Mapping[dt.datetime, int]) -> Baselines:
         """Baselines that saw the train and tune periods: as much as the model will have seen."""
         dataset = self.config.dataset
         groups = dataset.segments or next((g for g in dataset.groups if g), ())
-        names = set(self.context.plane.schema(FEATURES.name).names)
-        last = self._last_value()
         return fit_baselines(
             self.context.plane,
             version=self.version,
             where=self.where(split.train, split.tune),
             target=self.column,
+            transform=self.target.transform,
             group_columns=[stored_name(g) for g in groups],
-            last_value=last if last in names else None,
-            rows_hint=split.train.rows + split.tune.rows,
+            periods=(split.train, split.tune),
+            times=sum(split.train.first <= time <= split.tune.last for time in times),
         )
 
     def _last_value(self) -> str:
@@ -280,27 +282,6 @@ class Training:
             },
         )
 
-    def test(self, model: Model, baselines: Baselines, split: Split) -> dict[str, float]:
-        """Figures of the model and of every baseline on the test period (a few doubles a row come to the driver)."""
-        columns = list(dict.fromkeys([*model.input_columns, *baselines.columns, self.column]))
-        names = ["actual", "model", "global_median"]
-        names += ["group_median"] if baselines.group_columns else []
-        names += ["last_value"] if baselines.last_value else []
-        schema = pa.schema([pa.field(name, pa.float64()) for name in names])
-        flow = self.context.plane.read(
-            FEATURES.name, version=self.version, columns=columns, where=self.where(split.test)
-        )
-        rows = flow.map(PredictAll(Carried.of(model), baselines, self.column), schema).collect()
-        actual = as_floats(rows.column("actual"))
-        figures = {name: point_metrics(actual, as_floats(rows.column(name))) for name in names[1:]}
-        metrics = {f"test_{k}": v for k, v in figures.pop("model").items()}
-        metrics |= {f"baseline_{name}_{k}": f[k] for name, f in figures.items() for k in ("rmse", "mae", "median_ape")}
-        metrics["best_baseline_rmse"] = min(f["rmse"] for f in figures.values())
-        metrics["skill_over_best_baseline"] = (
-            1 - metrics["test_rmse"] / metrics["best_baseline_rmse"] if metrics["best_baseline_rmse"] else math.nan
-        )
-        return metrics
-
     def _record(self, model: Model, fitted: FitResult, baselines: Baselines, split: Split, verdicts: list[Any]) -> None:
         tracking = self.context.tracking
         tracking.rounds(fitted.history)
@@ -359,23 +340,3 @@ def distinct_values(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatc
     if pairs:
         names, values = zip(*pairs, strict=True)
         yield pa.record_batch([pa.array(names, pa.string()), pa.array(values, pa.string())], schema=VALUES)
-
-
-@dataclasses.dataclass(frozen=True)
-class PredictAll:
-    """Kernel: outcome, the model's prediction and every baseline's, per labelled row."""
-
-    carried: Carried
-    baselines: Baselines
-    target: str
-
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Columns of doubles, in the target's unit."""
-        model = self.carried.model()
-        for batch in batches:
-            columns = {
-                "actual": as_floats(batch.column(self.target)),
-                "model": np.asarray(model.predict(batch)),
-                **self.baselines.predict(batch),
-            }
-            yield pa.record_batch({name: pa.array(values, pa.float64()) for name, values in columns.items()})

@@ -1,0 +1,98 @@
+"""Consumes the champion and a new model's errors on its test period, produces the verdict: not worse, or worse."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from typing import Any
+
+import numpy as np
+
+from assay.config.profile import GatesConfig
+from assay.model.bundle import Model
+from assay.model.registry import Champion
+from assay.model.scale import Floats
+from assay.runtime.progress import figure
+from assay.training.gates import Verdict
+from assay.training.split import Period
+
+GATE = "not_worse_than_champion"
+LEAST_DAYS = 2
+
+
+def incomparable(champion: Champion, model: Model, test: Period, columns: set[str]) -> str | None:
+    """Why the champion cannot be asked about the new model's test period; None if it can.
+
+    columns: what the features have.
+    """
+    if champion.model.plan_hash != model.plan_hash or not set(champion.model.input_columns) <= columns:
+        return "it learned from other features"
+    known = dt.datetime.fromisoformat(champion.model.facts["split"]["tune"]["last"])
+    if known >= test.first:
+        return f"it has learned from rows up to {known:%Y-%m-%d}, which the test period holds"
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two models on the same rows. rmse, champion_rmse: of all rows, in the target's unit.
+
+    low, high: ends of the confidence interval of their difference (new minus champion); NaN with fewer than two days.
+    """
+
+    rmse: float
+    champion_rmse: float
+    low: float
+    high: float
+
+    @property
+    def worse(self) -> bool:
+        """Whether the new model is worse beyond doubt; with fewer than two days, whether it is worse at all."""
+        return self.low > 0 if np.isfinite(self.low) else self.rmse > self.champion_rmse
+
+
+def compare(
+    actual: Floats, new: Floats, champion: Floats, days: np.ndarray[Any, Any], config: GatesConfig, *, seed: int
+) -> Comparison:
+    """RMSE of both, and a paired bootstrap of their difference that resamples whole days: rows of a day err together.
+
+    actual, new, champion: (n,) in the target's unit.  days: (n,) the day of each row.  The bound is one-sided:
+    with `champion_confidence` the difference is above `low`. (Percentile bootstrap: Efron and Tibshirani 1993, ch. 13;
+    clusters: Field and Welsh 2007.)
+    """
+    from scipy.stats import bootstrap
+
+    _, place = np.unique(days, return_inverse=True)
+    rows = np.bincount(place).astype(np.float64)
+    ours, theirs = (np.bincount(place, (found - actual) ** 2) for found in (new, champion))
+
+    def difference(ours: Floats, theirs: Floats, rows: Floats, axis: int = -1) -> Floats:
+        count = rows.sum(axis=axis)
+        found: Floats = np.sqrt(ours.sum(axis=axis) / count) - np.sqrt(theirs.sum(axis=axis) / count)
+        return found
+
+    low = high = float("nan")
+    if len(rows) >= LEAST_DAYS:
+        spread = bootstrap(
+            (ours, theirs, rows),
+            difference,
+            paired=True,
+            vectorized=True,
+            method="percentile",
+            n_resamples=config.champion_resamples,
+            batch=max(1, 4_000_000 // len(rows)),
+            confidence_level=2 * config.champion_confidence - 1,  # both ends, each with this confidence
+            random_state=np.random.default_rng(seed),
+        ).confidence_interval
+        low, high = float(spread.low), float(spread.high)
+    total = rows.sum()
+    return Comparison(float(np.sqrt(ours.sum() / total)), float(np.sqrt(theirs.sum() / total)), low, high)
+
+
+def verdict(found: Comparison, champion: Champion, config: GatesConfig) -> Verdict:
+    """The gate's outcome in words."""
+    said = f"RMSE on the test period is {figure(found.rmse)}, that of the champion (version {champion.number}) "
+    said += figure(found.champion_rmse)
+    if found.worse and np.isfinite(found.low):
+        said += f"; with {config.champion_confidence:.0%} confidence it is worse by {figure(found.low)} or more"
+    return Verdict(GATE, not found.worse, found.rmse, found.champion_rmse, f"{said} (gates.champion)")

@@ -1,0 +1,104 @@
+"""Consumes a new model and its test period, produces its figures beside those of every baseline and of the champion."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from assay.config import TargetConfig
+from assay.config.dataset import stored_name
+from assay.metrics import point_metrics
+from assay.model.baselines import Baselines
+from assay.model.bundle import Model
+from assay.model.carried import Carried
+from assay.model.registry import Champion, find_champion
+from assay.model.scale import as_floats
+from assay.runtime.conditions import Condition
+from assay.runtime.job import JobContext
+from assay.runtime.tables import FEATURES
+from assay.training.champion import compare, incomparable, verdict
+from assay.training.gates import Verdict
+from assay.training.split import Period
+
+
+@dataclasses.dataclass(frozen=True)
+class Holdout:
+    """The rows that no model of this run has seen. version: of `features`.  where: the period's rows."""
+
+    context: JobContext
+    target: TargetConfig
+    version: int
+    where: Sequence[Condition]
+    period: Period
+
+    def figures(self, model: Model, baselines: Baselines) -> tuple[dict[str, float], list[Verdict]]:
+        """Figures of the model and of every baseline, and the verdict on it and the champion, where there is one.
+
+        A dozen doubles a row come to the driver.
+        """
+        champion, target = self._champion(model), stored_name(self.target.name)
+        rival = Carried.of(champion.model) if champion is not None else None
+        columns = [*model.input_columns, *baselines.columns, "time", target]
+        columns += champion.model.input_columns if champion is not None else []
+        names = ["actual", "day", "model", *(["champion"] if rival is not None else []), *baselines.names]
+        schema = pa.schema([pa.field(name, pa.float64()) for name in names])
+        flow = self.context.plane.read(
+            FEATURES.name, version=self.version, columns=list(dict.fromkeys(columns)), where=self.where
+        )
+        rows = flow.map(PredictAll(Carried.of(model), baselines, target, rival), schema).collect()
+        found = {name: as_floats(rows.column(name)) for name in names}
+        actual = found["actual"]
+        results = {name: point_metrics(actual, found[name]) for name in ("model", *baselines.names)}
+        metrics = {f"test_{k}": v for k, v in results.pop("model").items()}
+        metrics |= {f"baseline_{name}_{k}": r[k] for name, r in results.items() for k in ("rmse", "mae", "median_ape")}
+        best = min(r["rmse"] for r in results.values())
+        metrics["best_baseline_rmse"] = best
+        metrics["skill_over_best_baseline"] = 1 - metrics["test_rmse"] / best if best else math.nan
+        if champion is None:
+            return metrics, []
+        gates, seed = self.context.config.profile.gates, self.context.config.profile.engine.seed
+        compared = compare(actual, found["model"], found["champion"], found["day"], gates, seed=seed)
+        metrics |= {"champion_rmse": compared.champion_rmse}
+        metrics |= {"rmse_over_champion_low": compared.low, "rmse_over_champion_high": compared.high}
+        return metrics, [verdict(compared, champion, gates)]
+
+    def _champion(self, model: Model) -> Champion | None:
+        """The champion, if there is one that the new model can be compared with."""
+        context = self.context
+        found = find_champion(context.tracking, self.target.name) if context.config.profile.gates.champion else None
+        if found is None:
+            return None
+        why = incomparable(found, model, self.period, set(context.plane.schema(FEATURES.name).names))
+        if why is not None:
+            context.reporter.note(f"not compared with the champion (version {found.number}): {why}")
+            return None
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictAll:
+    """Kernel: outcome, day, and the predictions of the model, the champion and every baseline, per labelled row."""
+
+    carried: Carried
+    baselines: Baselines
+    target: str
+    champion: Carried | None = None
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Columns of doubles, in the target's unit; days since 1970 (UTC)."""
+        models = {"model": self.carried.model()}
+        if self.champion is not None:
+            models["champion"] = self.champion.model()
+        for batch in batches:
+            microseconds = batch.column("time").cast(pa.int64()).to_numpy()
+            columns = {
+                "actual": as_floats(batch.column(self.target)),
+                "day": np.floor(microseconds / 86_400e6),
+                **{name: np.asarray(model.predict(batch)) for name, model in models.items()},
+                **self.baselines.predict(batch),
+            }
+            yield pa.record_batch({name: pa.array(values, pa.float64()) for name, values in columns.items()})

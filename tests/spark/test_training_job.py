@@ -191,7 +191,7 @@ def test_a_model_that_is_worse_than_the_champion_is_refused(run_job, towns, tmp_
     assert 0 < metrics["rmse_over_champion_low"] < metrics["test_rmse"] - metrics["champion_rmse"]
     allowed = run_job("train", dataset, overrides=[*weak, "gates.champion=false"])
     assert (allowed.status, allowed.metrics["test_rmse"]) == ("done", metrics["test_rmse"])
-    again = run_job("train", dataset, overrides=settings + ["engine.seed=8"])  # now against the weak one
+    again = run_job("train", dataset, overrides=[*settings, "engine.seed=8"])  # now against the weak one
     assert again.status == "done"
     assert again.metrics["rmse_over_champion_high"] < 0
 

@@ -147,7 +147,7 @@ JOBS: dict[str, Job] = {
             "evaluate",
             "Compare predictions with outcomes, by segment; write plots and the HTML report.",
             "predictions, features",
-            "segment_metrics, reports/*.html",
+            "segment_metrics, explanations, reports/*.html",
             "assay evaluate --dataset conf/datasets/txhousing.yml --json",
             evaluate,
         ),

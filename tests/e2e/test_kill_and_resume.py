@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 
 TABLES = (
     *("observations", "observations_quarantine", "quality_reports", "features"),
-    *("calibrations", "predictions", "segment_metrics"),
+    *("calibrations", "predictions", "explanations", "segment_metrics"),
 )
 SECONDS = 120
 

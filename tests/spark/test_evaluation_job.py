@@ -67,6 +67,22 @@ def test_the_segment_table_says_the_same_for_each_segment_with_its_rows_and_band
     assert values["", "", "rmse"]["value"] == pytest.approx(finished.result.metrics["test_rmse"])
 
 
+def test_explanations_add_up_to_the_predictions_in_the_table(finished, outcomes):
+    """On the model's scale: the logarithm of the price over the last one."""
+    table = finished.table("explanations")
+    sums = table.group_by("row_id").agg(pl.col("contribution").sum(), pl.col("feature").n_unique(), pl.len())
+    assert sums.height == outcomes.height  # fewer rows than a sample has
+    assert (sums["feature"] == sums["len"]).all()
+    assert set(sums["len"]) == {1 + finished.config.profile.explain.features + 1}
+    joined = sums.join(outcomes, on="row_id", validate="1:1").filter(pl.col("price__own__lag_1").is_not_null())
+    ratio = np.log(joined["prediction"].to_numpy() / joined["price__own__lag_1"].cast(pl.Float64).to_numpy())
+    np.testing.assert_allclose(joined["contribution"].to_numpy(), ratio, atol=2e-6)
+    assert set(table["model_version"]) == set(outcomes["model_version"])
+    page = open(finished.result.report, encoding="utf-8").read()  # noqa: SIM115
+    assert "What moves predictions most" in page
+    assert "kind small" in page
+
+
 def test_the_report_is_one_file_that_needs_no_other_and_holds_the_figures(finished):
     page = open(finished.result.report, encoding="utf-8").read()  # noqa: SIM115
     assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", page)

@@ -93,6 +93,18 @@ class ConformalConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class ExplainConfig:
+    """What is explained of a model's predictions.
+
+    rows: evaluated rows whose predictions are taken apart, drawn by a hash of `row_id`; 0 explains none.
+    features: of a row, those that add most; the others are put together.
+    """
+
+    rows: Annotated[int, Field(ge=0, le=100_000)] = 2_000
+    features: Annotated[int, Field(ge=1, le=1_000)] = 20
+
+
+@dataclass(frozen=True, config=STRICT)
 class IngestConfig:
     """What makes ingest refuse (exit 3).
 
@@ -133,6 +145,7 @@ class ProfileConfig:
     engine: EngineConfig = EngineConfig()
     gates: GatesConfig = GatesConfig()
     conformal: ConformalConfig = ConformalConfig()
+    explain: ExplainConfig = ExplainConfig()
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()
     runtime: RuntimeConfig = RuntimeConfig()

@@ -118,6 +118,20 @@ class Figures:
     importance: Figure | None = None
     fan: Figure | None = None
     missing: Figure | None = None
+    contributions: Figure | None = None
+
+
+@dataclass(frozen=True)
+class Drivers:
+    """What moves the predictions of some rows most. column, segment: empty for all rows.
+
+    rows: how many were sampled.  inputs: (name, share of all inputs' mean absolute contributions), greatest first.
+    """
+
+    column: str
+    segment: str
+    rows: int
+    inputs: Sequence[tuple[str, float]]
 
 
 @dataclass(frozen=True)
@@ -127,6 +141,7 @@ class ReportContent:
     target, unit: what is valued and in which unit ("USD").  rows: test rows, evaluated between start and end (UTC).
     metrics: `point_metrics` of the model.  segments: `segment_table`.  run: label -> value, shown as it is (dataset,
     profile, model and calibration version, config hash, git revision, ...).  tables: table name -> version read.
+    drivers: what moves predictions, of all rows and of the largest segments.
     gates_enforced: whether a failed gate keeps the model from being registered.
     """
 
@@ -147,6 +162,7 @@ class ReportContent:
     splits: Sequence[Split]
     run: Mapping[str, str]
     tables: Mapping[str, int]
+    drivers: Sequence[Drivers] = ()
     gates: Sequence[Gate] = ()
     gates_enforced: bool = True
     min_segment_rows: int = 30

@@ -27,16 +27,28 @@ from assay.evaluation.content import (
     coverage_results,
 )
 from assay.evaluation.data_facts import COLUMNS, data_facts
+from assay.evaluation.explanations import Explained, ExplainRows, explainable, explained, explained_schema
 from assay.evaluation.report import render
 from assay.evaluation.segments import best_and_worst, segment_table
 from assay.evaluation.wording import gate_outcome, headline, number, percent, readable, skill_sentence
 from assay.model.baselines import Baselines
 from assay.model.bundle import Model
+from assay.model.carried import Carried
 from assay.model.registry import load_trained
+from assay.model.row_sample import ROW, sample_threshold
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, JobContext, Plan, reports_folder
 from assay.runtime.plane import Output
-from assay.runtime.tables import FEATURES, OBSERVATIONS, PREDICTIONS, QUALITY_REPORTS, SEGMENT_METRICS, level_label
+from assay.runtime.tables import (
+    EXPLANATIONS,
+    FEATURES,
+    OBSERVATIONS,
+    PREDICTIONS,
+    QUALITY_REPORTS,
+    SEGMENT_METRICS,
+    Table,
+    level_label,
+)
 
 JOB = "evaluate"
 MIN_NAMED_ROWS = 30
@@ -52,8 +64,8 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
     return Plan(
         job=JOB,
         inputs={PREDICTIONS.name: predictions, FEATURES.name: features},
-        sections=("dataset", "training", "where"),
-        slots=[(SEGMENT_METRICS.name, target.name)],
+        sections=("dataset", "training", "explain", "where"),
+        slots=[(EXPLANATIONS.name, target.name), (SEGMENT_METRICS.name, target.name)],
         extra={"target": target.name, "predictions": commit.identity, "data": _ingested(context)},
         execute=lambda identity: Evaluation(context, target, commit.details["run_id"]).run(
             identity, predictions, features
@@ -88,10 +100,13 @@ class Evaluation:
         """Join, measure, draw, write."""
         with self.context.reporter.step("joining predictions with outcomes"):
             rows, levels = self.rows(predictions, features)
+        with self.context.reporter.step("what moves the predictions"):
+            found = self.explained(features, rows.height)
+            written = self._write_explanations(found, identity)
         with self.context.reporter.step(f"evaluating {rows.height:,} outcomes"):
             table = segment_table(rows, self.segments, levels)
-            written = self._write_segments(table, identity)
-            content = self.content(rows, table, levels, {"predictions": predictions, "features": features})
+            written += self._write(SEGMENT_METRICS, table, identity)
+            content = self.content(rows, table, levels, {"predictions": predictions, "features": features}, found)
         with self.context.reporter.step("plots and report"):
             page = render(content)
             path = _report_path(self.context, self.target)
@@ -118,15 +133,11 @@ class Evaluation:
             columns=["row_id", "prediction", *ends],
             where=[Condition("target", "==", self.target.name)],
         )
-        start = self.model.facts["split"]["test"]["start"]
         outcomes = plane.read(
             FEATURES.name,
             version=features,
             columns=list(dict.fromkeys(["row_id", "time", column, *extra])),
-            where=[
-                Condition(column, "not_null"),
-                *([Condition("time", ">=", dt.datetime.fromisoformat(start))] if start else []),
-            ],
+            where=self._evaluated(),
         )
         hint = self.context.plane.rows(PREDICTIONS.name, predictions)
         joined = scored.join(outcomes, ["row_id"], rows_hint=hint)
@@ -143,16 +154,52 @@ class Evaluation:
             )
         return frame.rename({column: "actual"}).sort("time", "row_id"), levels
 
-    def _write_segments(self, table: pl.DataFrame, identity: str) -> list[Any]:
-        full = table.with_columns(model_version=pl.lit(self.model.version), target=pl.lit(self.target.name))
-        schema = SEGMENT_METRICS.schema()
-        rows = pa.Table.from_batches(full.to_arrow().to_batches())
+    def _evaluated(self) -> list[Condition]:
+        """Rows with a known outcome of the test period and after."""
+        start = self.model.facts["split"]["test"]["start"]
+        later = [Condition("time", ">=", dt.datetime.fromisoformat(start))] if start else []
+        return [Condition(stored_name(self.target.name), "not_null"), *later]
+
+    def explained(self, features: int, evaluated: int) -> Explained | None:
+        """What inputs add to the predictions of a sample of evaluated rows.
+
+        None where the learner cannot say it, or where the features are no longer those that it was fed.
+        """
+        most = self.config.profile.explain.rows
+        there = set(self.context.plane.schema(FEATURES.name).names)
+        if not most or not explainable(self.model) or not set(self.model.input_columns) <= there:
+            return None
+        segments = tuple(dict.fromkeys(self.segments))
+        columns = dict.fromkeys([ROW, "time", *segments, *self.model.input_columns])
+        where = [*(Condition(stored_name(c), "==", v) for c, v in self.config.where), *self._evaluated()]
+        flow = self.context.plane.read(FEATURES.name, version=features, columns=list(columns), where=where)
+        kernel = ExplainRows(Carried.of(self.model), segments, sample_threshold(evaluated, most))
+        return explained(flow.map(kernel, explained_schema(segments)).collect(), self.model, segments, most)
+
+    def _write_explanations(self, found: Explained | None, identity: str) -> list[Any]:
+        if found is None:
+            return self._write(EXPLANATIONS, pl.from_arrow(EXPLANATIONS.schema().empty_table()), identity)
+        most = self.config.profile.explain.features
+        self.context.tracking.text(found.overall().write_csv(), "contributions.csv")
+        for column in dict.fromkeys(self.segments):
+            self.context.tracking.text(found.by_segment(column).write_csv(), f"contributions_by_{column}.csv")
+        return self._write(EXPLANATIONS, found.table(self.model.version, self.target.name, most), identity)
+
+    def _write(self, table: Table, rows: Any, identity: str) -> list[Any]:
+        full = rows.with_columns(model_version=pl.lit(self.model.version), target=pl.lit(self.target.name))
+        schema = table.schema()
+        found = pa.Table.from_batches(full.select(schema.names).to_arrow().to_batches())
         commit = self.context.commit(JOB, self.target.name, identity)
-        flow = self.context.plane.rows_of(SEGMENT_METRICS, schema, rows)
-        return flow.write([Output(SEGMENT_METRICS, schema, commit, owns={"target": self.target.name})])
+        flow = self.context.plane.rows_of(table, schema, found)
+        return flow.write([Output(table, schema, commit, owns={"target": self.target.name})])
 
     def content(
-        self, rows: pl.DataFrame, table: pl.DataFrame, levels: list[float], versions: Mapping[str, int]
+        self,
+        rows: pl.DataFrame,
+        table: pl.DataFrame,
+        levels: list[float],
+        versions: Mapping[str, int],
+        moves: Explained | None,
     ) -> ReportContent:
         """Everything that the report says."""
         from assay.metrics import point_metrics
@@ -170,6 +217,7 @@ class Evaluation:
             importance=plots.importance(list(gains), list(gains.values())) if gains else None,
             fan=plots.fan(rows, entity, levels, self.target.name),
             missing=plots.missing(data.missing),
+            contributions=plots.contributions(moves, self.target.transform == "log") if moves is not None else None,
         )
         times = rows["time"]
         start, end = times.min(), times.max()
@@ -203,6 +251,7 @@ class Evaluation:
                 "assay version": trained.data.tags.get("assay.version", ""),
             },
             tables=versions,
+            drivers=moves.drivers(self.segments) if moves is not None else [],
             gates=self._gates(),
             gates_enforced=self.config.training.force_production_quality,
         )

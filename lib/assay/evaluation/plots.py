@@ -32,6 +32,7 @@ from assay.evaluation.canvas import (
     short,
     subtitle,
 )
+from assay.evaluation.explanations import Explained
 from assay.runtime.tables import level_label
 
 HEX_ABOVE_ROWS = 2_000
@@ -182,6 +183,42 @@ def importance(names: Sequence[str], gains: Sequence[float]) -> Figure:
     rest = 100 * sum(gain for gain, _ in ranked[MOST_FEATURES:]) / total
     more = f"; {len(ranked) - len(top)} more features share {rest:.1f} %" if len(ranked) > len(top) else ""
     subtitle(figure, axes, f"share of the total gain{more}" if ranked else "the model names no features")
+    return figure
+
+
+def contributions(found: Explained, log: bool) -> Figure:
+    """What inputs add to predictions: the middle 90 % of rows, and the mean where the input is low and where high.
+
+    Low and high are the lowest and the highest third of the known values; categories have no such marks. The
+    MOST_FEATURES with the largest mean absolute contribution. log: the model's scale is logarithmic.
+    """
+    places = found.order[:MOST_FEATURES][::-1]
+    figure, (axes,) = new_figure("What moves the predictions", max(2.2, 1.1 + 0.2 * len(places)))
+    for place, column in enumerate(places):
+        added, value = found.contributions[:, column], found.inputs[:, column]
+        low, high = np.quantile(added, [0.05, 0.95])
+        axes.plot([low, high], [place, place], color=GRID, linewidth=5, solid_capstyle="round")
+        known = ~np.isnan(value)
+        if found.names[column] in found.encoding.categories or not known.any():
+            continue
+        third, other = np.quantile(value[known], [1 / 3, 2 / 3])
+        if third < other:
+            axes.plot(added[known & (value <= third)].mean(), place, marker="v", color=BLUE, linestyle="none")
+            axes.plot(added[known & (value >= other)].mean(), place, marker="^", color=ORANGE, linestyle="none")
+    axes.axvline(0, color=MUTED, linewidth=0.7)
+    axes.set_yticks(range(len(places)), [short(found.names[column], 32) for column in places])
+    axes.tick_params(axis="y", labelsize=SMALL)
+    axes.set_ylim(-0.7, max(len(places), 1) - 0.3)
+    axes.grid(visible=False, axis="y")
+    scale = "logarithmic: 0.01 is about 1 %" if log else "in the target's unit"
+    subtitle(figure, axes, f"added to the prediction, {scale}; {found.rows.height:,} rows")
+    figure.supxlabel(
+        "bar: 9 in 10 rows   ▼ where the input is low   ▲ where it is high",
+        size=8,
+        color=MUTED,
+        x=TITLE_LEFT,
+        ha="left",
+    )
     return figure
 
 

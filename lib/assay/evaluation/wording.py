@@ -176,6 +176,10 @@ def picture_texts(content: ReportContent) -> dict[str, tuple[str, str]]:
             "Features with the largest share of the model's gain.",
             "How much each feature helped to split outcomes apart while training. It is no statement about cause.",
         ),
+        "contributions": (
+            "What inputs add to single predictions: the range of 9 in 10 rows, and the mean for low and high values.",
+            "Exact SHAP values; a row's add up to its prediction. They say what the model does, not why prices move.",
+        ),
         "fan": (
             f"Outcome, prediction and {levels} intervals of {target} over time, for up to four examples.",
             "Examples are taken at even steps from the most to the least precisely predicted.",

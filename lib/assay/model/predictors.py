@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,15 @@ class Predictor(Protocol):
         ...
 
 
+@runtime_checkable
+class Explains(Protocol):
+    """A learner that can say what each input adds to a prediction."""
+
+    def contributions(self, matrix: Matrix) -> npt.NDArray[np.float32]:
+        """(n, features) -> (n, features + 1) on the model's scale, last the base value; rows sum to the prediction."""
+        ...
+
+
 class XGBoostPredictor:
     """A booster in XGBoost's own ubj format. Learned categories are codes of the model's encoding."""
 
@@ -39,6 +48,19 @@ class XGBoostPredictor:
         if not len(matrix):
             return np.zeros(0)
         return np.asarray(self.booster.inplace_predict(matrix, validate_features=False), dtype=np.float64)
+
+    def contributions(self, matrix: Matrix) -> npt.NDArray[np.float32]:
+        """Exact SHAP values of the trees: (n, features) -> (n, features + 1), the last column being the base value.
+
+        Rows sum to `predict` (Lundberg and others, 2020, "From local explanations to global understanding").
+        """
+        import xgboost as xgb
+
+        if not len(matrix):
+            return np.zeros((0, matrix.shape[1] + 1), dtype=np.float32)
+        data = xgb.DMatrix(matrix, feature_types=self.booster.feature_types, enable_categorical=True)
+        values: npt.NDArray[np.float32] = self.booster.predict(data, pred_contribs=True, validate_features=False)
+        return values
 
     def importance(self) -> dict[int, float]:
         """Total gain."""

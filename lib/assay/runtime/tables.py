@@ -180,6 +180,28 @@ SEGMENT_METRICS = Table(
         "target": (pa.string(), "target column"),
     },
 )
+EXPLANATIONS = Table(
+    name="explanations",
+    stage="evaluation",
+    grain="what one feature adds to the prediction of one sampled row",
+    key=("target", "row_id", "feature"),
+    partition_by=("target",),
+    columns={
+        "row_id": (pa.int64(), "row of observations"),
+        "time": (TIME, "time of the observation, UTC"),
+        "feature": (
+            pa.string(),
+            "input of the model; (base) is the value of a row of which nothing is known, (other) all others",
+        ),
+        "value": (pa.string(), "the input's own value; null where it is missing"),
+        "contribution": (
+            pa.float64(),
+            "SHAP value, on the model's scale; a row's add up to its prediction on that scale",
+        ),
+        "model_version": (pa.string(), "model that is explained"),
+        "target": (pa.string(), "target column"),
+    },
+)
 
 TABLES = {
     table.name: table
@@ -192,6 +214,7 @@ TABLES = {
         CALIBRATIONS,
         PREDICTIONS,
         SEGMENT_METRICS,
+        EXPLANATIONS,
     )
 }
 

@@ -6,7 +6,6 @@ A row is in the sample by a hash of its `row_id`, so the same rows are drawn in 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -16,12 +15,10 @@ import pyarrow as pa
 
 from assay.errors import DataError
 from assay.model.encoding import Encoding, Matrix
+from assay.model.row_sample import ROW, row_hash, sample_threshold
 from assay.model.scale import Floats, TargetScale, as_floats
 from assay.runtime.plane import Flow, Kernel
 from assay.training.preparation_parts import PARTS, pack, unpack
-
-ROW = "row_id"
-EVERY_ROW = (1 << 64) - 1
 
 
 class RowRule(Protocol):
@@ -132,18 +129,3 @@ def survey(
         low=np.min([p["low"] for p in parts], axis=0),
         high=np.max([p["high"] for p in parts], axis=0),
     )
-
-
-def sample_threshold(rows: int, cap: int) -> int:
-    """Greatest hash that may be in a sample of `cap` of so many rows: six standard deviations more are let through."""
-    if rows <= cap:
-        return EVERY_ROW
-    return min(EVERY_ROW, int((cap + 6 * math.sqrt(cap)) / rows * EVERY_ROW))
-
-
-def row_hash(row_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """Evenly spread 64-bit hash of row ids (n,) (the finaliser of SplitMix64; Steele, Lea and Flood, 2014)."""
-    mixed = row_ids.astype(np.int64).view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))

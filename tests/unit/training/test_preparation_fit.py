@@ -20,10 +20,11 @@ from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
 from assay.errors import ConfigError, DataError
 from assay.model.preparation import Preparation
+from assay.model.row_sample import row_hash
 from assay.model.scale import TargetScale
 from assay.training.preparation_moments import Grid, Measure, moments
 from assay.training.preparation_parts import unpack
-from assay.training.preparation_sample import row_hash, survey
+from assay.training.preparation_sample import survey
 
 MEDIAN = {"default": "median"}
 EVERYTHING = {

@@ -246,6 +246,17 @@ def test_a_constant_target_trains_and_is_known_exactly(run_job, features):
     assert strict.status == "refused"  # R² is not a number, and no baseline is beaten
 
 
+def test_recent_rows_count_more_where_a_half_life_is_set(run_job, features):
+    """Both roads bring the time along; what is learned is another model with another identity."""
+    dataset = features(1000)
+    settings = [[], ["engine.weight_halflife_days=20"], ["engine.weight_halflife_days=20", "runtime.road=spark"]]
+    plain, weighted, by_spark = (run_job("train", dataset, overrides=[*QUICK, "engine.ranks=1", *s]) for s in settings)
+    assert len({plain.identity, weighted.identity}) == 2
+    assert weighted.metrics["test_rmse"] != plain.metrics["test_rmse"]
+    assert weighted.metrics["test_r2"] > 0.9
+    assert by_spark.metrics["test_rmse"] == pytest.approx(weighted.metrics["test_rmse"], rel=0.02)
+
+
 def test_a_slice_learns_from_its_rows_alone(run_job, features):
     dataset = features(4000)
     result = run_job("train", dataset, overrides=QUICK, where=["city=city 3"])

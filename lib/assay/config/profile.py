@@ -72,6 +72,8 @@ class EngineConfig:
     early_stopping_rounds: 0 switches early stopping off.
     refit: after early stopping, fit again on train and tune together with the rounds that were chosen.
     ranks: workers that train together; 0 takes one per task slot, as far as the rows are worth it.
+    weight_halflife_days: a row that is so much older than the newest training row counts half as much; None lets all
+        rows count alike. How the model does on tune and later is never weighted.
     """
 
     name: Literal["xgboost"] = "xgboost"
@@ -82,6 +84,7 @@ class EngineConfig:
     ranks: Annotated[int, Field(ge=0)] = 0
     min_rows_per_rank: Annotated[int, Field(ge=1)] = 20_000
     seed: int = 7
+    weight_halflife_days: Annotated[float, Field(gt=0)] | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from assay.model.encoding import Encoding
 from assay.model.scale import TargetScale
 from assay.runtime.plane import Flow, Kernel, Plane
+from assay.training.weights import Weights
 
 OnRound = Callable[[int, Mapping[str, float]], None]
 
@@ -22,6 +23,8 @@ class FitRequest:
     refit: fit again on train and tune together with the rounds that tune chose.
     refit_encoding: the same inputs as fitted on both periods, for that; None where they are the same.
     refit_rule: which rows of tune teach then; those of train are chosen already. None lets all of them.
+    weights: what rows count in training, or None where all count alike. Tune, as the judge of a fit, is not weighted.
+    refit_weights: the same as seen from the newest row of both periods; None where they are the same.
     """
 
     train: Flow
@@ -38,6 +41,8 @@ class FitRequest:
     driver_host: str
     refit_encoding: Encoding | None = None
     refit_rule: Kernel | None = None
+    weights: Weights | None = None
+    refit_weights: Weights | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,6 +34,7 @@ from assay.training.holdout import Holdout
 from assay.training.preparation import Prepared, prepare
 from assay.training.preparation_sample import TrainingRows
 from assay.training.split import Period, Split, forward_split
+from assay.training.weights import TimeDecay
 
 JOB = "train"
 BUNDLE = "bundle"
@@ -232,7 +233,12 @@ class Training:
         preflight.check_ranks(session, ranks, slots)
         cpus = int(session.conf.get("spark.task.cpus", "1"))
         threads = max(cpus, slots * cpus // ranks) if is_local(str(session.conf.get("spark.master", ""))) else cpus
-        looked_at = rule.columns if rule is not None else ()
+        looked_at = tuple(rule.columns) if rule is not None else ()
+        weights, refit_weights = (
+            TimeDecay(period.last, engine.weight_halflife_days) if engine.weight_halflife_days is not None else None
+            for period in (split.train, split.tune)
+        )
+        looked_at += weights.columns if weights is not None else ()
         columns = list(dict.fromkeys([*encoding.columns, *scale.columns, *looked_at, self.column]))
 
         def read(period: Period) -> Any:
@@ -254,6 +260,8 @@ class Training:
             driver_host=str(session.conf.get("spark.driver.host", "127.0.0.1")),
             refit_encoding=prepared.again,
             refit_rule=rule,
+            weights=weights,
+            refit_weights=refit_weights,
         )
 
         def on_round(number: int, metrics: Mapping[str, float]) -> None:

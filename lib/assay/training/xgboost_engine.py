@@ -23,6 +23,7 @@ from assay.runtime.barrier import Batches, RankContext
 from assay.runtime.plane import Kernel, Plane
 from assay.runtime.signals import Address, Sender, listen
 from assay.training.engine import FitRequest, FitResult, OnRound
+from assay.training.weights import Weights
 from assay.training.xgboost_params import reason_of, resolve
 from assay.training.xgboost_stream import EncodedChunks, data_iter
 
@@ -56,6 +57,8 @@ class XGBoostEngine:
                 address=address,
                 refit_encoding=request.refit_encoding,
                 refit_rule=request.refit_rule,
+                weights=request.weights,
+                refit_weights=request.refit_weights,
             )
             results = plane.train(flows, task, request.ranks)
         first = results[0]
@@ -81,6 +84,8 @@ class RankTask:
     address: Address | None
     refit_encoding: Encoding | None = None
     refit_rule: Kernel | None = None
+    weights: Weights | None = None
+    refit_weights: Weights | None = None
 
     def __call__(self, context: RankContext, shares: list[Batches]) -> dict[str, Any]:
         """Train; rank 0 returns the booster, all return where they ran."""
@@ -100,9 +105,11 @@ class RankTask:
         params = {**self.params, "nthread": self.threads, **({"device": device} if device else {})}
         history: dict[str, dict[str, list[float]]] = {}
         with self._collective(context):
-            train = self._matrix(shares[:1], params, self.encoding)
+            train = self._matrix(shares[:1], params, self.encoding, self.weights)
             # Evaluating on train costs a pass a round and tells nothing that tune does not tell better.
-            evals = [(self._matrix(shares[1:], params, self.encoding, ref=train), "tune")] if len(shares) > 1 else []
+            evals = (
+                [(self._matrix(shares[1:], params, self.encoding, None, ref=train), "tune")] if len(shares) > 1 else []
+            )
             callbacks: list[Any] = []
             if context.rank == 0 and self.address is not None:
                 callbacks.append(_reporter(Sender(self.address)))
@@ -121,19 +128,27 @@ class RankTask:
             if self.refit and len(shares) > 1:
                 del train, evals
                 again = [*shares[:1], *(_ruled(share, self.refit_rule) for share in shares[1:])]
-                both = self._matrix(again, params, self.refit_encoding or self.encoding)
+                weights = self.refit_weights or self.weights
+                both = self._matrix(again, params, self.refit_encoding or self.encoding, weights)
                 booster = xgb.train(params, both, rounds, verbose_eval=False)
         stored = bytes(booster.save_raw(raw_format="ubj")) if context.rank == 0 else b""
         flat = {f"{period}_{metric}": values for period, per in history.items() for metric, values in per.items()}
         return {"booster": stored, "rounds": rounds, "history": flat, "device": device or "cpu"}
 
-    def _matrix(self, shares: Sequence[Batches], params: Mapping[str, Any], encoding: Encoding, ref: Any = None) -> Any:
+    def _matrix(
+        self,
+        shares: Sequence[Batches],
+        params: Mapping[str, Any],
+        encoding: Encoding,
+        weights: Weights | None,
+        ref: Any = None,
+    ) -> Any:
         import xgboost as xgb
 
         def batches() -> Iterator[pa.RecordBatch]:
             return itertools.chain.from_iterable(share() for share in shares)
 
-        with contextlib.closing(EncodedChunks(batches, encoding, self.scale)) as chunks:
+        with contextlib.closing(EncodedChunks(batches, encoding, self.scale, weights)) as chunks:
             return xgb.QuantileDMatrix(
                 data_iter(chunks, encoding.feature_types),
                 ref=ref,

@@ -23,8 +23,10 @@ def labelled_rows(rows, seed=0, *, cities=CITIES, noise=0.1):
     return pa.record_batch({"size": pa.array(size), "city": pa.array(city, pa.string()), "y": pa.array(y)})
 
 
-def fit_rank(train, *, tune=None, encoding=None, scale=None, params=None, rounds=20, stopping=0, refit=False, seed=7):
-    """Train as a lone rank does; train and tune are lists of batches."""
+def fit_rank(
+    train, *, tune=None, encoding=None, scale=None, params=None, rounds=20, stopping=0, refit=False, seed=7, **more
+):
+    """Train as a lone rank does; train and tune are lists of batches, `more` is for the task."""
     encoding = encoding or Encoding(("size",), {"city": CITIES})
     task = RankTask(
         encoding=encoding,
@@ -35,6 +37,7 @@ def fit_rank(train, *, tune=None, encoding=None, scale=None, params=None, rounds
         refit=refit,
         threads=1,
         address=None,
+        **more,
     )
     shares = [lambda: iter(train)] + ([lambda: iter(tune)] if tune is not None else [])
     return task(RankContext(rank=0, ranks=1, gpus=(), cpus=1, host="127.0.0.1", gather=lambda text: [text]), shares)

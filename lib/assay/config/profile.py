@@ -74,6 +74,7 @@ class EngineConfig:
     ranks: workers that train together; 0 takes one per task slot, as far as the rows are worth it.
     weight_halflife_days: a row that is so much older than the newest training row counts half as much; None lets all
         rows count alike. How the model does on tune and later is never weighted.
+    monotone: numeric input -> 1 (predictions never fall as it rises) or -1 (never rise), on the model's scale.
     """
 
     name: Literal["xgboost"] = "xgboost"
@@ -85,6 +86,7 @@ class EngineConfig:
     min_rows_per_rank: Annotated[int, Field(ge=1)] = 20_000
     seed: int = 7
     weight_halflife_days: Annotated[float, Field(gt=0)] | None = None
+    monotone: dict[str, Literal[1, -1]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=STRICT)

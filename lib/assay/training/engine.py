@@ -25,6 +25,7 @@ class FitRequest:
     refit_rule: which rows of tune teach then; those of train are chosen already. None lets all of them.
     weights: what rows count in training, or None where all count alike. Tune, as the judge of a fit, is not weighted.
     refit_weights: the same as seen from the newest row of both periods; None where they are the same.
+    monotone: input -> 1 or -1, the direction in which predictions on the model's scale may move as it rises.
     """
 
     train: Flow
@@ -43,6 +44,7 @@ class FitRequest:
     refit_rule: Kernel | None = None
     weights: Weights | None = None
     refit_weights: Weights | None = None
+    monotone: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

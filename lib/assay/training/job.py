@@ -31,6 +31,7 @@ from assay.training.baselines import fit_baselines
 from assay.training.engine import FitRequest, FitResult, engine_named
 from assay.training.gates import judge
 from assay.training.holdout import Holdout
+from assay.training.monotone import directions
 from assay.training.preparation import Prepared, prepare
 from assay.training.preparation_sample import TrainingRows
 from assay.training.split import Period, Split, forward_split
@@ -79,6 +80,7 @@ class Training:
         with reporter.step("baselines and vocabulary"):
             baselines = self.baselines(split, times)
             encoding = self.encoding(split)
+        directions(self.config.profile.engine.monotone, encoding)  # refused before anything is fitted
         scale = TargetScale(
             self.column,
             self.target.transform,
@@ -241,6 +243,9 @@ class Training:
         looked_at += weights.columns if weights is not None else ()
         columns = list(dict.fromkeys([*encoding.columns, *scale.columns, *looked_at, self.column]))
 
+        left_out = {one.name for one in prepared.selection if not one.kept}  # what a model does not see moves nothing
+        monotone = {n: d for n, d in engine.monotone.items() if {n, stored_name(n)}.isdisjoint(left_out)}
+
         def read(period: Period) -> Any:
             return context.plane.read(FEATURES.name, version=self.version, columns=columns, where=self.where(period))
 
@@ -262,6 +267,7 @@ class Training:
             refit_rule=rule,
             weights=weights,
             refit_weights=refit_weights,
+            monotone=directions(monotone, encoding),
         )
 
         def on_round(number: int, metrics: Mapping[str, float]) -> None:

@@ -40,7 +40,13 @@ class XGBoostEngine:
     def fit(self, plane: Plane, request: FitRequest, on_round: OnRound) -> FitResult:
         """One barrier stage of `request.ranks` ranks; live rounds come back over a socket while it runs."""
         flows = [request.train] + ([request.tune] if request.tune is not None else [])
-        params = resolve(request.params, request.encoding, seed=request.seed)
+        params = resolve(
+            request.params,
+            request.encoding,
+            seed=request.seed,
+            rounds=request.rounds,
+            monotone=request.monotone,
+        )
 
         def heard(message: dict[str, Any]) -> None:
             on_round(int(message["round"]), message["metrics"])

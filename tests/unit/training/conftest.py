@@ -24,14 +24,25 @@ def labelled_rows(rows, seed=0, *, cities=CITIES, noise=0.1):
 
 
 def fit_rank(
-    train, *, tune=None, encoding=None, scale=None, params=None, rounds=20, stopping=0, refit=False, seed=7, **more
+    train,
+    *,
+    tune=None,
+    encoding=None,
+    scale=None,
+    params=None,
+    monotone=None,
+    rounds=20,
+    stopping=0,
+    refit=False,
+    seed=7,
+    **more,
 ):
     """Train as a lone rank does; train and tune are lists of batches, `more` is for the task."""
     encoding = encoding or Encoding(("size",), {"city": CITIES})
     task = RankTask(
         encoding=encoding,
         scale=scale or TargetScale("y"),
-        params=resolve(params or {}, encoding, seed=seed),
+        params=resolve(params or {}, encoding, seed=seed, rounds=rounds, monotone=monotone),
         rounds=rounds,
         early_stopping_rounds=stopping,
         refit=refit,

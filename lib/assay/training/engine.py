@@ -26,6 +26,7 @@ class FitRequest:
     weights: what rows count in training, or None where all count alike. Tune, as the judge of a fit, is not weighted.
     refit_weights: the same as seen from the newest row of both periods; None where they are the same.
     monotone: input -> 1 or -1, the direction in which predictions on the model's scale may move as it rises.
+    checkpoint_rounds: rounds between checkpoints, of which an engine repeats no more when an executor is lost; 0: none.
     """
 
     train: Flow
@@ -45,6 +46,7 @@ class FitRequest:
     weights: Weights | None = None
     refit_weights: Weights | None = None
     monotone: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    checkpoint_rounds: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -268,6 +268,7 @@ class Training:
             weights=weights,
             refit_weights=refit_weights,
             monotone=directions(monotone, encoding),
+            checkpoint_rounds=engine.checkpoint_rounds,
         )
 
         def on_round(number: int, metrics: Mapping[str, float]) -> None:

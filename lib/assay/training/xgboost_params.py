@@ -39,6 +39,7 @@ ELSEWHERE = {
     "n_estimators": "engine.rounds",
     "num_boost_round": "engine.rounds",
     "early_stopping_rounds": "engine.early_stopping_rounds",
+    "seed_per_iteration": "engine.seed and engine.checkpoint_rounds",
 }
 ROWS = 8  # of the trial
 

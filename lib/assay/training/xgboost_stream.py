@@ -40,7 +40,10 @@ def coalesce(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Record
 
 
 class EncodedChunks:
-    """Encoded chunks of a share, readable again and again. Labels and weights stay in memory (4 bytes a row each)."""
+    """Encoded chunks of a share, readable again and again. Labels and weights stay in memory (4 bytes a row each).
+
+    rows: the target and the scale's columns of each chunk, after the first pass, where `keep_rows` asks for them.
+    """
 
     def __init__(
         self,
@@ -48,7 +51,10 @@ class EncodedChunks:
         encoding: Encoding,
         scale: TargetScale,
         weights: Weights | None = None,
+        keep_rows: bool = False,
     ) -> None:
+        self.rows: list[pa.RecordBatch] = []
+        self._kept_columns = [*dict.fromkeys([scale.target, *scale.columns])] if keep_rows else []
         self._batches = batches
         self._encoding = encoding
         self._scale = scale
@@ -65,12 +71,14 @@ class EncodedChunks:
             for kept, told in zip(self._kept, self._labels, strict=True):
                 yield (kept if isinstance(kept, np.ndarray) else self._load(*kept)), *told
             return
-        self._kept, self._labels, self._in_memory = [], [], 0
+        self._kept, self._labels, self._in_memory, self.rows = [], [], 0, []
         for batch in coalesce(self._batches(), CHUNK_ROWS):
             label = self._scale.forward(as_floats(batch.column(self._scale.target)), batch).astype(np.float32)
             matrix = self._encoding.matrix(batch)
             weight = self._weights(batch) if self._weights is not None else None
             self._labels.append((label, weight))
+            if self._kept_columns:
+                self.rows.append(batch.select(self._kept_columns))
             self._kept.append(self._keep(matrix))
             yield matrix, label, weight
         if not self._kept:  # a rank without rows still takes part in every step of the others

@@ -8,6 +8,7 @@ import pytest
 import xgboost as xgb
 
 from assay.errors import AssayError
+from assay.metrics import point_metrics
 from assay.model.encoding import Encoding
 from assay.model.predictors import load_predictor
 from assay.model.scale import TargetScale
@@ -166,3 +167,27 @@ def test_what_xgboost_cannot_learn_from_is_one_plain_line(fit, rows):
         fit([hopeless])
     assert "\n" not in str(caught.value)
     assert "Stack trace" not in str(caught.value)
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+def test_each_round_is_measured_in_the_targets_unit_too(fit, rows, anchored):
+    def priced(batch):
+        last = pa.array(np.exp(batch.column("size").to_numpy().astype(np.float64)))
+        prices = pa.array(np.exp(batch.column("y").to_numpy() / 10) + 100)
+        return batch.set_column(2, "y", prices).append_column("last", last)
+
+    scale = TargetScale("y", "log", "last" if anchored else None)
+    train, tune = [priced(rows(500))], [priced(rows(300, seed=1)), priced(rows(200, seed=2))]
+    fitted = fit(train, tune=tune, scale=scale, rounds=30, stopping=10, params={"eta": 0.3})
+    history, best = fitted["history"], fitted["rounds"] - 1
+    both = pa.Table.from_batches(tune).combine_chunks().to_batches()[0]
+    found = scale.inverse(predictions(fitted, both), both)
+    expected = point_metrics(both.column("y").to_numpy(), found)
+    assert history["tune_unit_rmse"][best] == pytest.approx(expected["rmse"], rel=1e-5)
+    assert history["tune_unit_within_20pct"][best] == pytest.approx(expected["within_20pct"])
+    assert {len(values) for values in history.values()} == {len(history["tune_rmse"])}
+    assert np.argmin(history["tune_rmse"]) == best  # early stopping listens to what is learned
+
+
+def test_a_tune_period_without_rows_has_no_figures_in_its_unit(fit, rows):
+    assert set(fit([rows(100)], tune=[], rounds=3)["history"]) == {"tune_rmse"}

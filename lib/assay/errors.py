@@ -43,6 +43,10 @@ class GateRefused(AssayError):
     exit_code = EXIT_REFUSED
 
 
+class NeighbourLost(AssayError):
+    """A rank of a training cannot go on because another one is gone, which knows why."""
+
+
 def from_worker(error: BaseException) -> AssayError | None:
     """The error of ours that a task raised: it comes to the driver as text, in the middle of Spark's own."""
     found = re.search(r"\bassay\.errors\.(\w+): ([^\n]+)", str(error))

@@ -135,3 +135,38 @@ def test_sqlite_is_refused_for_a_master_elsewhere_before_anybody_waits_for_it(cl
     assert done.returncode == 2, done.stderr
     assert "SQLite, which serves one host only, but the master is spark://192.0.2.7:7077" in done.stderr
     assert "starting Spark" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def fitted(cluster, tmp_path_factory):
+    """What `train_driver.py` found."""
+    folder = tmp_path_factory.mktemp("fitted")
+    program = str(Path(__file__).with_name("train_driver.py"))
+    done = cluster.driver(program, cluster.master, str(cluster.conf_file), str(folder))
+    assert done.returncode == 0, done.stderr
+    print(
+        "SECONDS",
+        {
+            k: {n: t["seconds"] for n, t in v.items()}
+            for k, v in json.loads(done.stdout.splitlines()[-1]).items()
+            if k != "unreadable"
+        },
+        done.stderr[-3000:],
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("road", ["arrow", "spark"])
+def test_a_training_that_loses_an_executor_ends_with_the_model_of_one_that_does_not(fitted, road):
+    alone, disturbed = fitted[road]["alone"], fitted[road]["disturbed"]
+    assert disturbed["lost"] == [7]
+    assert alone["heard"] == list(range(len(alone["history"]["tune_rmse"])))
+    for told in ("booster", "rounds", "history"):
+        assert disturbed[told] == alone[told]
+    assert sorted(set(disturbed["heard"])) == alone["heard"]
+    assert len(disturbed["heard"]) - len(alone["heard"]) <= 5  # rounds between checkpoints
+
+
+def test_rows_that_cannot_be_read_end_a_training_at_the_first_try(fitted):
+    assert "these rows cannot be read" in fitted["unreadable"]["error"]
+    assert fitted["unreadable"]["tried"] == 1

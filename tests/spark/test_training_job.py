@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from assay.config import load_run
-from assay.errors import DataError, PreflightError
+from assay.errors import ConfigError, DataError, PreflightError
 from assay.metrics import point_metrics
 from assay.model.baselines import Baselines
 from assay.model.registry import load_trained
@@ -244,6 +244,27 @@ def test_a_constant_target_trains_and_is_known_exactly(run_job, features):
     assert result.metrics["quantile_90"] == 0.0
     strict = run_job("train", dataset, overrides=[*PLAIN, "engine.rounds=30"])
     assert strict.status == "refused"  # R² is not a number, and no baseline is beaten
+
+
+def test_recent_rows_count_more_where_a_half_life_is_set(run_job, features):
+    """Both roads bring the time along; what is learned is another model with another identity."""
+    dataset = features(1000)
+    settings = [[], ["engine.weight_halflife_days=20"], ["engine.weight_halflife_days=20", "runtime.road=spark"]]
+    plain, weighted, by_spark = (run_job("train", dataset, overrides=[*QUICK, "engine.ranks=1", *s]) for s in settings)
+    assert len({plain.identity, weighted.identity}) == 2
+    assert weighted.metrics["test_rmse"] != plain.metrics["test_rmse"]
+    assert weighted.metrics["test_r2"] > 0.9
+    assert by_spark.metrics["test_rmse"] == pytest.approx(weighted.metrics["test_rmse"], rel=0.02)
+
+
+def test_a_monotone_input_is_named_as_in_the_data_and_a_typo_is_told(run_job, features):
+    dataset = features(1000)
+    job = functools.partial(run_job, "train", dataset)
+    with pytest.raises(ConfigError, match=r"engine\.monotone\.x00: .*; did you mean x0\?"):
+        job(overrides=[*QUICK, "engine.monotone.x00=1"])
+    assert job(overrides=[*QUICK, "engine.monotone.x0=1"]).metrics["test_r2"] > 0.9
+    falling = job(overrides=[*QUICK, "engine.monotone.x0=-1", "preparation.selection.max_features=1"])
+    assert falling.status == "done"  # x0 is left out: nothing to hold down
 
 
 def test_a_slice_learns_from_its_rows_alone(run_job, features):

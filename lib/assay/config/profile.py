@@ -72,6 +72,12 @@ class EngineConfig:
     early_stopping_rounds: 0 switches early stopping off.
     refit: after early stopping, fit again on train and tune together with the rounds that were chosen.
     ranks: workers that train together; 0 takes one per task slot, as far as the rows are worth it.
+    weight_halflife_days: a row that is so much older than the newest training row counts half as much; None lets all
+        rows count alike. How the model does on tune and later is never weighted.
+    checkpoint_rounds: rounds between checkpoints, which the driver keeps: when an executor is lost, no more are
+        repeated, and the model is the one of an undisturbed run. 0 switches them off. Another number draws other rows
+        and columns after so many rounds.
+    monotone: numeric input -> 1 (predictions never fall as it rises) or -1 (never rise), on the model's scale.
     """
 
     name: Literal["xgboost"] = "xgboost"
@@ -82,6 +88,9 @@ class EngineConfig:
     ranks: Annotated[int, Field(ge=0)] = 0
     min_rows_per_rank: Annotated[int, Field(ge=1)] = 20_000
     seed: int = 7
+    weight_halflife_days: Annotated[float, Field(gt=0)] | None = None
+    checkpoint_rounds: Annotated[int, Field(ge=0)] = 50
+    monotone: dict[str, Literal[1, -1]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=STRICT)

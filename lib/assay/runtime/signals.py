@@ -1,7 +1,8 @@
-"""Consumes figures that executors send while a stage runs, produces calls on the driver: live training rounds.
+"""Consumes what executors send while a stage runs, produces calls on the driver and the newest thing left with it.
 
-A best-effort line of JSON over TCP from rank 0. Nothing depends on it: where a cluster's network does not let
-executors reach the driver, training goes on without live figures.
+Lines of JSON over TCP from rank 0: live figures, and from time to time a checkpoint, which the driver keeps for a stage
+that Spark tries again. Best effort: where a cluster's network does not let executors reach the driver, training goes
+on without live figures, and a stage that is tried again starts anew.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 LONGEST_LINE = 65_536
+LONGEST_KEPT = 4 << 30  # bytes
+CONNECT_SECONDS = 3.0
+TRANSFER_SECONDS = 60.0
+READER = "assay-signals-reader"  # name of the driver's threads, one per executor that talks
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,30 @@ class Address:
     token: str
 
 
+class Shelf:
+    """The newest bytes that executors left with the driver; newest is what has the highest order."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._order: tuple[int, ...] = ()
+        self._stored = b""
+
+    def put(self, order: Sequence[int], stored: bytes) -> None:
+        """Keep these, unless something newer is here: a stage that was given up may still be talking."""
+        with self._lock:
+            if tuple(order) > self._order:
+                self._order, self._stored = tuple(order), stored
+
+    def newest(self) -> bytes:
+        """What is kept; empty where nothing is."""
+        with self._lock:
+            return self._stored
+
+
 @contextlib.contextmanager
-def listen(host: str, on_message: Callable[[dict[str, Any]], None]) -> Iterator[Address | None]:
+def listen(
+    host: str, on_message: Callable[[dict[str, Any]], None], shelf: Shelf | None = None
+) -> Iterator[Address | None]:
     """Listen on a free port until the block ends. None where the driver cannot listen at the address it is known by."""
     import secrets
 
@@ -39,12 +66,14 @@ def listen(host: str, on_message: Callable[[dict[str, Any]], None]) -> Iterator[
         return
     server.settimeout(0.5)
     stop = threading.Event()
+    shelf = shelf or Shelf()
 
     def serve() -> None:
         while not stop.is_set():
             with contextlib.suppress(OSError):
                 connection, _ = server.accept()
-                threading.Thread(target=_read, args=(connection, token, on_message), daemon=True).start()
+                given = (connection, token, on_message, shelf)
+                threading.Thread(target=_read, args=given, daemon=True, name=READER).start()
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -58,13 +87,34 @@ def listen(host: str, on_message: Callable[[dict[str, Any]], None]) -> Iterator[
         server.close()
 
 
-def _read(connection: socket.socket, token: str, on_message: Callable[[dict[str, Any]], None]) -> None:
+def _read(connection: socket.socket, token: str, on_message: Callable[[dict[str, Any]], None], shelf: Shelf) -> None:
     with contextlib.suppress(OSError), connection, connection.makefile("rb") as lines:
         while line := lines.readline(LONGEST_LINE):
-            with contextlib.suppress(Exception):  # a figure that cannot be shown is no reason to fail
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
                 message = json.loads(line)
-                if isinstance(message, dict) and message.pop("token", None) == token:
-                    on_message(message)
+                if not isinstance(message, dict) or message.pop("token", None) != token:
+                    continue
+                if "keep" in message:
+                    stored = _exactly(lines, int(message["bytes"]))
+                    if stored is None:
+                        return
+                    shelf.put([int(part) for part in message["keep"]], stored)
+                elif "newest" in message:
+                    _send(connection, {}, shelf.newest())
+                else:
+                    with contextlib.suppress(Exception):  # a figure that cannot be shown is no reason to fail
+                        on_message(message)
+
+
+def _send(connection: socket.socket, message: dict[str, Any], stored: bytes) -> None:
+    connection.sendall((json.dumps({**message, "bytes": len(stored)}) + "\n").encode())
+    connection.sendall(stored)
+
+
+def _exactly(lines: IO[bytes], count: int) -> bytes | None:
+    """So many bytes, or None where the other end left before."""
+    found = lines.read(count) if 0 <= count <= LONGEST_KEPT else b""
+    return found if len(found) == count else None
 
 
 class Sender:
@@ -74,7 +124,7 @@ class Sender:
         self.token = address.token
         self.socket: socket.socket | None = None
         with contextlib.suppress(OSError):
-            self.socket = socket.create_connection((address.host, address.port), timeout=3)
+            self.socket = socket.create_connection((address.host, address.port), timeout=CONNECT_SECONDS)
 
     def send(self, **message: Any) -> None:
         """Send one message."""
@@ -84,3 +134,36 @@ class Sender:
             self.socket.sendall((json.dumps({"token": self.token, **message}) + "\n").encode())
         except OSError:
             self.socket = None
+
+    def close(self) -> None:
+        """Say no more."""
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+
+    def keep(self, order: Sequence[int], stored: bytes) -> None:
+        """Leave bytes with the driver, for whoever asks for the newest."""
+        with self._patiently() as connection:
+            if connection is not None:
+                _send(connection, {"token": self.token, "keep": list(order)}, stored)
+
+    def newest(self) -> bytes:
+        """What was last left with the driver; empty where that is nothing, or the driver cannot be reached."""
+        with self._patiently() as connection:
+            if connection is not None:
+                connection.sendall((json.dumps({"token": self.token, "newest": True}) + "\n").encode())
+                with connection.makefile("rb") as answer:
+                    return _exactly(answer, int(json.loads(answer.readline(LONGEST_LINE))["bytes"])) or b""
+        return b""
+
+    @contextlib.contextmanager
+    def _patiently(self) -> Iterator[socket.socket | None]:
+        """The connection, with time for a large transfer; gone where that fails."""
+        if self.socket is not None:
+            self.socket.settimeout(TRANSFER_SECONDS)
+        try:
+            yield self.socket
+        except (OSError, ValueError, KeyError):
+            self.socket = None
+        if self.socket is not None:
+            self.socket.settimeout(CONNECT_SECONDS)

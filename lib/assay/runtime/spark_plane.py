@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from assay.errors import AssayError
 from assay.runtime.arrow_files import arrow_schema, conform
+from assay.runtime.barrier import outcome
 from assay.runtime.conditions import Condition, spark_column
 from assay.runtime.plane import (
     LATEST_COMMITS,
@@ -196,8 +197,10 @@ class SparkPlane(Plane):
             yield pa.record_batch({"rank": pa.array([rank]), "result": pa.array([cloudpickle.dumps(result)])})
 
         ordered = dealt.sortWithinPartitions("flow", "task", "part")
-        rows = ordered.mapInArrow(rank_task, "rank long, result binary", barrier=True).collect()
-        return [pickle.loads(r["result"]) for r in sorted(rows, key=lambda r: r["rank"])]  # noqa: S301  our executors'
+        found = ordered.mapInArrow(rank_task, "rank long, result binary", barrier=True)
+        rows = found.repartition(1).collect()  # a barrier stage is tried again only where a shuffle comes after it
+        results = [pickle.loads(r["result"]) for r in sorted(rows, key=lambda r: r["rank"])]  # noqa: S301  our executors'
+        return outcome(results)
 
     def clean(self) -> None:
         """Forget the frames that were kept; nothing else of this road stays behind."""

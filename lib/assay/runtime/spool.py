@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from assay.runtime.arrow_files import Spilled, conform
-from assay.runtime.barrier import Batches, RankContext, rank_context
+from assay.runtime.barrier import Batches, Task, rank_context, run_rank
 
 PACKED = "flow long, task long, part long, rank int, batch binary"
 
@@ -57,7 +57,7 @@ def _bytes(batch: pa.RecordBatch) -> bytes:
 def run_spooled(
     batches: Iterator[pa.RecordBatch],
     schemas: Sequence[pa.Schema],
-    task: Callable[[RankContext, list[Batches]], Any],
+    task: Task,
     ranks: int,
 ) -> tuple[int, Any]:
     """Spool each flow's batches to an Arrow file, then run the rank's task on them. Returns (rank, result)."""
@@ -76,4 +76,4 @@ def run_spooled(
             sink.close()
         context = rank_context(BarrierTaskContext.get(), ranks)
         shares: list[Batches] = [Spilled((path,), schema).batches for path, schema in zip(paths, schemas, strict=True)]
-        return context.rank, task(context, shares)
+        return context.rank, run_rank(context, shares, task)

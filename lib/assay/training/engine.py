@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from assay.model.encoding import Encoding
 from assay.model.scale import TargetScale
 from assay.runtime.plane import Flow, Kernel, Plane
+from assay.training.weights import Weights
 
 OnRound = Callable[[int, Mapping[str, float]], None]
 
@@ -22,6 +23,10 @@ class FitRequest:
     refit: fit again on train and tune together with the rounds that tune chose.
     refit_encoding: the same inputs as fitted on both periods, for that; None where they are the same.
     refit_rule: which rows of tune teach then; those of train are chosen already. None lets all of them.
+    weights: what rows count in training, or None where all count alike. Tune, as the judge of a fit, is not weighted.
+    refit_weights: the same as seen from the newest row of both periods; None where they are the same.
+    monotone: input -> 1 or -1, the direction in which predictions on the model's scale may move as it rises.
+    checkpoint_rounds: rounds between checkpoints, of which an engine repeats no more when an executor is lost; 0: none.
     """
 
     train: Flow
@@ -38,6 +43,10 @@ class FitRequest:
     driver_host: str
     refit_encoding: Encoding | None = None
     refit_rule: Kernel | None = None
+    weights: Weights | None = None
+    refit_weights: Weights | None = None
+    monotone: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    checkpoint_rounds: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,9 +31,11 @@ from assay.training.baselines import fit_baselines
 from assay.training.engine import FitRequest, FitResult, engine_named
 from assay.training.gates import judge
 from assay.training.holdout import Holdout
+from assay.training.monotone import directions
 from assay.training.preparation import Prepared, prepare
 from assay.training.preparation_sample import TrainingRows
 from assay.training.split import Period, Split, forward_split
+from assay.training.weights import TimeDecay
 
 JOB = "train"
 BUNDLE = "bundle"
@@ -78,6 +80,7 @@ class Training:
         with reporter.step("baselines and vocabulary"):
             baselines = self.baselines(split, times)
             encoding = self.encoding(split)
+        directions(self.config.profile.engine.monotone, encoding)  # refused before anything is fitted
         scale = TargetScale(
             self.column,
             self.target.transform,
@@ -232,8 +235,16 @@ class Training:
         preflight.check_ranks(session, ranks, slots)
         cpus = int(session.conf.get("spark.task.cpus", "1"))
         threads = max(cpus, slots * cpus // ranks) if is_local(str(session.conf.get("spark.master", ""))) else cpus
-        looked_at = rule.columns if rule is not None else ()
+        looked_at = tuple(rule.columns) if rule is not None else ()
+        weights, refit_weights = (
+            TimeDecay(period.last, engine.weight_halflife_days) if engine.weight_halflife_days is not None else None
+            for period in (split.train, split.tune)
+        )
+        looked_at += weights.columns if weights is not None else ()
         columns = list(dict.fromkeys([*encoding.columns, *scale.columns, *looked_at, self.column]))
+
+        left_out = {one.name for one in prepared.selection if not one.kept}  # what a model does not see moves nothing
+        monotone = {n: d for n, d in engine.monotone.items() if {n, stored_name(n)}.isdisjoint(left_out)}
 
         def read(period: Period) -> Any:
             return context.plane.read(FEATURES.name, version=self.version, columns=columns, where=self.where(period))
@@ -254,6 +265,10 @@ class Training:
             driver_host=str(session.conf.get("spark.driver.host", "127.0.0.1")),
             refit_encoding=prepared.again,
             refit_rule=rule,
+            weights=weights,
+            refit_weights=refit_weights,
+            monotone=directions(monotone, encoding),
+            checkpoint_rounds=engine.checkpoint_rounds,
         )
 
         def on_round(number: int, metrics: Mapping[str, float]) -> None:

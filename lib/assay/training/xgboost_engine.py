@@ -10,25 +10,23 @@ import contextlib
 import dataclasses
 import itertools
 import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from assay.errors import AssayError
+from assay.errors import AssayError, NeighbourLost
 from assay.model.encoding import Encoding
 from assay.model.scale import TargetScale
 from assay.runtime.barrier import Batches, RankContext
 from assay.runtime.plane import Kernel, Plane
-from assay.runtime.signals import Address, Sender, listen
+from assay.runtime.signals import Address, Sender, Shelf, listen
 from assay.training.engine import FitRequest, FitResult, OnRound
+from assay.training.weights import Weights
+from assay.training.xgboost_judge import Judge
 from assay.training.xgboost_params import reason_of, resolve
+from assay.training.xgboost_rounds import REFIT, TRAIN, Progress, boost
 from assay.training.xgboost_stream import EncodedChunks, data_iter
-
-# Spark tells the driver what the first task to fail says, and stops the others. Ranks whose neighbour went away learn
-# of it in the same moment as Spark does, and know only that a connection broke: they let the one who knows speak first.
-AFTER_THE_CAUSE_SECONDS = 10.0
 
 
 class XGBoostEngine:
@@ -39,12 +37,18 @@ class XGBoostEngine:
     def fit(self, plane: Plane, request: FitRequest, on_round: OnRound) -> FitResult:
         """One barrier stage of `request.ranks` ranks; live rounds come back over a socket while it runs."""
         flows = [request.train] + ([request.tune] if request.tune is not None else [])
-        params = resolve(request.params, request.encoding, seed=request.seed)
+        params = resolve(
+            request.params,
+            request.encoding,
+            seed=request.seed,
+            rounds=request.rounds,
+            monotone=request.monotone,
+        )
 
         def heard(message: dict[str, Any]) -> None:
             on_round(int(message["round"]), message["metrics"])
 
-        with listen(request.driver_host, heard) as address:
+        with listen(request.driver_host, heard, Shelf()) as address:
             task = RankTask(
                 encoding=request.encoding,
                 scale=request.scale,
@@ -56,6 +60,9 @@ class XGBoostEngine:
                 address=address,
                 refit_encoding=request.refit_encoding,
                 refit_rule=request.refit_rule,
+                weights=request.weights,
+                refit_weights=request.refit_weights,
+                checkpoint_rounds=request.checkpoint_rounds,
             )
             results = plane.train(flows, task, request.ranks)
         first = results[0]
@@ -81,6 +88,9 @@ class RankTask:
     address: Address | None
     refit_encoding: Encoding | None = None
     refit_rule: Kernel | None = None
+    weights: Weights | None = None
+    refit_weights: Weights | None = None
+    checkpoint_rounds: int = 0
 
     def __call__(self, context: RankContext, shares: list[Batches]) -> dict[str, Any]:
         """Train; rank 0 returns the booster, all return where they ran."""
@@ -89,58 +99,80 @@ class RankTask:
         try:
             return self._train(context, shares)
         except xgb.core.XGBoostError as error:
-            if _lost_a_neighbour(error):
-                time.sleep(AFTER_THE_CAUSE_SECONDS)
-            raise AssayError(f"XGBoost stopped on rank {context.rank}: {reason_of(error)}") from error
+            kind = NeighbourLost if _lost_a_neighbour(error) else AssayError
+            raise kind(f"XGBoost stopped on rank {context.rank}: {reason_of(error)}") from error
 
     def _train(self, context: RankContext, shares: list[Batches]) -> dict[str, Any]:
-        import xgboost as xgb
-
         device = f"cuda:{context.gpus[0]}" if context.gpus and "device" not in self.params else None
         params = {**self.params, "nthread": self.threads, **({"device": device} if device else {})}
-        history: dict[str, dict[str, list[float]]] = {}
-        with self._collective(context):
-            train = self._matrix(shares[:1], params, self.encoding)
-            # Evaluating on train costs a pass a round and tells nothing that tune does not tell better.
-            evals = [(self._matrix(shares[1:], params, self.encoding, ref=train), "tune")] if len(shares) > 1 else []
-            callbacks: list[Any] = []
-            if context.rank == 0 and self.address is not None:
-                callbacks.append(_reporter(Sender(self.address)))
-            if self.early_stopping_rounds:
-                callbacks.append(xgb.callback.EarlyStopping(rounds=self.early_stopping_rounds, save_best=True))
-            booster = xgb.train(
-                params,
-                train,
-                self.rounds,
-                evals=evals,
-                evals_result=history,
-                callbacks=callbacks,
-                verbose_eval=False,
-            )
-            rounds = booster.num_boosted_rounds()
+        sender = Sender(self.address) if context.rank == 0 and self.address is not None else None
+        with contextlib.closing(sender) if sender is not None else contextlib.nullcontext(), self._collective(context):
+            keep, report = _messages(sender)
+            common: dict[str, Any] = {"every": self.checkpoint_rounds, "keep": keep if self.checkpoint_rounds else None}
+            start = self._start(context, sender)
+            if start.phase == TRAIN:
+                train, _ = self._matrix(shares[:1], params, self.encoding, self.weights)
+                # Evaluating on train costs a pass a round and tells nothing that tune does not tell better.
+                later = [
+                    (matrix, "tune", Judge(self.scale, rows, context.ranks))
+                    for share in shares[1:]
+                    for matrix, rows in [self._matrix([share], params, self.encoding, None, ref=train)]
+                ]
+                booster, history = boost(
+                    params,
+                    train,
+                    self.rounds,
+                    start,
+                    later=later,
+                    stopping=self.early_stopping_rounds,
+                    report=report,
+                    **common,
+                )
+                start = Progress(REFIT, history=history, chosen=booster.num_boosted_rounds())
+                del train, later
             if self.refit and len(shares) > 1:
-                del train, evals
+                if common["keep"] and not start.done:
+                    common["keep"](start)
                 again = [*shares[:1], *(_ruled(share, self.refit_rule) for share in shares[1:])]
-                both = self._matrix(again, params, self.refit_encoding or self.encoding)
-                booster = xgb.train(params, both, rounds, verbose_eval=False)
+                weights = self.refit_weights or self.weights
+                both, _ = self._matrix(again, params, self.refit_encoding or self.encoding, weights)
+                booster, _ = boost(params, both, start.chosen, start, **common)
         stored = bytes(booster.save_raw(raw_format="ubj")) if context.rank == 0 else b""
-        flat = {f"{period}_{metric}": values for period, per in history.items() for metric, values in per.items()}
-        return {"booster": stored, "rounds": rounds, "history": flat, "device": device or "cpu"}
+        flat = {f"{period}_{metric}": values for period, per in start.history.items() for metric, values in per.items()}
+        return {"booster": stored, "rounds": start.chosen, "history": flat, "device": device or "cpu"}
 
-    def _matrix(self, shares: Sequence[Batches], params: Mapping[str, Any], encoding: Encoding, ref: Any = None) -> Any:
+    def _start(self, context: RankContext, sender: Sender | None) -> Progress:
+        """Where all ranks begin: at the newest checkpoint, when Spark tries the stage again."""
+        if not self.checkpoint_rounds:
+            return Progress()
+        import xgboost as xgb
+
+        stored = sender.newest() if sender is not None else b""
+        return Progress.from_bytes(xgb.collective.broadcast(stored, 0) if context.ranks > 1 else stored)
+
+    def _matrix(
+        self,
+        shares: Sequence[Batches],
+        params: Mapping[str, Any],
+        encoding: Encoding,
+        weights: Weights | None,
+        ref: Any = None,
+    ) -> tuple[Any, list[pa.RecordBatch]]:
+        """The binned matrix; with `ref`, whose bins it takes, also what is needed to judge predictions of its rows."""
         import xgboost as xgb
 
         def batches() -> Iterator[pa.RecordBatch]:
             return itertools.chain.from_iterable(share() for share in shares)
 
-        with contextlib.closing(EncodedChunks(batches, encoding, self.scale)) as chunks:
-            return xgb.QuantileDMatrix(
+        with contextlib.closing(EncodedChunks(batches, encoding, self.scale, weights, ref is not None)) as chunks:
+            matrix = xgb.QuantileDMatrix(
                 data_iter(chunks, encoding.feature_types),
                 ref=ref,
                 max_bin=int(params["max_bin"]),
                 nthread=self.threads,
                 enable_categorical=True,
             )
+            return matrix, chunks.rows
 
     @contextlib.contextmanager
     def _collective(self, context: RankContext) -> Iterator[None]:
@@ -154,6 +186,7 @@ class RankTask:
         message, tracker = "", None
         if context.rank == 0:
             tracker = RabitTracker(n_workers=context.ranks, host_ip=context.host, sortby="task")
+            context.at_the_end.callback(_free, tracker)  # those that finish without it wait for it in vain
             tracker.start()
             message = json.dumps(tracker.worker_args())
         arguments = json.loads(context.gather(message)[0])
@@ -161,6 +194,13 @@ class RankTask:
             yield
         if tracker is not None:
             tracker.wait_for()
+
+
+def _free(tracker: Any) -> None:
+    import xgboost as xgb
+
+    with contextlib.suppress(xgb.core.XGBoostError):  # says once more what went wrong with the training
+        tracker.free()
 
 
 def _lost_a_neighbour(error: BaseException) -> bool:
@@ -173,13 +213,13 @@ def _ruled(share: Batches, rule: Kernel | None) -> Batches:
     return share if rule is None else lambda: rule(share())
 
 
-def _reporter(sender: Sender) -> Any:
-    import xgboost as xgb
-
-    class Report(xgb.callback.TrainingCallback):  # type: ignore[misc]
-        def after_iteration(self, model: Any, epoch: int, evals_log: Mapping[str, Mapping[str, list[float]]]) -> bool:
-            metrics = {f"{p}_{m}": values[-1] for p, per in evals_log.items() for m, values in per.items()}
-            sender.send(round=epoch, metrics=metrics)
-            return False
-
-    return Report()
+def _messages(
+    sender: Sender | None,
+) -> tuple[Callable[[Progress], None] | None, Callable[[int, Mapping[str, float]], None] | None]:
+    """What takes a rank's checkpoints and rounds; None on all ranks but the one that talks to the driver."""
+    if sender is None:
+        return None, None
+    return (
+        lambda progress: sender.keep(progress.order, progress.to_bytes()),
+        lambda number, metrics: sender.send(round=number, metrics=dict(metrics)),
+    )

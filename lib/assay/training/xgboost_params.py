@@ -23,6 +23,9 @@ DEFAULTS: dict[str, Any] = {
     "colsample_bytree": 0.8,
     "max_bin": 256,
 }
+# A single round of many trees is a random forest, which needs no small steps; the values are those of XGBRFRegressor.
+FOREST: dict[str, Any] = {"eta": 1.0, "colsample_bytree": 1.0, "colsample_bynode": 0.8, "lambda": 1e-5}
+OTHER_NAMES = {"learning_rate": "eta", "reg_lambda": "lambda"}
 OTHERS = (
     *("gamma", "alpha", "lambda", "max_leaves", "grow_policy", "max_delta_step", "colsample_bylevel", "eval_metric"),
     *("colsample_bynode", "num_parallel_tree", "sampling_method", "max_cat_to_onehot", "max_cat_threshold"),
@@ -36,19 +39,33 @@ ELSEWHERE = {
     "n_estimators": "engine.rounds",
     "num_boost_round": "engine.rounds",
     "early_stopping_rounds": "engine.early_stopping_rounds",
+    "seed_per_iteration": "engine.seed and engine.checkpoint_rounds",
 }
 ROWS = 8  # of the trial
 
 
-def resolve(given: Mapping[str, Any], encoding: Encoding, *, seed: int) -> dict[str, Any]:
-    """Defaults, then what the user gave, then the seed.
+def resolve(
+    given: Mapping[str, Any],
+    encoding: Encoding,
+    *,
+    seed: int,
+    rounds: int | None = None,
+    monotone: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Defaults, then what the user gave, then the seed and the monotone inputs (input -> 1 or -1).
 
     Raises:
         ConfigError: XGBoost does not know a parameter or does not take its value.
     """
-    params = {**DEFAULTS, **given, "seed": seed}
-    if "learning_rate" in given and "eta" not in given:
-        del params["eta"]  # two names of one thing
+    forest = FOREST if rounds == 1 and given.get("num_parallel_tree", 1) not in (0, 1) else {}
+    params = {**DEFAULTS, **forest, **given, "seed": seed}
+    for other, name in OTHER_NAMES.items():
+        if other in given and name not in given:
+            params.pop(name, None)  # two names of one thing
+    if monotone:
+        if "monotone_constraints" in given:
+            raise ConfigError("engine.params.monotone_constraints and engine.monotone say the same: leave one out")
+        params["monotone_constraints"] = f"({','.join(str(monotone.get(name, 0)) for name in encoding.features)})"
     if given:
         for name, setting in ELSEWHERE.items():
             if name in given:

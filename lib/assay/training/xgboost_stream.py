@@ -17,10 +17,12 @@ import pyarrow as pa
 
 from assay.model.encoding import Encoding, Matrix
 from assay.model.scale import TargetScale, as_floats
+from assay.training.weights import RowWeights, Weights
 
 CHUNK_ROWS = 131_072
 MEMORY_BYTES = 32 << 20
 Labels = npt.NDArray[np.float32]
+Chunk = tuple[Matrix, Labels, RowWeights | None]
 
 
 def coalesce(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
@@ -38,35 +40,52 @@ def coalesce(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Record
 
 
 class EncodedChunks:
-    """Encoded chunks of a share, readable again and again. Labels stay in memory (4 bytes a row)."""
+    """Encoded chunks of a share, readable again and again. Labels and weights stay in memory (4 bytes a row each).
 
-    def __init__(self, batches: Callable[[], Iterator[pa.RecordBatch]], encoding: Encoding, scale: TargetScale) -> None:
+    rows: the target and the scale's columns of each chunk, after the first pass, where `keep_rows` asks for them.
+    """
+
+    def __init__(
+        self,
+        batches: Callable[[], Iterator[pa.RecordBatch]],
+        encoding: Encoding,
+        scale: TargetScale,
+        weights: Weights | None = None,
+        keep_rows: bool = False,
+    ) -> None:
+        self.rows: list[pa.RecordBatch] = []
+        self._kept_columns = [*dict.fromkeys([scale.target, *scale.columns])] if keep_rows else []
         self._batches = batches
         self._encoding = encoding
         self._scale = scale
-        self._labels: list[Labels] = []
+        self._weights = weights
+        self._labels: list[tuple[Labels, RowWeights | None]] = []
         self._kept: list[Matrix | tuple[int, int]] = []
         self._in_memory = 0
         self._file = tempfile.TemporaryFile(prefix="assay-chunks-", dir=local_folder())  # noqa: SIM115
         self._complete = False
 
-    def __iter__(self) -> Iterator[tuple[Matrix, Labels]]:
-        """One pass over all chunks: matrix (n, features) and label (n,) on the model's scale."""
+    def __iter__(self) -> Iterator[Chunk]:
+        """One pass over all chunks: matrix (n, features), label (n,) on the model's scale, weights (n,) or None."""
         if self._complete:
-            for kept, label in zip(self._kept, self._labels, strict=True):
-                yield (kept if isinstance(kept, np.ndarray) else self._load(*kept)), label
+            for kept, told in zip(self._kept, self._labels, strict=True):
+                yield (kept if isinstance(kept, np.ndarray) else self._load(*kept)), *told
             return
-        self._kept, self._labels, self._in_memory = [], [], 0
+        self._kept, self._labels, self._in_memory, self.rows = [], [], 0, []
         for batch in coalesce(self._batches(), CHUNK_ROWS):
             label = self._scale.forward(as_floats(batch.column(self._scale.target)), batch).astype(np.float32)
             matrix = self._encoding.matrix(batch)
-            self._labels.append(label)
+            weight = self._weights(batch) if self._weights is not None else None
+            self._labels.append((label, weight))
+            if self._kept_columns:
+                self.rows.append(batch.select(self._kept_columns))
             self._kept.append(self._keep(matrix))
-            yield matrix, label
+            yield matrix, label, weight
         if not self._kept:  # a rank without rows still takes part in every step of the others
             empty = np.empty((0, len(self._encoding.features)), dtype=np.float32)
-            self._kept, self._labels = [empty], [np.empty(0, dtype=np.float32)]
-            yield empty, self._labels[0]
+            nothing = np.empty(0, dtype=np.float32)
+            self._kept, self._labels = [empty], [(nothing, nothing if self._weights is not None else None)]
+            yield empty, *self._labels[0]
         self._complete = True
 
     def _keep(self, matrix: Matrix) -> Matrix | tuple[int, int]:
@@ -114,7 +133,8 @@ def data_iter(chunks: EncodedChunks, feature_types: list[str]) -> Any:
             found = next(self.left, None)
             if found is None:
                 return False
-            input_data(data=found[0], label=found[1], feature_types=feature_types)
+            matrix, label, weight = found
+            input_data(data=matrix, label=label, weight=weight, feature_types=feature_types)
             return True
 
     return Stream()

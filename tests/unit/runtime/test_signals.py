@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from assay.runtime.signals import Address, Sender, listen
+from assay.runtime.signals import Address, Sender, Shelf, listen
 
 HOST = "127.0.0.1"
 
@@ -114,3 +114,39 @@ def test_the_end_is_quick(heard):
     with listen(HOST, heard):
         pass
     assert time.monotonic() - started < 0.4
+
+
+def test_the_newest_thing_that_was_left_comes_back_whole(heard):
+    shelf, large = Shelf(), bytes(range(256)) * 8192
+    with listen(HOST, heard, shelf) as address:
+        sender = Sender(address)
+        assert sender.newest() == b""
+        sender.keep((0, 10), large)
+        sender.send(round=11)
+        assert sender.newest() == large
+        assert Sender(address).newest() == large
+        Sender(address).keep((0, 9), b"of a stage that was given up")
+        sender.keep((1, 0), b"a later phase\n")
+        assert sender.newest() == b"a later phase\n"
+        assert heard.wait_for(1) == [{"round": 11}]
+
+
+def test_nothing_is_kept_of_strangers_and_of_those_who_leave_half_way(heard):
+    shelf = Shelf()
+    with listen(HOST, heard, shelf) as address:
+        for token, told in (("wrong", 3), (address.token, 4), (address.token, -1), (address.token, "many")):
+            with socket.create_connection((HOST, address.port)) as stranger:
+                line = {"token": token, "keep": [0, 1], "bytes": told}
+                stranger.sendall(json.dumps(line).encode() + b"\nabc")
+        sender = Sender(address)
+        sender.send(round=1)
+        heard.wait_for(1)
+        assert sender.newest() == b""
+
+
+def test_a_driver_that_cannot_be_reached_has_nothing_and_keeps_nothing():
+    with socket.create_server((HOST, 0)) as server:
+        port = server.getsockname()[1]
+    sender = Sender(Address(HOST, port, "token"))
+    sender.keep((0, 1), b"x")
+    assert sender.newest() == b""

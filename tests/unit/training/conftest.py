@@ -8,7 +8,7 @@ import pytest
 
 from assay.model.encoding import Encoding
 from assay.model.scale import TargetScale
-from assay.runtime.barrier import RankContext
+from assay.runtime.barrier import RankContext, outcome
 from assay.training.xgboost_engine import RankTask
 from assay.training.xgboost_params import resolve
 
@@ -23,21 +23,28 @@ def labelled_rows(rows, seed=0, *, cities=CITIES, noise=0.1):
     return pa.record_batch({"size": pa.array(size), "city": pa.array(city, pa.string()), "y": pa.array(y)})
 
 
-def fit_rank(train, *, tune=None, encoding=None, scale=None, params=None, rounds=20, stopping=0, refit=False, seed=7):
-    """Train as a lone rank does; train and tune are lists of batches."""
+def rank_task(
+    encoding=None, scale=None, params=None, monotone=None, rounds=20, stopping=0, refit=False, seed=7, **more
+):
+    """What a rank does; `more` is for the task."""
     encoding = encoding or Encoding(("size",), {"city": CITIES})
-    task = RankTask(
+    return RankTask(
         encoding=encoding,
         scale=scale or TargetScale("y"),
-        params=resolve(params or {}, encoding, seed=seed),
+        params=resolve(params or {}, encoding, seed=seed, rounds=rounds, monotone=monotone),
         rounds=rounds,
         early_stopping_rounds=stopping,
         refit=refit,
         threads=1,
-        address=None,
+        **{"address": None, **more},
     )
+
+
+def fit_rank(train, *, tune=None, **settings):
+    """Train as a lone rank does; train and tune are lists of batches."""
     shares = [lambda: iter(train)] + ([lambda: iter(tune)] if tune is not None else [])
-    return task(RankContext(rank=0, ranks=1, gpus=(), cpus=1, host="127.0.0.1", gather=lambda text: [text]), shares)
+    context = RankContext(rank=0, ranks=1, gpus=(), cpus=1, host="127.0.0.1", gather=lambda text: [text])
+    return rank_task(**settings)(context, shares)
 
 
 @pytest.fixture(name="rows")
@@ -48,3 +55,15 @@ def rows_factory():
 @pytest.fixture(name="fit")
 def fit_factory():
     return fit_rank
+
+
+@pytest.fixture(name="fit_ranks")
+def fit_ranks_factory(ranks):
+    """Train several ranks: fit_ranks(train, tune=...) with lists of batches per rank -> what each rank returns."""
+
+    def fit(train, *, tune=None, **settings):
+        flows = [train] + ([tune] if tune is not None else [])
+        shares = [[lambda part=flow[rank]: iter(part) for flow in flows] for rank in range(len(train))]
+        return outcome(ranks(len(train)).run(rank_task(**settings), shares))
+
+    return fit

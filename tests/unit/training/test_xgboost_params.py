@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from assay.config.dataset import stored_name
 from assay.errors import ConfigError
 from assay.model.encoding import Encoding
+from assay.training.monotone import directions
 from assay.training.xgboost_params import DEFAULTS, reason_of, resolve
 
 TWO = Encoding(("size",), {"city": ("Austin", "Waco")})
@@ -19,6 +21,43 @@ def test_users_parameters_go_over_the_defaults():
 
 def test_the_other_name_of_a_default_takes_its_place():
     assert "eta" not in resolve({"learning_rate": 0.2}, TWO, seed=3)
+
+
+def test_one_round_of_many_trees_is_a_forest_that_takes_whole_steps():
+    params = {"num_parallel_tree": 50, "subsample": 0.5}
+    forest = resolve(params, TWO, seed=3, rounds=1)
+    assert (forest["eta"], forest["colsample_bynode"], forest["lambda"]) == (1.0, 0.8, 1e-5)
+    assert forest["subsample"] == 0.5
+    assert resolve(params, TWO, seed=3, rounds=2)["eta"] == DEFAULTS["eta"]
+    renamed = resolve({**params, "learning_rate": 0.5, "reg_lambda": 2}, TWO, seed=3, rounds=1)
+    assert not {"eta", "lambda"} & set(renamed)
+
+
+def test_monotone_inputs_are_put_in_the_order_of_the_inputs():
+    three = Encoding(("size", "age"), {"city": ("Austin", "Waco")})
+    assert resolve({}, three, seed=3, monotone={"age": -1})["monotone_constraints"] == "(0,-1,0)"
+    with pytest.raises(ConfigError, match=r"monotone_constraints and engine\.monotone say the same"):
+        resolve({"monotone_constraints": "(0,1,0)"}, three, seed=3, monotone={"age": -1})
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("sizes", ["engine.monotone.sizes", "did you mean size?"]),
+        ("city", ["engine.monotone.city", "category"]),
+        ("nothing like it", ["engine.monotone.nothing like it", "no such numeric input"]),
+    ],
+)
+def test_monotone_names_that_are_no_numeric_input_are_refused(name, words):
+    with pytest.raises(ConfigError) as caught:
+        directions({"size": 1, name: 1}, TWO)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_a_column_may_be_named_as_in_the_data():
+    stored = stored_name("Living Area (m²)")
+    assert stored != "Living Area (m²)"
+    assert directions({"Living Area (m²)": 1}, Encoding((stored,), {})) == {stored: 1}
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+import xgboost as xgb
 
 from assay.errors import AssayError
+from assay.metrics import point_metrics
 from assay.model.encoding import Encoding
 from assay.model.predictors import load_predictor
 from assay.model.scale import TargetScale
@@ -71,6 +73,50 @@ def test_refit_learns_from_both_periods_with_the_rounds_that_were_chosen(fit, ro
     assert refitted["booster"] == both["booster"] != without["booster"]
 
 
+def curves(fitted):
+    """Predictions (cities, sizes) as size rises."""
+    sizes = np.linspace(-3, 3, 400).astype(np.float32)
+    return np.array([predictions(fitted, pa.record_batch({"size": sizes, "city": [city] * 400})) for city in
+                     ("Austin", "Dallas", "Waco")])  # fmt: skip
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_predictions_move_one_way_with_a_monotone_input(fit, rows, direction):
+    noisy = rows(600, noise=3.0)
+    y = direction * noisy.column("y").to_numpy()
+    train = [noisy.set_column(2, "y", pa.array(y))]
+    params = {"eta": 0.3, "min_child_weight": 1}
+    assert (direction * np.diff(curves(fit(train, params=params, rounds=60)))).min() < -0.1
+    constrained = curves(fit(train, params=params, rounds=60, monotone={"size": direction}))
+    assert (direction * np.diff(constrained)).min() >= 0
+    assert np.ptp(constrained) > 10
+
+
+def test_one_round_of_many_trees_is_xgboosts_random_forest(fit, rows):
+    train, later = rows(1500, noise=1.0), rows(300, seed=4)
+    params = {"num_parallel_tree": 30, "max_depth": 8}
+    fitted = fit([train], tune=[later], rounds=1, stopping=5, params=params)
+    oracle = xgb.XGBRFRegressor(n_estimators=30, max_depth=8, min_child_weight=5, random_state=7, n_jobs=1,
+                                feature_types=["q", "c"], enable_categorical=True, tree_method="hist")  # fmt: skip
+    oracle.fit(BOTH.matrix(train), train.column("y").to_numpy())
+    np.testing.assert_allclose(predictions(fitted, later), oracle.predict(BOTH.matrix(later)), rtol=1e-4, atol=1e-4)
+    booster = xgb.Booster(model_file=bytearray(fitted["booster"]))
+    assert (fitted["rounds"], booster.num_boosted_rounds(), len(booster.get_dump())) == (1, 1, 30)
+    assert len(fitted["history"]["tune_rmse"]) == 1
+    refitted = fit([train], tune=[later], rounds=1, stopping=5, params=params, refit=True)
+    assert refitted["booster"] == fit([train, later], rounds=1, params=params)["booster"]
+
+
+def test_boosted_forests_stop_early_and_count_rounds_not_trees(fit, rows):
+    train, tune = [rows(200, noise=3.0)], [rows(200, seed=1, noise=3.0)]
+    params = {"num_parallel_tree": 4, "eta": 0.3}
+    fitted = fit(train, tune=tune, rounds=200, stopping=5, params=params, refit=True)
+    assert fitted["rounds"] == int(np.argmin(fitted["history"]["tune_rmse"])) + 1 < 100
+    booster = xgb.Booster(model_file=bytearray(fitted["booster"]))
+    assert booster.num_boosted_rounds() == fitted["rounds"]
+    assert len(booster.get_dump()) == 4 * fitted["rounds"]
+
+
 def test_a_share_without_rows_does_not_stop_a_rank(fit, rows):
     assert np.isfinite(predictions(fit([]), rows(5))).all()
     fitted = fit([rows(100)], tune=[], rounds=5)
@@ -121,3 +167,27 @@ def test_what_xgboost_cannot_learn_from_is_one_plain_line(fit, rows):
         fit([hopeless])
     assert "\n" not in str(caught.value)
     assert "Stack trace" not in str(caught.value)
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+def test_each_round_is_measured_in_the_targets_unit_too(fit, rows, anchored):
+    def priced(batch):
+        last = pa.array(np.exp(batch.column("size").to_numpy().astype(np.float64)))
+        prices = pa.array(np.exp(batch.column("y").to_numpy() / 10) + 100)
+        return batch.set_column(2, "y", prices).append_column("last", last)
+
+    scale = TargetScale("y", "log", "last" if anchored else None)
+    train, tune = [priced(rows(500))], [priced(rows(300, seed=1)), priced(rows(200, seed=2))]
+    fitted = fit(train, tune=tune, scale=scale, rounds=30, stopping=10, params={"eta": 0.3})
+    history, best = fitted["history"], fitted["rounds"] - 1
+    both = pa.Table.from_batches(tune).combine_chunks().to_batches()[0]
+    found = scale.inverse(predictions(fitted, both), both)
+    expected = point_metrics(both.column("y").to_numpy(), found)
+    assert history["tune_unit_rmse"][best] == pytest.approx(expected["rmse"], rel=1e-5)
+    assert history["tune_unit_within_20pct"][best] == pytest.approx(expected["within_20pct"])
+    assert {len(values) for values in history.values()} == {len(history["tune_rmse"])}
+    assert np.argmin(history["tune_rmse"]) == best  # early stopping listens to what is learned
+
+
+def test_a_tune_period_without_rows_has_no_figures_in_its_unit(fit, rows):
+    assert set(fit([rows(100)], tune=[], rounds=3)["history"]) == {"tune_rmse"}

@@ -6,6 +6,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
 from assay.model.encoding import Encoding
 from assay.model.scale import TargetScale
 from assay.runtime.plane import Flow, Kernel, Plane
@@ -13,15 +17,31 @@ from assay.runtime.plane import Flow, Kernel, Plane
 OnRound = Callable[[int, Mapping[str, float]], None]
 
 
+class Weights(Protocol):
+    """How much each row teaches."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that it looks at."""
+        ...
+
+    def __call__(self, batch: pa.RecordBatch) -> npt.NDArray[np.float32]:
+        """Batch of n rows -> (n,), not negative."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class FitRequest:
     """What an engine is asked to learn.
 
-    train, tune: flows with the encoding's and the scale's columns and the target; tune is later than train.
+    train, tune: flows with the encoding's, the scale's and the engine's own columns and the target; tune is later than
+        train.
     params: the learner's own parameters. threads: per rank.
     refit: fit again on train and tune together with the rounds that tune chose.
     refit_encoding: the same inputs as fitted on both periods, for that; None where they are the same.
     refit_rule: which rows of tune teach then; those of train are chosen already. None lets all of them.
+    weights: how much each row teaches; None lets all teach alike.
+    sample_rows: most rows that an engine learns from that does not scale; 0 leaves it to the engine.
     """
 
     train: Flow
@@ -38,6 +58,8 @@ class FitRequest:
     driver_host: str
     refit_encoding: Encoding | None = None
     refit_rule: Kernel | None = None
+    weights: Weights | None = None
+    sample_rows: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,18 +68,25 @@ class FitResult:
 
     stored: the learner, in the engine's own format.  rounds: boosting rounds used.
     history: metric -> value per round, on the model's scale.  devices: where each rank ran.
+    sample: rows that it learned from and rows that there were; None where it learned from all.
     """
 
     stored: bytes
     rounds: int
     history: Mapping[str, list[float]]
     devices: tuple[str, ...]
+    sample: tuple[int, int] | None = None
 
 
 class Engine(Protocol):
-    """A way to learn."""
+    """A way to learn.
+
+    columns: that it needs of its flows besides inputs and target.  alone: it learns in one rank, whatever is asked for.
+    """
 
     name: str
+    columns: tuple[str, ...]
+    alone: bool
 
     def fit(self, plane: Plane, request: FitRequest, on_round: OnRound) -> FitResult:
         """Learn, distributed over `request.ranks` ranks."""
@@ -66,6 +95,9 @@ class Engine(Protocol):
 
 def engine_named(name: str) -> Engine:
     """The engine of `engine.name`."""
+    from assay.training.linear_engine import LinearEngine
+    from assay.training.sampled_engine import SAMPLE_ROWS, SampledEngine
     from assay.training.xgboost_engine import XGBoostEngine
 
-    return {"xgboost": XGBoostEngine()}[name]
+    engines: list[Engine] = [XGBoostEngine(), LinearEngine(), *map(SampledEngine, SAMPLE_ROWS)]
+    return {engine.name: engine for engine in engines}[name]

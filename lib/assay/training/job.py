@@ -107,6 +107,10 @@ class Training:
             f"R² {metrics['test_r2']:.3f}, median error {metrics['test_median_ape']:.1%}, "
             f"{metrics['test_within_20pct']:.1f} % within 20 %",
         ]
+        if fitted.sample is not None:
+            drawn, there_were = fitted.sample
+            metrics = {**metrics, "learned_rows": drawn}
+            summary.append(f"learned from a sample of {drawn:,} of {there_were:,} rows (engine.sample_rows)")
         summary += [("refused: " if refused else "below threshold, not enforced: ") + v.rule for v in failed]
         return Done(
             metrics={**metrics, **prepared.metrics, "rounds": fitted.rounds},
@@ -226,14 +230,16 @@ class Training:
         context, engine = self.context, self.config.profile.engine
         encoding, rule = prepared.encoding, prepared.teaches
         session = context.spark()
+        learner = engine_named(engine.name)
         worth = engine.ranks or max(1, math.ceil(split.train.rows / engine.min_rows_per_rank))
+        worth = 1 if learner.alone else worth
         slots = free_slots(session.sparkContext, worth)
-        ranks = engine.ranks or max(1, min(slots, worth))
+        ranks = worth if engine.ranks else max(1, min(slots, worth))
         preflight.check_ranks(session, ranks, slots)
         cpus = int(session.conf.get("spark.task.cpus", "1"))
         threads = max(cpus, slots * cpus // ranks) if is_local(str(session.conf.get("spark.master", ""))) else cpus
         looked_at = rule.columns if rule is not None else ()
-        columns = list(dict.fromkeys([*encoding.columns, *scale.columns, *looked_at, self.column]))
+        columns = list(dict.fromkeys([*encoding.columns, *scale.columns, *learner.columns, *looked_at, self.column]))
 
         def read(period: Period) -> Any:
             return context.plane.read(FEATURES.name, version=self.version, columns=columns, where=self.where(period))
@@ -254,13 +260,14 @@ class Training:
             driver_host=str(session.conf.get("spark.driver.host", "127.0.0.1")),
             refit_encoding=prepared.again,
             refit_rule=rule,
+            sample_rows=engine.sample_rows,
         )
 
         def on_round(number: int, metrics: Mapping[str, float]) -> None:
             figures = " ".join(f"{k} {v:.5g}" for k, v in metrics.items())
             context.reporter.note(f"round {number + 1} of at most {engine.rounds}: {figures}")
 
-        return engine_named(engine.name).fit(context.plane, request, on_round)
+        return learner.fit(context.plane, request, on_round)
 
     def model(
         self, fitted: FitResult, encoding: Encoding, scale: TargetScale, split: Split, baselines: Baselines

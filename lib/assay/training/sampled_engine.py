@@ -1,0 +1,111 @@
+"""Consumes feature flows, produces a learner of scikit-learn: one rank draws a sample and learns in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from assay.errors import AssayError
+from assay.model.encoding import Encoding
+from assay.model.predictors import load_predictor
+from assay.model.scale import TargetScale
+from assay.runtime.barrier import Batches, RankContext
+from assay.runtime.plane import Kernel, Plane
+from assay.training.engine import FitRequest, FitResult, OnRound, Weights
+from assay.training.learner_params import resolve
+from assay.training.learner_rows import RowReader
+from assay.training.learners import LEARNERS
+from assay.training.preparation_sample import ROW
+
+# Most rows that each learns from, unless `engine.sample_rows` says otherwise: what a minute or two can do on one core.
+SAMPLE_ROWS = {"knn": 50_000, "svm": 10_000, "decision_tree": 500_000, "random_forest": 200_000}
+BLOCK_ROWS = 65_536
+
+
+class SampledEngine:
+    """A learner that does not scale to any number of rows."""
+
+    columns: tuple[str, ...] = (ROW,)
+    alone = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def fit(self, plane: Plane, request: FitRequest, on_round: OnRound) -> FitResult:
+        """One task."""
+        flows = [request.train] + ([request.tune] if request.tune is not None else [])
+        task = SampledTask(
+            engine=self.name,
+            encoding=request.encoding,
+            scale=request.scale,
+            params=resolve(self.name, request.params),
+            cap=request.sample_rows or SAMPLE_ROWS[self.name],
+            refit=request.refit,
+            seed=request.seed,
+            threads=request.threads,
+            refit_encoding=request.refit_encoding,
+            refit_rule=request.refit_rule,
+            weights=request.weights,
+        )
+        (found,) = plane.train(flows, task, 1)
+        drawn, seen = found["rows"]
+        return FitResult(
+            stored=found["stored"],
+            rounds=int(getattr(task.params, "n_estimators", 1)),
+            history=found["history"],
+            devices=("cpu",),
+            sample=(drawn, seen) if drawn < seen else None,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SampledTask:
+    """What the rank does. Runs on an executor."""
+
+    engine: str
+    encoding: Encoding
+    scale: TargetScale
+    params: Any
+    cap: int
+    refit: bool
+    seed: int
+    threads: int
+    refit_encoding: Encoding | None = None
+    refit_rule: Kernel | None = None
+    weights: Weights | None = None
+
+    def __call__(self, context: RankContext, shares: list[Batches]) -> dict[str, Any]:
+        """Learn; returns the learner, the rows it saw and there were, and its error on the later period."""
+        stored, rows = self._learn(shares[:1], self.encoding)
+        history = {"tune_rmse": [self._error(stored, shares[1:])]} if len(shares) > 1 else {}
+        if self.refit and len(shares) > 1:
+            again = [*shares[:1], *(ruled(share, self.refit_rule) for share in shares[1:])]
+            stored, rows = self._learn(again, self.refit_encoding or self.encoding)
+        return {"stored": stored, "rows": rows, "history": history}
+
+    def _learn(self, shares: Sequence[Batches], encoding: Encoding) -> tuple[bytes, tuple[int, int]]:
+        rows, seen = self._reader(encoding).sample(shares, self.cap)
+        if not len(rows):
+            raise AssayError(f"engine {self.engine}: no row teaches, of {seen}")
+        learner = LEARNERS[self.engine](rows, encoding, self.params, seed=self.seed, threads=self.threads)
+        return learner.store(), (len(rows), seen)
+
+    def _error(self, stored: bytes, shares: Sequence[Batches]) -> float:
+        predictor = load_predictor(self.engine, stored, threads=self.threads)
+        total, weight = 0.0, 0.0
+        for rows in self._reader(self.encoding).blocks(shares, BLOCK_ROWS):
+            total += float(np.sum(rows.weight * (rows.target - predictor.predict(rows.matrix)) ** 2))
+            weight += float(rows.weight.sum())
+        return math.sqrt(total / weight) if weight else math.nan
+
+    def _reader(self, encoding: Encoding) -> RowReader:
+        return RowReader(self.engine, encoding, self.scale, self.weights)
+
+
+def ruled(share: Batches, rule: Kernel | None) -> Batches:
+    """A share without the rows that a rule leaves out."""
+    return share if rule is None else lambda: rule(share())

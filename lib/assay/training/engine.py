@@ -6,28 +6,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
 from assay.model.encoding import Encoding
 from assay.model.scale import TargetScale
 from assay.runtime.plane import Flow, Kernel, Plane
+from assay.training.weights import Weights
 
 OnRound = Callable[[int, Mapping[str, float]], None]
-
-
-class Weights(Protocol):
-    """How much each row teaches."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns that it looks at."""
-        ...
-
-    def __call__(self, batch: pa.RecordBatch) -> npt.NDArray[np.float32]:
-        """Batch of n rows -> (n,), not negative."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +24,8 @@ class FitRequest:
     refit: fit again on train and tune together with the rounds that tune chose.
     refit_encoding: the same inputs as fitted on both periods, for that; None where they are the same.
     refit_rule: which rows of tune teach then; those of train are chosen already. None lets all of them.
-    weights: how much each row teaches; None lets all teach alike.
+    weights: what rows count in training, or None where all count alike. Tune, as the judge of a fit, is not weighted.
+    refit_weights: the same as seen from the newest row of both periods; None where they are the same.
     sample_rows: most rows that an engine learns from that does not scale; 0 leaves it to the engine.
     """
 
@@ -59,6 +44,7 @@ class FitRequest:
     refit_encoding: Encoding | None = None
     refit_rule: Kernel | None = None
     weights: Weights | None = None
+    refit_weights: Weights | None = None
     sample_rows: int = 0
 
 

@@ -18,8 +18,8 @@ from assay.errors import AssayError
 from assay.model.encoding import Encoding, Matrix
 from assay.model.scale import Floats, TargetScale, as_floats
 from assay.runtime.barrier import Batches
-from assay.training.engine import Weights
 from assay.training.preparation_sample import EVERY_ROW, ROW, row_hash
+from assay.training.weights import Weights
 from assay.training.xgboost_stream import CHUNK_ROWS, coalesce
 
 
@@ -46,7 +46,7 @@ class RowReader:
     engine: str
     encoding: Encoding
     scale: TargetScale
-    weights: Weights | None
+    weights: Weights | None = None
 
     def blocks(self, shares: Sequence[Batches], rows: int) -> Iterator[Rows]:
         """All rows, so many at a time; the last block has what is left."""

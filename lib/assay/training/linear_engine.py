@@ -21,12 +21,13 @@ from assay.model.linear import Linear
 from assay.model.scale import Floats, TargetScale
 from assay.runtime.barrier import Batches, RankContext
 from assay.runtime.plane import Kernel, Plane
-from assay.training.engine import FitRequest, FitResult, OnRound, Weights
+from assay.training.engine import FitRequest, FitResult, OnRound
 from assay.training.learner_inputs import category_weights, frequent, usable_spread
 from assay.training.learner_params import LinearParams, resolve
 from assay.training.learner_rows import RowReader
 from assay.training.sampled_engine import ruled
 from assay.training.triangle import Triangle, together
+from assay.training.weights import Weights
 
 BLOCK_ROWS = 8192
 
@@ -50,6 +51,7 @@ class LinearEngine:
             refit_encoding=request.refit_encoding,
             refit_rule=request.refit_rule,
             weights=request.weights,
+            refit_weights=request.refit_weights,
         )
         parts = plane.train(flows, task, request.ranks)
         fitted = solve(parts[0]["inputs"], together([p["train"] for p in parts]), params)
@@ -99,23 +101,26 @@ class LinearTask:
     refit_encoding: Encoding | None = None
     refit_rule: Kernel | None = None
     weights: Weights | None = None
+    refit_weights: Weights | None = None
 
     def __call__(self, context: RankContext, shares: list[Batches]) -> dict[str, Any]:
         """The inputs on which all ranks agree, and this rank's triangles."""
-        inputs = self._inputs(context, shares[:1], self.encoding)
-        found: dict[str, Any] = {"inputs": inputs, "train": self._triangle(shares[:1], self.encoding, inputs)}
+        reader = RowReader("linear", self.encoding, self.scale, self.weights)
+        inputs = self._inputs(context, shares[:1], reader)
+        found: dict[str, Any] = {"inputs": inputs, "train": _triangle(shares[:1], reader, inputs)}
         if len(shares) > 1:
-            found["tune"] = self._triangle(shares[1:], self.encoding, inputs)
+            found["tune"] = _triangle(shares[1:], dataclasses.replace(reader, weights=None), inputs)
             if self.refit:
                 again = [*shares[:1], *(ruled(share, self.refit_rule) for share in shares[1:])]
-                encoding = self.refit_encoding or self.encoding
-                found["inputs_again"] = self._inputs(context, again, encoding)
-                found["again"] = self._triangle(again, encoding, found["inputs_again"])
+                encoding, weights = self.refit_encoding or self.encoding, self.refit_weights or self.weights
+                reader = RowReader("linear", encoding, self.scale, weights)
+                found["inputs_again"] = self._inputs(context, again, reader)
+                found["again"] = _triangle(again, reader, found["inputs_again"])
         return found
 
-    def _inputs(self, context: RankContext, shares: Sequence[Batches], encoding: Encoding) -> LearnerInputs:
+    def _inputs(self, context: RankContext, shares: Sequence[Batches], reader: RowReader) -> LearnerInputs:
         """Missing numbers at the mean, numbers standardised, one input per category that is frequent over all ranks."""
-        mine = self._survey(shares, encoding)
+        mine, encoding = _survey(shares, reader), reader.encoding
         texts = context.gather(base64.b64encode(to_bytes(**mine)).decode())
         surveys = [from_bytes(base64.b64decode(text)) for text in texts]
         _, mean, square = merged([(s["weight"], s["mean"], s["square"]) for s in surveys])
@@ -126,37 +131,37 @@ class LinearTask:
         counts = [np.sum([s[f"counts{i}"] for s in surveys], axis=0) for i in range(len(encoding.categories))]
         return LearnerInputs(mean, mean, usable, *frequent(counts, first=numbers, most=self.max_categories))
 
-    def _survey(self, shares: Sequence[Batches], encoding: Encoding) -> dict[str, Any]:
-        """Of a share: the weight of known numbers (p,), their mean and sum of squares about it; weights of categories.
 
-        total: weight of all rows.
-        """
-        numbers = len(encoding.numeric)
-        found: Parts = (np.zeros(numbers), np.zeros(numbers), np.zeros(numbers))
-        counts, total = [np.zeros(len(known)) for known in encoding.categories.values()], 0.0
-        for rows in self._reader(encoding).blocks(shares, BLOCK_ROWS):
-            values = rows.matrix[:, :numbers].astype(np.float64)
-            known = ~np.isnan(values)
-            weight = (rows.weight[:, None] * known).sum(axis=0)
-            values = np.where(known, values, 0.0)
-            mean = (rows.weight[:, None] * values).sum(axis=0) / np.maximum(weight, np.finfo(float).tiny)
-            square = (rows.weight[:, None] * np.where(known, values - mean, 0.0) ** 2).sum(axis=0)
-            found = merged([found, (weight, mean, square)])
-            total += float(rows.weight.sum())
-            for i, codes in enumerate(rows.matrix[:, numbers:].T):
-                counts[i] += category_weights(codes, rows.weight, len(counts[i]))
-        weight, mean, square = found
-        named = {f"counts{i}": count for i, count in enumerate(counts)}
-        return {"weight": weight, "mean": mean, "square": square, "total": np.float64(total), **named}
+def _survey(shares: Sequence[Batches], reader: RowReader) -> dict[str, Any]:
+    """Of a share: the weight of known numbers (p,), their mean and sum of squares about it; weights of categories.
 
-    def _triangle(self, shares: Sequence[Batches], encoding: Encoding, inputs: LearnerInputs) -> Triangle:
-        found = Triangle.empty(len(inputs))
-        for rows in self._reader(encoding).blocks(shares, BLOCK_ROWS):
-            found = found.with_rows(inputs.apply(rows.matrix), rows.target, rows.weight)
-        return found
+    total: weight of all rows.
+    """
+    encoding = reader.encoding
+    numbers = len(encoding.numeric)
+    found: Parts = (np.zeros(numbers), np.zeros(numbers), np.zeros(numbers))
+    counts, total = [np.zeros(len(known)) for known in encoding.categories.values()], 0.0
+    for rows in reader.blocks(shares, BLOCK_ROWS):
+        values = rows.matrix[:, :numbers].astype(np.float64)
+        known = ~np.isnan(values)
+        weight = (rows.weight[:, None] * known).sum(axis=0)
+        values = np.where(known, values, 0.0)
+        mean = (rows.weight[:, None] * values).sum(axis=0) / np.maximum(weight, np.finfo(float).tiny)
+        square = (rows.weight[:, None] * np.where(known, values - mean, 0.0) ** 2).sum(axis=0)
+        found = merged([found, (weight, mean, square)])
+        total += float(rows.weight.sum())
+        for i, codes in enumerate(rows.matrix[:, numbers:].T):
+            counts[i] += category_weights(codes, rows.weight, len(counts[i]))
+    weight, mean, square = found
+    named = {f"counts{i}": count for i, count in enumerate(counts)}
+    return {"weight": weight, "mean": mean, "square": square, "total": np.float64(total), **named}
 
-    def _reader(self, encoding: Encoding) -> RowReader:
-        return RowReader("linear", encoding, self.scale, self.weights)
+
+def _triangle(shares: Sequence[Batches], reader: RowReader, inputs: LearnerInputs) -> Triangle:
+    found = Triangle.empty(len(inputs))
+    for rows in reader.blocks(shares, max(BLOCK_ROWS, 4 * len(inputs))):
+        found = found.with_rows(inputs.apply(rows.matrix), rows.target, rows.weight)
+    return found
 
 
 Parts = tuple[Floats, Floats, Floats]

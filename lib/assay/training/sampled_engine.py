@@ -15,11 +15,12 @@ from assay.model.predictors import load_predictor
 from assay.model.scale import TargetScale
 from assay.runtime.barrier import Batches, RankContext
 from assay.runtime.plane import Kernel, Plane
-from assay.training.engine import FitRequest, FitResult, OnRound, Weights
+from assay.training.engine import FitRequest, FitResult, OnRound
 from assay.training.learner_params import resolve
 from assay.training.learner_rows import RowReader
 from assay.training.learners import LEARNERS
 from assay.training.preparation_sample import ROW
+from assay.training.weights import Weights
 
 # Most rows that each learns from, unless `engine.sample_rows` says otherwise: what a minute or two can do on one core.
 SAMPLE_ROWS = {"knn": 50_000, "svm": 10_000, "decision_tree": 500_000, "random_forest": 200_000}
@@ -50,6 +51,7 @@ class SampledEngine:
             refit_encoding=request.refit_encoding,
             refit_rule=request.refit_rule,
             weights=request.weights,
+            refit_weights=request.refit_weights,
         )
         (found,) = plane.train(flows, task, 1)
         drawn, seen = found["rows"]
@@ -77,33 +79,32 @@ class SampledTask:
     refit_encoding: Encoding | None = None
     refit_rule: Kernel | None = None
     weights: Weights | None = None
+    refit_weights: Weights | None = None
 
     def __call__(self, context: RankContext, shares: list[Batches]) -> dict[str, Any]:
         """Learn; returns the learner, the rows it saw and there were, and its error on the later period."""
-        stored, rows = self._learn(shares[:1], self.encoding)
+        stored, rows = self._learn(shares[:1], RowReader(self.engine, self.encoding, self.scale, self.weights))
         history = {"tune_rmse": [self._error(stored, shares[1:])]} if len(shares) > 1 else {}
         if self.refit and len(shares) > 1:
             again = [*shares[:1], *(ruled(share, self.refit_rule) for share in shares[1:])]
-            stored, rows = self._learn(again, self.refit_encoding or self.encoding)
+            encoding, weights = self.refit_encoding or self.encoding, self.refit_weights or self.weights
+            stored, rows = self._learn(again, RowReader(self.engine, encoding, self.scale, weights))
         return {"stored": stored, "rows": rows, "history": history}
 
-    def _learn(self, shares: Sequence[Batches], encoding: Encoding) -> tuple[bytes, tuple[int, int]]:
-        rows, seen = self._reader(encoding).sample(shares, self.cap)
+    def _learn(self, shares: Sequence[Batches], reader: RowReader) -> tuple[bytes, tuple[int, int]]:
+        rows, seen = reader.sample(shares, self.cap)
         if not len(rows):
             raise AssayError(f"engine {self.engine}: no row teaches, of {seen}")
-        learner = LEARNERS[self.engine](rows, encoding, self.params, seed=self.seed, threads=self.threads)
+        learner = LEARNERS[self.engine](rows, reader.encoding, self.params, seed=self.seed, threads=self.threads)
         return learner.store(), (len(rows), seen)
 
     def _error(self, stored: bytes, shares: Sequence[Batches]) -> float:
         predictor = load_predictor(self.engine, stored, threads=self.threads)
-        total, weight = 0.0, 0.0
-        for rows in self._reader(self.encoding).blocks(shares, BLOCK_ROWS):
-            total += float(np.sum(rows.weight * (rows.target - predictor.predict(rows.matrix)) ** 2))
-            weight += float(rows.weight.sum())
-        return math.sqrt(total / weight) if weight else math.nan
-
-    def _reader(self, encoding: Encoding) -> RowReader:
-        return RowReader(self.engine, encoding, self.scale, self.weights)
+        total, count = 0.0, 0
+        for rows in RowReader(self.engine, self.encoding, self.scale).blocks(shares, BLOCK_ROWS):
+            total += float(np.sum((rows.target - predictor.predict(rows.matrix)) ** 2))
+            count += len(rows)
+        return math.sqrt(total / count) if count else math.nan
 
 
 def ruled(share: Batches, rule: Kernel | None) -> Batches:

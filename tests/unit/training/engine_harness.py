@@ -108,11 +108,10 @@ def fit(
     refit=False,
     seed=7,
     ranks=1,
-    weights=None,
-    sample_rows=0,
     plane=None,
+    **more,
 ):
-    """Learn from lists of batches: (what the engine says, the model)."""
+    """Learn from lists of batches: (what the engine says, the model). `more` is for the request."""
     engine = engine_named(engine) if isinstance(engine, str) else engine
     request = FitRequest(
         train=Listed(train),
@@ -127,8 +126,7 @@ def fit(
         ranks=ranks,
         threads=1,
         driver_host="127.0.0.1",
-        weights=weights,
-        sample_rows=sample_rows,
+        **more,
     )
     result = engine.fit(plane or LocalPlane(), request, lambda number, metrics: None)
     return result, Model(engine.name, result.stored, encoding, request.scale, {}, "", {})

@@ -194,6 +194,19 @@ def test_a_row_of_no_weight_is_as_if_it_were_not_there(engine):
     assert weighed.stored == learn(engine, [whole.filter(pa.array(keep))])[0].stored
 
 
+@weighing
+def test_refit_has_weights_of_its_own_and_the_later_period_is_not_weighted(engine):
+    train, tune = labelled(200), labelled(150, seed=1, first=200)
+    options = {"tune": [tune], "rounds": 15, "params": CASES[engine].params}
+    plain, _ = fit(engine, [train], **options)
+    weighed, leaning = fit(engine, [train], weights=Heavy(), **options)
+    assert weighed.history["tune_rmse"][-1] == pytest.approx(rmse(leaning, tune), rel=1e-6)
+    refitted, _ = fit(engine, [train], refit=True, refit_weights=Heavy(), **options)
+    assert refitted.history == plain.history != weighed.history
+    both, _ = fit(engine, [train, tune], weights=Heavy(), rounds=plain.rounds, params=CASES[engine].params)
+    assert refitted.stored == both.stored
+
+
 @pytest.mark.parametrize("engine", [name for name, case in CASES.items() if case.twice is not None])
 def test_a_row_of_twice_the_weight_counts_as_two(engine):
     whole, later = labelled(300), labelled(100, seed=5)

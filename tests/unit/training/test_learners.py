@@ -34,7 +34,7 @@ def seen_by(model, batch):
 
 def ordered(batch):
     """Rows as a learner in memory gets them: by the hash of their row_id."""
-    reader = RowReader("knn", INPUTS, TargetScale("y"), None)
+    reader = RowReader("knn", INPUTS, TargetScale("y"))
     return reader.sample([lambda: iter([batch])], batch.num_rows)[0]
 
 

@@ -7,7 +7,7 @@ stage belongs to the learner and is stored with it, whatever the user's `prepara
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -60,18 +60,3 @@ class LearnerInputs:
     def of(cls, arrays: Mapping[str, Any]) -> LearnerInputs:
         """Read back `arrays`."""
         return cls(**{field.name: arrays[f"inputs.{field.name}"] for field in dataclasses.fields(cls)})
-
-
-def in_blocks(matrix: Matrix, rows: int, predict: Callable[[Matrix], Floats]) -> Floats:
-    """(n, features) -> (n,), so many rows at a time: what a prediction needs besides does not grow with n.
-
-    Every block has the same shape, the last one is filled up with missing values: BLAS picks its order of adding by the
-    shape, and a row's prediction must not depend on how many others it came with.
-    """
-    result = np.empty(len(matrix))
-    for first in range(0, len(matrix), rows):
-        block = matrix[first : first + rows]
-        if len(block) < rows:
-            block = np.concatenate([block, np.full((rows - len(block), matrix.shape[1]), np.nan, np.float32)])
-        result[first : first + rows] = predict(block)[: len(matrix) - first]
-    return result

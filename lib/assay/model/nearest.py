@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from assay.model.arrays import from_bytes, to_bytes
 from assay.model.encoding import Matrix
-from assay.model.learner_inputs import LearnerInputs, in_blocks
+from assay.model.learner_inputs import LearnerInputs
+from assay.model.preparation import FLOAT32_MAX
 
 Floats = npt.NDArray[np.float64]
 CELLS = 1 << 22  # of a block's distances to all rows: 32 MB
@@ -34,25 +36,26 @@ class Nearest:
 
     def predict(self, matrix: Matrix) -> Floats:
         """(n, features) -> (n,)."""
+        result = np.empty(len(matrix))
+        rows = int(np.clip(CELLS // len(self.points), 1, MOST_ROWS))
+        for first in range(0, len(matrix), rows):
+            block = slice(first, first + rows)
+            result[block] = self._mean(*self._nearest(placed(self.inputs, matrix[block]).astype(np.float64)))
+        return result
+
+    @cached_property
+    def _doubles(self) -> tuple[Floats, Floats]:
+        """Points (m, inputs), and their squared distance from 0 (m,)."""
         points = self.points.astype(np.float64)
-        squares = (points**2).sum(axis=1)
-        rows = int(np.clip(CELLS // len(points), 1, MOST_ROWS))
+        return points, (points**2).sum(axis=1)
 
-        def predict(block: Matrix) -> Floats:
-            return self._mean(*self._nearest(self._placed(block), points, squares))
-
-        return in_blocks(matrix, rows, predict)
-
-    def _placed(self, block: Matrix) -> Floats:
-        """Where rows lie, as precisely as it is known of the stored ones."""
-        return self.inputs.apply(block).astype(np.float32).astype(np.float64)
-
-    def _nearest(self, rows: Floats, points: Floats, squares: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
+    def _nearest(self, rows: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
         """Nearest points of rows (r, inputs), nearest first, and their squared distances, both (r, k).
 
         Products of BLAS say about how near a point is. Whoever may be among the nearest by that is measured again, so
         that equally near ones are told from nearly so.
         """
+        points, squares = self._doubles
         count = min(self.neighbours, len(points))
         own = (rows**2).sum(axis=1)
         about = squares - 2 * (rows @ points.T)  # the row's own square changes no order
@@ -88,6 +91,11 @@ class Nearest:
             neighbours=np.int64(self.neighbours),
             closer=np.bool_(self.closer),
         )
+
+
+def placed(inputs: LearnerInputs, matrix: Matrix) -> npt.NDArray[np.float32]:
+    """Where rows lie (n, inputs), as precisely as it is kept."""
+    return np.clip(inputs.apply(matrix), -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32)
 
 
 def load_nearest(stored: bytes, _: int = 1) -> Nearest:

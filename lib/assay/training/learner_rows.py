@@ -22,6 +22,8 @@ from assay.training.preparation_sample import EVERY_ROW, ROW, row_hash
 from assay.training.weights import Weights
 from assay.training.xgboost_stream import CHUNK_ROWS, coalesce
 
+Hashes = npt.NDArray[np.uint64]
+
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
@@ -65,19 +67,24 @@ class RowReader:
 
         Memory is that of twice the sample and one chunk.
         """
-        kept, hashes, seen, highest = self._empty(), np.empty(0, np.uint64), 0, EVERY_ROW
+        kept: list[tuple[Hashes, Rows]] = [(np.empty(0, np.uint64), self._empty())]
+        seen, held, highest = 0, 0, np.uint64(EVERY_ROW)
         for given in _batches(shares):
             batch, weight = self._teaching(given)
             seen += batch.num_rows
             drawn = row_hash(batch.column(ROW).to_numpy(zero_copy_only=False))
-            take = np.flatnonzero(drawn <= np.uint64(highest))
-            kept = _joined([kept, self._rows(batch.take(pa.array(take)), weight[take])])
-            hashes = np.concatenate([hashes, drawn[take]])
-            if len(hashes) > cap:
-                order = np.argsort(hashes, kind="stable")[:cap]
-                kept, hashes = kept.take(order), hashes[order]
-                highest = int(hashes[-1])
-        return kept.take(np.argsort(hashes, kind="stable")), seen
+            take = np.flatnonzero(drawn <= highest)
+            kept.append((drawn[take], self._rows(batch.take(pa.array(take)), weight[take])))
+            held += len(take)
+            if held > cap + CHUNK_ROWS:
+                highest = np.partition(np.concatenate([hashes for hashes, _ in kept]), cap - 1)[cap - 1]
+                kept = [
+                    (hashes[hashes <= highest], rows.take(np.flatnonzero(hashes <= highest))) for hashes, rows in kept
+                ]
+                held = sum(len(rows) for _, rows in kept)
+        hashes, rows = np.concatenate([hashes for hashes, _ in kept]), _joined([rows for _, rows in kept])
+        del kept
+        return rows.take(np.argsort(hashes, kind="stable")[:cap]), seen
 
     def _teaching(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Floats]:
         """The rows that have weight, and their weights."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from assay.model.encoding import Encoding, Matrix
 from assay.model.learner_inputs import LearnerInputs
-from assay.model.nearest import Nearest
+from assay.model.nearest import Nearest, placed
 from assay.model.scale import Floats
 from assay.model.support_vectors import SupportVectors
 from assay.model.trees import Trees, trees_of
@@ -18,6 +18,7 @@ from assay.training.learner_params import ForestParams, KnnParams, SvmParams, Tr
 from assay.training.learner_rows import Rows
 
 CACHE_MB = 500  # of kernel values that the support vector machine's solver keeps
+BLOCK_ROWS = 16_384
 
 
 class Stored(Protocol):
@@ -39,7 +40,7 @@ class Learn(Protocol):
 def learn_nearest(rows: Rows, encoding: Encoding, params: KnnParams, *, seed: int, threads: int) -> Nearest:
     """Keeps the rows."""
     inputs = fit_inputs(rows, encoding, max_categories=params.max_categories, scales=True)
-    points = inputs.apply(rows.matrix).astype(np.float32)
+    points = placed(inputs, rows.matrix)
     return Nearest(inputs, points, rows.target, rows.weight, params.n_neighbors, params.weights == "distance")
 
 
@@ -107,8 +108,12 @@ def _told(params: TreeParams | ForestParams) -> dict[str, Any]:
 
 
 def _singles(inputs: LearnerInputs, rows: Rows) -> Matrix:
-    """As trees take them; without any input they get one that says nothing."""
-    return inputs.apply(rows.matrix).astype(np.float32) if len(inputs) else np.zeros((len(rows), 1), np.float32)
+    """As trees take them (n, k); without any input they get one that says nothing."""
+    result = np.zeros((len(rows), max(len(inputs), 1)), np.float32)
+    for first in range(0, len(rows) if len(inputs) else 0, BLOCK_ROWS):
+        block = slice(first, first + BLOCK_ROWS)
+        result[block] = inputs.apply(rows.matrix[block])
+    return result
 
 
 LEARNERS: dict[str, Learn] = {

@@ -105,6 +105,17 @@ def test_missing_values_and_unseen_categories_get_a_prediction(engine):
 
 
 @every_engine
+def test_extreme_numbers_are_borne_in_training_and_after(engine):
+    batch = labelled(300)
+    size = batch.column("size").to_numpy().copy()
+    size[:3] = [3e38, -3e38, 1e-40]
+    _, model = learn(engine, [changed(batch, size=size)])
+    assert np.isfinite(model.predict(changed(batch, size=size))).all()
+    _, model = learn(engine, [changed(batch, size=size * np.float32(1e-38))])
+    assert np.isfinite(model.predict(changed(batch, size=np.full(300, 3e38, np.float32)))).all()
+
+
+@every_engine
 def test_a_column_that_was_never_known_is_no_hindrance(engine):
     _, model = learn(engine, [changed(labelled(300), age=[np.nan] * 300)])
     assert rmse(model, labelled(200, seed=4)) < 3

@@ -22,6 +22,7 @@ from assay.model.trees import rounded_down
 from assay.training.learner_inputs import fit_inputs, weighted_median
 from assay.training.learner_rows import RowReader
 from assay.training.linear_engine import merged
+from assay.training.preparation_sample import row_hash
 from assay.training.triangle import Triangle, together
 
 TRAIN, LATER = labelled(700), labelled(300, seed=8)
@@ -187,6 +188,16 @@ def test_means_and_squares_of_parts_are_those_of_all(seed, sizes):
     if len(values):
         assert mean[0] == pytest.approx(values.mean(), rel=1e-12)
         assert square[0] == pytest.approx(((values - values.mean()) ** 2).sum(), rel=1e-6, abs=1e-6)
+
+
+def test_a_sample_of_many_rows_has_those_whose_hash_is_smallest():
+    many, encoding = labelled(450_000), Encoding(("size",), {})
+    batches = [many.slice(n, 50_000) for n in range(0, 450_000, 50_000)]
+    rows, seen = RowReader("knn", encoding, TargetScale("y")).sample([lambda: iter(batches)], 1000)
+    order = np.argsort(row_hash(many.column("row_id").to_numpy()))[:1000]
+    assert seen == 450_000
+    np.testing.assert_array_equal(rows.target, many.column("y").to_numpy()[order])
+    np.testing.assert_array_equal(rows.matrix[:, 0], many.column("size").to_numpy()[order])
 
 
 def test_rare_categories_get_no_input_and_missing_numbers_their_median():

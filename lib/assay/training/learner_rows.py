@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from assay.errors import AssayError
 from assay.model.encoding import Encoding, Matrix
+from assay.model.row_sample import EVERY_ROW, ROW, row_hash
 from assay.model.scale import Floats, TargetScale, as_floats
 from assay.runtime.barrier import Batches
-from assay.training.preparation_sample import EVERY_ROW, ROW, row_hash
 from assay.training.weights import Weights
 from assay.training.xgboost_stream import CHUNK_ROWS, coalesce
 

@@ -12,6 +12,7 @@ import numpy as np
 from assay.errors import AssayError
 from assay.model.encoding import Encoding
 from assay.model.predictors import load_predictor
+from assay.model.row_sample import ROW
 from assay.model.scale import TargetScale
 from assay.runtime.barrier import Batches, RankContext
 from assay.runtime.plane import Kernel, Plane
@@ -19,7 +20,6 @@ from assay.training.engine import FitRequest, FitResult, OnRound
 from assay.training.learner_params import resolve
 from assay.training.learner_rows import RowReader
 from assay.training.learners import LEARNERS
-from assay.training.preparation_sample import ROW
 from assay.training.weights import Weights
 
 # Most rows that each learns from, unless `engine.sample_rows` says otherwise: what a minute or two can do on one core.

@@ -18,6 +18,7 @@ from assay.model.encoding import Encoding
 from assay.model.predictors import LOADERS
 from assay.model.scale import TargetScale
 from assay.training.engine import engine_named
+from assay.training.sampled_engine import SAMPLE_ROWS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +68,7 @@ def learn(engine, train, **options):
 
 def test_every_engine_that_can_be_asked_for_is_here():
     assert set(CASES) == set(typing.get_args(typing.get_type_hints(EngineConfig)["name"])) == set(LOADERS)
+    assert set(SAMPLED) == set(SAMPLE_ROWS) == {name for name in CASES if engine_named(name).alone}
 
 
 @every_engine

@@ -16,13 +16,13 @@ from sklearn.tree import DecisionTreeRegressor
 
 from assay.model.encoding import Encoding
 from assay.model.learner_inputs import LearnerInputs
+from assay.model.row_sample import row_hash
 from assay.model.scale import TargetScale
 from assay.model.tree_nodes import Nodes
 from assay.model.trees import rounded_down
 from assay.training.learner_inputs import fit_inputs, weighted_median
 from assay.training.learner_rows import RowReader
 from assay.training.linear_engine import merged
-from assay.training.preparation_sample import row_hash
 from assay.training.triangle import Triangle, together
 
 TRAIN, LATER = labelled(700), labelled(300, seed=8)

@@ -31,7 +31,7 @@ PARAMS = {"random_forest": ["engine.params.n_estimators=20"], "linear": ["engine
 def built(run_in, towns, tmp_path_factory):
     """A workspace with features of a panel whose target is the price itself; its folder and dataset."""
     folder = tmp_path_factory.mktemp("engines")
-    dataset = towns(folder, towns=4, months=60)
+    dataset = towns(folder, towns=4, months=48)
     dataset["targets"] = [{"name": "price"}]
     for job in ("ingest", "build_features"):
         run_in(folder / "ws", job, dataset, overrides=QUICK)

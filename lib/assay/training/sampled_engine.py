@@ -23,7 +23,7 @@ from assay.training.learners import LEARNERS
 from assay.training.weights import Weights
 
 # Most rows that each learns from, unless `engine.sample_rows` says otherwise: what a minute or two can do on one core.
-SAMPLE_ROWS = {"knn": 50_000, "svm": 10_000, "decision_tree": 500_000, "random_forest": 200_000}
+SAMPLE_ROWS = {"knn": 50_000, "svm": 20_000, "decision_tree": 500_000, "random_forest": 200_000}
 BLOCK_ROWS = 65_536
 
 

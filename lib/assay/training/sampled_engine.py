@@ -22,7 +22,7 @@ from assay.training.learner_rows import RowReader
 from assay.training.learners import LEARNERS
 from assay.training.weights import Weights
 
-# Most rows that each learns from, unless `engine.sample_rows` says otherwise: with 60 inputs, what a core does in minutes.
+# Most rows that each learns from, unless `engine.sample_rows` says otherwise: what takes a core minutes with 60 inputs.
 SAMPLE_ROWS = {"knn": 50_000, "svm": 20_000, "decision_tree": 500_000, "random_forest": 100_000}
 BLOCK_ROWS = 65_536
 

@@ -46,10 +46,14 @@ class LearnerInputs:
         result[:, numbers:] = matrix[:, self.column] == self.code
         return result
 
+    @property
+    def feature(self) -> npt.NDArray[np.int64]:
+        """Column of the matrix that each input is made of (k,)."""
+        return np.concatenate([np.arange(len(self.fill)), self.column])
+
     def by_feature(self, worth: Floats) -> dict[int, float]:
         """Worth of each input (k,) -> feature position -> the sum over its inputs; worthless features are absent."""
-        feature = np.concatenate([np.arange(len(self.fill)), self.column])
-        sums = np.bincount(feature, weights=worth)
+        sums = np.bincount(self.feature, weights=worth)
         return {int(position): float(sums[position]) for position in np.flatnonzero(sums)}
 
     def arrays(self) -> dict[str, Any]:

@@ -20,12 +20,13 @@ BLOCK_ROWS = 4096
 class Linear:
     """intercept + inputs @ slopes.
 
-    slopes: (k,).  spread: (k,) standard deviation of each input in training.
+    slopes: (k,).  mean, spread: (k,) mean and standard deviation of each input in training.
     """
 
     inputs: LearnerInputs
     slopes: Floats
     intercept: float
+    mean: Floats
     spread: Floats
 
     def predict(self, matrix: Matrix) -> Floats:
@@ -36,6 +37,19 @@ class Linear:
             result[block] = weighted_sums(self.inputs.apply(matrix[block]), self.slopes[:, None])[:, 0]
         return result + self.intercept
 
+    def contributions(self, matrix: Matrix) -> npt.NDArray[np.float32]:
+        """What each feature adds: (n, features) -> (n, features + 1), the last column being the base value.
+
+        slope * (input - its mean in training), the SHAP values of a linear model for independent inputs (Lundberg and
+        Lee, 2017); the base value is the mean prediction in training.
+        """
+        result = np.zeros((len(matrix), matrix.shape[1] + 1), dtype=np.float32)
+        each = (self.inputs.apply(matrix) - self.mean) * self.slopes
+        for position in range(matrix.shape[1]):
+            result[:, position] = each[:, self.inputs.feature == position].sum(axis=1)
+        result[:, -1] = self.intercept + self.mean @ self.slopes
+        return result
+
     def importance(self) -> dict[int, float]:
         """What a standard deviation of each input moves the prediction by, summed over a feature's inputs."""
         return self.inputs.by_feature(np.abs(self.slopes) * self.spread)
@@ -43,11 +57,17 @@ class Linear:
     def store(self) -> bytes:
         """As npz."""
         return to_bytes(
-            **self.inputs.arrays(), slopes=self.slopes, intercept=np.float64(self.intercept), spread=self.spread
+            **self.inputs.arrays(),
+            slopes=self.slopes,
+            intercept=np.float64(self.intercept),
+            mean=self.mean,
+            spread=self.spread,
         )
 
 
 def load_linear(stored: bytes, _: int = 1) -> Linear:
     """Read back `Linear.store`."""
     arrays = from_bytes(stored)
-    return Linear(LearnerInputs.of(arrays), arrays["slopes"], float(arrays["intercept"]), arrays["spread"])
+    return Linear(
+        LearnerInputs.of(arrays), arrays["slopes"], float(arrays["intercept"]), arrays["mean"], arrays["spread"]
+    )

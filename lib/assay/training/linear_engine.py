@@ -87,7 +87,7 @@ def solve(inputs: LearnerInputs, triangle: Triangle, params: LinearParams) -> Li
             model = Ridge(alpha=params.alpha * len(rows), fit_intercept=False, solver="svd")
         model.fit(rows[:, :count], rows[:, count] / spread)
         slopes = model.coef_ * spread
-    return Linear(inputs, slopes, float(means[-1] - means[:-1] @ slopes), spreads[:-1])
+    return Linear(inputs, slopes, float(means[-1] - means[:-1] @ slopes), means[:-1], spreads[:-1])
 
 
 @dataclasses.dataclass(frozen=True)

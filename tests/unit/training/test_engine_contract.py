@@ -15,7 +15,7 @@ from assay.config.profile import SAMPLED, EngineConfig
 from assay.errors import AssayError, ConfigError
 from assay.model.bundle import Model
 from assay.model.encoding import Encoding
-from assay.model.predictors import LOADERS
+from assay.model.predictors import LOADERS, Explains
 from assay.model.scale import TargetScale
 from assay.training.engine import engine_named
 from assay.training.sampled_engine import SAMPLE_ROWS
@@ -170,6 +170,17 @@ def test_a_row_is_predicted_the_same_alone_and_among_others(engine):
     alone = np.concatenate([model.predict(many.slice(row, 1)) for row in (0, 1, 299, 599)])
     np.testing.assert_array_equal(alone, model.predict(many)[[0, 1, 299, 599]])
     assert model.predict(many.slice(0, 0)).shape == (0,)
+
+
+@every_engine
+def test_what_inputs_add_is_the_prediction_where_an_engine_says_it(engine):
+    _, model = learn(engine, [labelled(400)])
+    later = labelled(100, seed=2)
+    if isinstance(model.predictor, Explains):
+        found = model.predictor.contributions(model.encoding.matrix(later))
+        assert found.shape == (100, 4)
+        np.testing.assert_allclose(found.sum(axis=1), model.predict_scaled(later), rtol=1e-4, atol=1e-4)
+    assert isinstance(model.predictor, Explains) == (engine in {"xgboost", "linear"})
 
 
 @every_engine

@@ -63,6 +63,18 @@ def test_a_linear_model_is_that_of_scikit_learn_on_all_rows_at_once(alpha, l1_ra
         assert (model.predictor.slopes[np.abs(oracle.coef_) < 1e-12] == 0).all()
 
 
+def test_a_linear_model_says_what_each_input_adds():
+    _, model = fit("linear", [TRAIN], params={"alpha": 0.0})
+    found = model.predictor.contributions(model.encoding.matrix(LATER))
+    np.testing.assert_allclose(found.sum(axis=1), model.predict(LATER), rtol=1e-5)
+    size = LATER.column("size").to_numpy()
+    slope = np.polyfit(size, found[:, 0], 1)[0]
+    assert slope == pytest.approx(3, abs=0.1)  # as the rows were made
+    taught = model.predictor.contributions(model.encoding.matrix(TRAIN))
+    np.testing.assert_allclose(taught[:, :3].mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(taught[:, 3], TRAIN.column("y").to_numpy().mean(), rtol=1e-5)
+
+
 def test_numbers_of_a_linear_model_are_standardised_over_all_ranks():
     _, model = fit("linear", [TRAIN.slice(n, 100) for n in range(0, 700, 100)], ranks=3)
     found, spread = centred(seen_by(model, TRAIN)[:, :2])

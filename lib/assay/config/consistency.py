@@ -11,7 +11,7 @@ from typing import Any
 
 from assay.config.dataset import DatasetConfig, JdbcConfig, SourceConfig, stored_name
 from assay.config.preparation import PreparationConfig
-from assay.config.profile import ProfileConfig
+from assay.config.profile import SAMPLED, ProfileConfig
 from assay.config.quality import METRICS, SCORES, parse_check
 from assay.config.strict import nearest
 from assay.errors import ConfigError
@@ -47,6 +47,12 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
         raise ConfigError(
             f"{origin}: split.tune + split.calibrate + split.test = {held_back:g}: nothing is left to train on; "
             "make them smaller"
+        )
+    engine = profile.engine
+    if engine.sample_rows and engine.name not in SAMPLED:
+        raise ConfigError(
+            f"{origin}: engine.sample_rows has no use with engine.name={engine.name}, which learns from all rows; "
+            f"it is of {', '.join(SAMPLED)}"
         )
     _check_preparation(profile.preparation, origin)
     _check_quality_names(profile, origin)

@@ -12,6 +12,7 @@ from assay.config.quality import QualityConfig
 from assay.config.strict import STRICT
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+SAMPLED = ("knn", "svm", "decision_tree", "random_forest")  # engines that learn from a sample in one rank
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -67,6 +68,8 @@ class GatesConfig:
 class EngineConfig:
     """The learner.
 
+    name: `linear` is ridge regression or an elastic net, `svm` has a radial kernel. What is said of rounds is of
+        boosting alone; a tune period, however, there is for every engine, unless `early_stopping_rounds` is 0.
     params: passed to the engine over its defaults.
     rounds: most boosting rounds; early stopping on the tune period may choose fewer.
     early_stopping_rounds: 0 switches early stopping off.
@@ -78,15 +81,17 @@ class EngineConfig:
         repeated, and the model is the one of an undisturbed run. 0 switches them off. Another number draws other rows
         and columns after so many rounds.
     monotone: numeric input -> 1 (predictions never fall as it rises) or -1 (never rise), on the model's scale.
+    sample_rows: most rows that the engines of `SAMPLED` learn from, drawn by a hash of `row_id`; 0 is the engine's own.
     """
 
-    name: Literal["xgboost"] = "xgboost"
+    name: Literal["xgboost", "linear", "knn", "svm", "decision_tree", "random_forest"] = "xgboost"
     params: dict[str, Any] = Field(default_factory=dict)
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 600
     early_stopping_rounds: Annotated[int, Field(ge=0)] = 40
     refit: bool = True
     ranks: Annotated[int, Field(ge=0)] = 0
     min_rows_per_rank: Annotated[int, Field(ge=1)] = 20_000
+    sample_rows: Annotated[int, Field(ge=0)] = 0
     seed: int = 7
     weight_halflife_days: Annotated[float, Field(gt=0)] | None = None
     checkpoint_rounds: Annotated[int, Field(ge=0)] = 50

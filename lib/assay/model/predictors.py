@@ -10,6 +10,10 @@ import numpy.typing as npt
 
 from assay.errors import AssayError
 from assay.model.encoding import Matrix
+from assay.model.linear import load_linear
+from assay.model.nearest import load_nearest
+from assay.model.support_vectors import load_support_vectors
+from assay.model.trees import load_trees
 
 
 class Predictor(Protocol):
@@ -69,7 +73,14 @@ class XGBoostPredictor:
 
 
 Loader = Callable[[bytes, int], Predictor]
-LOADERS: dict[str, tuple[str, Loader]] = {"xgboost": ("booster.ubj", XGBoostPredictor)}
+LOADERS: dict[str, tuple[str, Loader]] = {
+    "xgboost": ("booster.ubj", XGBoostPredictor),
+    "linear": ("linear.npz", load_linear),
+    "knn": ("neighbours.npz", load_nearest),
+    "svm": ("support_vectors.npz", load_support_vectors),
+    "decision_tree": ("tree.npz", load_trees),
+    "random_forest": ("trees.npz", load_trees),
+}
 
 
 def stored_file(engine: str) -> str:

@@ -8,7 +8,6 @@ last bit, so that a table, a single request and a notebook get the same ones.
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from assay.model.arrays import from_bytes, to_bytes
 from assay.model.preparation_forest import Forest
 from assay.model.preparation_impute import Chained, Neighbours
 from assay.model.preparation_rows import weighted_sums
@@ -153,15 +153,12 @@ class Preparation:
             arrays |= _arrays_of(name, part)
         for index, imputer in enumerate(self.joint):
             arrays |= _arrays_of(f"joint{index}", imputer)
-        sink = io.BytesIO()
-        np.savez(sink, allow_pickle=False, **arrays)
-        return tree, sink.getvalue()
+        return tree, to_bytes(**arrays)
 
     @classmethod
     def from_files(cls, tree: Mapping[str, Any], stored: bytes) -> Preparation:
         """Read back `to_files`."""
-        with np.load(io.BytesIO(stored), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = from_bytes(stored)
         kinds = {kind: imputer for imputer, kind in KINDS.items()}
         return cls(
             columns=tuple(tree["columns"]),

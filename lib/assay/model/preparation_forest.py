@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from assay.model.tree_nodes import Nodes, nodes_of
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
 BLOCK_ROWS = 8192
@@ -51,46 +53,27 @@ class Forest:
 
     def _paths(self, filled: npt.NDArray[np.float32]) -> Floats:
         """Path lengths over all trees, summed in their order (n,)."""
-        rows, inputs = np.arange(len(filled)) * filled.shape[1], np.ravel(filled)
+        nodes = Nodes(self.roots, self.feature, self.threshold, self.left, self.right, self.depth)
         total = np.zeros(len(filled))
-        for root in self.roots:
-            node = np.full(len(filled), root)
-            for _ in range(self.depth):
-                low = inputs[rows + self.feature[node]] <= self.threshold[node]
-                node = np.where(low, self.left[node], self.right[node])
-            total += self.path[node]
+        for leaf in nodes.leaves(filled):
+            total += self.path[leaf]
         return total
 
 
 def forest_of(fitted: Any, typical: npt.NDArray[np.float32]) -> Forest:
     """The arrays of a fitted `sklearn.ensemble.IsolationForest`."""
-    roots, parts, depth = [], [], 0
-    start = 0
-    for estimator in fitted.estimators_:
-        tree = estimator.tree_
-        leaf = tree.children_left < 0
-        itself = np.arange(tree.node_count)
-        left = np.where(leaf, itself, tree.children_left)
-        right = np.where(leaf, itself, tree.children_right)
-        level = np.zeros(tree.node_count)
-        for node in itself[~leaf]:  # parents come before their children
-            level[[left[node], right[node]]] = level[node] + 1
-        path = level + np.array([normal_path(int(n)) for n in tree.n_node_samples])
-        feature, threshold = np.where(leaf, 0, tree.feature), np.where(leaf, np.inf, tree.threshold)
-        parts.append((feature, threshold, left + start, right + start, path))
-        roots.append(start)
-        start += tree.node_count
-        depth = max(depth, int(level.max()))
-    feature, threshold, left, right, path = (np.concatenate(part) for part in zip(*parts, strict=True))
+    trees = [estimator.tree_ for estimator in fitted.estimators_]
+    nodes, level = nodes_of(trees)
+    shorter = [normal_path(int(rows)) for tree in trees for rows in tree.n_node_samples]
     return Forest(
         typical=typical,
-        roots=np.array(roots, dtype=np.int32),
-        feature=feature.astype(np.int32),
-        threshold=threshold.astype(np.float64),
-        left=left.astype(np.int32),
-        right=right.astype(np.int32),
-        path=path,
-        depth=depth,
+        roots=nodes.roots,
+        feature=nodes.feature,
+        threshold=nodes.threshold,
+        left=nodes.left,
+        right=nodes.right,
+        path=level + np.array(shorter),
+        depth=nodes.depth,
         normal=normal_path(int(fitted.max_samples_)),
         offset=-float(fitted.offset_),
     )

@@ -18,7 +18,8 @@ OnRound = Callable[[int, Mapping[str, float]], None]
 class FitRequest:
     """What an engine is asked to learn.
 
-    train, tune: flows with the encoding's and the scale's columns and the target; tune is later than train.
+    train, tune: flows with the encoding's, the scale's and the engine's own columns and the target; tune is later than
+        train.
     params: the learner's own parameters. threads: per rank.
     refit: fit again on train and tune together with the rounds that tune chose.
     refit_encoding: the same inputs as fitted on both periods, for that; None where they are the same.
@@ -27,6 +28,7 @@ class FitRequest:
     refit_weights: the same as seen from the newest row of both periods; None where they are the same.
     monotone: input -> 1 or -1, the direction in which predictions on the model's scale may move as it rises.
     checkpoint_rounds: rounds between checkpoints, of which an engine repeats no more when an executor is lost; 0: none.
+    sample_rows: most rows that an engine learns from that does not scale; 0 leaves it to the engine.
     """
 
     train: Flow
@@ -47,6 +49,7 @@ class FitRequest:
     refit_weights: Weights | None = None
     monotone: Mapping[str, int] = dataclasses.field(default_factory=dict)
     checkpoint_rounds: int = 0
+    sample_rows: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,18 +58,25 @@ class FitResult:
 
     stored: the learner, in the engine's own format.  rounds: boosting rounds used.
     history: metric -> value per round, on the model's scale.  devices: where each rank ran.
+    sample: rows that it learned from and rows that there were; None where it learned from all.
     """
 
     stored: bytes
     rounds: int
     history: Mapping[str, list[float]]
     devices: tuple[str, ...]
+    sample: tuple[int, int] | None = None
 
 
 class Engine(Protocol):
-    """A way to learn."""
+    """A way to learn.
+
+    columns: that it needs of its flows besides inputs and target.  alone: it learns in one rank, whatever is asked for.
+    """
 
     name: str
+    columns: tuple[str, ...]
+    alone: bool
 
     def fit(self, plane: Plane, request: FitRequest, on_round: OnRound) -> FitResult:
         """Learn, distributed over `request.ranks` ranks."""
@@ -75,6 +85,9 @@ class Engine(Protocol):
 
 def engine_named(name: str) -> Engine:
     """The engine of `engine.name`."""
+    from assay.training.linear_engine import LinearEngine
+    from assay.training.sampled_engine import SAMPLE_ROWS, SampledEngine
     from assay.training.xgboost_engine import XGBoostEngine
 
-    return {"xgboost": XGBoostEngine()}[name]
+    engines: list[Engine] = [XGBoostEngine(), LinearEngine(), *map(SampledEngine, SAMPLE_ROWS)]
+    return {engine.name: engine for engine in engines}[name]

@@ -110,6 +110,10 @@ class Training:
             f"R² {metrics['test_r2']:.3f}, median error {metrics['test_median_ape']:.1%}, "
             f"{metrics['test_within_20pct']:.1f} % within 20 %",
         ]
+        if fitted.sample is not None:
+            drawn, there_were = fitted.sample
+            metrics = {**metrics, "learned_rows": drawn}
+            summary.append(f"learned from a sample of {drawn:,} of {there_were:,} rows (engine.sample_rows)")
         summary += [("refused: " if refused else "below threshold, not enforced: ") + v.rule for v in failed]
         return Done(
             metrics={**metrics, **prepared.metrics, "rounds": fitted.rounds},
@@ -229,9 +233,11 @@ class Training:
         context, engine = self.context, self.config.profile.engine
         encoding, rule = prepared.encoding, prepared.teaches
         session = context.spark()
+        learner = engine_named(engine.name)
         worth = engine.ranks or max(1, math.ceil(split.train.rows / engine.min_rows_per_rank))
+        worth = 1 if learner.alone else worth
         slots = free_slots(session.sparkContext, worth)
-        ranks = engine.ranks or max(1, min(slots, worth))
+        ranks = worth if engine.ranks else max(1, min(slots, worth))
         preflight.check_ranks(session, ranks, slots)
         cpus = int(session.conf.get("spark.task.cpus", "1"))
         threads = max(cpus, slots * cpus // ranks) if is_local(str(session.conf.get("spark.master", ""))) else cpus
@@ -241,7 +247,7 @@ class Training:
             for period in (split.train, split.tune)
         )
         looked_at += weights.columns if weights is not None else ()
-        columns = list(dict.fromkeys([*encoding.columns, *scale.columns, *looked_at, self.column]))
+        columns = list(dict.fromkeys([*encoding.columns, *scale.columns, *learner.columns, *looked_at, self.column]))
 
         left_out = {one.name for one in prepared.selection if not one.kept}  # what a model does not see moves nothing
         monotone = {n: d for n, d in engine.monotone.items() if {n, stored_name(n)}.isdisjoint(left_out)}
@@ -269,13 +275,14 @@ class Training:
             refit_weights=refit_weights,
             monotone=directions(monotone, encoding),
             checkpoint_rounds=engine.checkpoint_rounds,
+            sample_rows=engine.sample_rows,
         )
 
         def on_round(number: int, metrics: Mapping[str, float]) -> None:
             figures = " ".join(f"{k} {v:.5g}" for k, v in metrics.items())
             context.reporter.note(f"round {number + 1} of at most {engine.rounds}: {figures}")
 
-        return engine_named(engine.name).fit(context.plane, request, on_round)
+        return learner.fit(context.plane, request, on_round)
 
     def model(
         self, fitted: FitResult, encoding: Encoding, scale: TargetScale, split: Split, baselines: Baselines

@@ -1,24 +1,16 @@
-"""Consumes arrays that a task made of its share, produces the one row in which they come to the driver, and back."""
+"""Consumes arrays that a task made of its share, produces the one row in which they come to the driver."""
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+
+from assay.model.arrays import to_bytes
 
 PARTS = pa.schema([pa.field("arrays", pa.binary())])
 
 
 def pack(**arrays: Any) -> pa.RecordBatch:
     """One row of `PARTS`."""
-    sink = io.BytesIO()
-    np.savez(sink, allow_pickle=False, **arrays)
-    return pa.record_batch([pa.array([sink.getvalue()], pa.binary())], schema=PARTS)
-
-
-def unpack(stored: bytes) -> dict[str, Any]:
-    """The arrays by name."""
-    with np.load(io.BytesIO(stored), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    return pa.record_batch([pa.array([to_bytes(**arrays)], pa.binary())], schema=PARTS)

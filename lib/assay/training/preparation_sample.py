@@ -14,11 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from assay.errors import DataError
+from assay.model.arrays import from_bytes
 from assay.model.encoding import Encoding, Matrix
 from assay.model.row_sample import ROW, row_hash, sample_threshold
 from assay.model.scale import Floats, TargetScale, as_floats
 from assay.runtime.plane import Flow, Kernel
-from assay.training.preparation_parts import PARTS, pack, unpack
+from assay.training.preparation_parts import PARTS, pack
 
 
 class RowRule(Protocol):
@@ -46,7 +47,7 @@ class TrainingRows:
         found: list[dict[str, Any]] = []
         for flow in self.read(list(dict.fromkeys([*columns, *(first.columns if first is not None else ())]))):
             rows = flow if first is None else flow.map(first, flow.schema)
-            found += [unpack(cell) for cell in rows.map(kernel, PARTS).collect().column("arrays").to_pylist()]
+            found += [from_bytes(cell) for cell in rows.map(kernel, PARTS).collect().column("arrays").to_pylist()]
         return found
 
 

@@ -33,6 +33,8 @@ class XGBoostEngine:
     """Distributed XGBoost with native categoricals and early stopping on the later tune period."""
 
     name = "xgboost"
+    columns: tuple[str, ...] = ()
+    alone = False
 
     def fit(self, plane: Plane, request: FitRequest, on_round: OnRound) -> FitResult:
         """One barrier stage of `request.ranks` ranks; live rounds come back over a socket while it runs."""

@@ -19,11 +19,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
 from assay.errors import ConfigError, DataError
+from assay.model.arrays import from_bytes
 from assay.model.preparation import Preparation
 from assay.model.row_sample import row_hash
 from assay.model.scale import TargetScale
 from assay.training.preparation_moments import Grid, Measure, moments
-from assay.training.preparation_parts import unpack
 from assay.training.preparation_sample import survey
 
 MEDIAN = {"default": "median"}
@@ -267,8 +267,8 @@ def test_moments_are_exact_and_the_same_however_rows_are_cut(found, cuts, produc
     (whole,) = measure(iter([batch]))
     edges = np.linspace(0, len(found), cuts + 1).astype(int)
     pieces = [next(iter(measure(iter([batch.slice(a, b - a)])))) for a, b in itertools.pairwise(edges)]
-    one = moments([unpack(whole.column(0)[0].as_py())], grid)
-    many = moments([unpack(piece.column(0)[0].as_py()) for piece in reversed(pieces)], grid)
+    one = moments([from_bytes(whole.column(0)[0].as_py())], grid)
+    many = moments([from_bytes(piece.column(0)[0].as_py()) for piece in reversed(pieces)], grid)
     for field in ("mean", "variance", "low", "high", "known", "covariance"):
         np.testing.assert_array_equal(getattr(many, field), getattr(one, field))
     np.testing.assert_array_equal(one.known, known)
@@ -288,7 +288,7 @@ def test_heavy_tails_do_not_cost_the_variance_its_digits():
     grid = Grid.over(np.array([column.min()]), np.array([column.max()]), near=np.array([0.0]))
     batch = pa.record_batch({"a": pa.array(column)})
     (packed,) = Measure(Preparation(("a",)), grid, False)(iter([batch]))
-    found = moments([unpack(packed.column(0)[0].as_py())], grid)
+    found = moments([from_bytes(packed.column(0)[0].as_py())], grid)
     assert found.variance[0] == pytest.approx(column.astype(np.float64).var(), rel=1e-8)
     assert found.mean[0] == pytest.approx(column.astype(np.float64).mean(), rel=1e-8)
 

@@ -1,0 +1,108 @@
+"""Consumes `engine.params`, produces the parameters of scikit-learn's learners, checked before a stage starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from assay.config.strict import STRICT, check
+from assay.errors import ConfigError
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Categories = Annotated[int, Field(ge=0, le=10_000)]
+Upto1 = Annotated[float, Field(gt=0, le=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class LinearParams:
+    """Least squares with a penalty: mean squared error / 2 + alpha * (l1_ratio * |b| + (1 - l1_ratio) / 2 * b²).
+
+    b are the slopes of standardised numbers and target, so alpha means the same for any data. l1_ratio: 0 is ridge
+    regression, 1 the lasso. max_iter: of the elastic net. max_categories: most categories of a column with an input of
+    their own, the most frequent ones.
+    """
+
+    alpha: Annotated[float, Field(ge=0)] = 1e-3
+    l1_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
+    max_iter: Count = 10_000
+    max_categories: Categories = 50
+
+
+@dataclass(frozen=True, config=STRICT)
+class KnnParams:
+    """Nearest neighbours. weights: `distance` lets nearer ones count more."""
+
+    n_neighbors: Annotated[int, Field(ge=1, le=1000)] = 10
+    weights: Literal["uniform", "distance"] = "distance"
+    max_categories: Categories = 20
+
+
+@dataclass(frozen=True, config=STRICT)
+class SvmParams:
+    """Support vector regression with a radial kernel; C, epsilon and tol are of the standardised target.
+
+    gamma: of the kernel; `scale` is 1 / (inputs * their variance).
+    """
+
+    C: Positive = 1.0
+    epsilon: Annotated[float, Field(ge=0)] = 0.1
+    gamma: Positive | Literal["scale"] = "scale"
+    tol: Positive = 1e-3
+    max_iter: Annotated[int, Field(ge=-1)] = -1
+    max_categories: Categories = 20
+
+
+@dataclass(frozen=True, config=STRICT)
+class TreeParams:
+    """One decision tree. ccp_alpha: cost of a leaf when it is pruned back."""
+
+    max_depth: Count | None = None
+    min_samples_leaf: Count = 20
+    min_samples_split: Annotated[int, Field(ge=2)] = 2
+    max_leaf_nodes: Annotated[int, Field(ge=2)] | None = 4096
+    max_features: Upto1 = 1.0
+    ccp_alpha: Annotated[float, Field(ge=0)] = 0.0
+    max_categories: Categories = 50
+
+
+@dataclass(frozen=True, config=STRICT)
+class ForestParams:
+    """A random forest. max_features: share of inputs that a split may look at. max_samples: share of rows a tree sees.
+
+    max_leaf_nodes bounds the stored model: 24 bytes a node, about two nodes a leaf.
+    """
+
+    n_estimators: Annotated[int, Field(ge=1, le=10_000)] = 100
+    max_depth: Count | None = None
+    min_samples_leaf: Count = 3
+    min_samples_split: Annotated[int, Field(ge=2)] = 2
+    max_leaf_nodes: Annotated[int, Field(ge=2)] | None = 4096
+    max_features: Upto1 = 0.33
+    max_samples: Upto1 = 1.0
+    max_categories: Categories = 50
+
+
+KINDS: dict[str, Any] = {
+    "linear": LinearParams,
+    "knn": KnnParams,
+    "svm": SvmParams,
+    "decision_tree": TreeParams,
+    "random_forest": ForestParams,
+}
+ELSEWHERE = {"seed": "engine.seed", "random_state": "engine.seed", "n_jobs": "spark.task.cpus"}
+
+
+def resolve(engine: str, given: Mapping[str, Any]) -> Any:
+    """The engine's parameters: its defaults, then what the user gave.
+
+    Raises:
+        ConfigError: one line names what the engine does not know, with the nearest name, or a value it does not take.
+    """
+    for name, setting in ELSEWHERE.items():
+        if name in given:
+            raise ConfigError(f"engine.params.{name}: this is set by {setting}")
+    return check(KINDS[engine], given, origin=f"engine.name={engine}", prefix="engine.params")

@@ -71,16 +71,19 @@ class EngineConfig:
     rounds: most boosting rounds; early stopping on the tune period may choose fewer.
     early_stopping_rounds: 0 switches early stopping off.
     refit: after early stopping, fit again on train and tune together with the rounds that were chosen.
-    ranks: workers that train together; 0 takes one per task slot, as far as the rows are worth it.
+    ranks: workers that train together; 0 takes one per task slot, as far as the rows are worth it, but for CatBoost one
+        while the rows fit its memory: beyond that each learns from its own share, and the model is their mean.
+    memory_share: of an executor's memory, what CatBoost's learning may take by its estimate where ranks is 0.
     """
 
-    name: Literal["xgboost"] = "xgboost"
+    name: Literal["xgboost", "catboost"] = "xgboost"
     params: dict[str, Any] = Field(default_factory=dict)
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 600
     early_stopping_rounds: Annotated[int, Field(ge=0)] = 40
     refit: bool = True
     ranks: Annotated[int, Field(ge=0)] = 0
     min_rows_per_rank: Annotated[int, Field(ge=1)] = 20_000
+    memory_share: Share = 0.5
     seed: int = 7
 
 

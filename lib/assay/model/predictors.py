@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.errors import AssayError
+from assay.model.catboost_predictor import CatBoostPredictor
 from assay.model.encoding import Matrix
 
 
@@ -20,7 +21,7 @@ class Predictor(Protocol):
         ...
 
     def importance(self) -> dict[int, float]:
-        """Feature position -> total gain; features never used are absent."""
+        """Feature position -> what it is worth by the learner's own measure; features never used are absent."""
         ...
 
 
@@ -69,7 +70,10 @@ class XGBoostPredictor:
 
 
 Loader = Callable[[bytes, int], Predictor]
-LOADERS: dict[str, tuple[str, Loader]] = {"xgboost": ("booster.ubj", XGBoostPredictor)}
+LOADERS: dict[str, tuple[str, Loader]] = {
+    "xgboost": ("booster.ubj", XGBoostPredictor),
+    "catboost": ("booster.cbm", CatBoostPredictor),
+}
 
 
 def stored_file(engine: str) -> str:

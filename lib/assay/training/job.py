@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
-import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from assay.runtime import preflight
 from assay.runtime.barrier import free_slots
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, JobContext, Plan
+from assay.runtime.memory import python_memory
 from assay.runtime.progress import figure
 from assay.runtime.session import is_local
 from assay.runtime.tables import FEATURES, TIME
@@ -33,6 +33,7 @@ from assay.training.gates import judge
 from assay.training.holdout import Holdout
 from assay.training.preparation import Prepared, prepare
 from assay.training.preparation_sample import TrainingRows
+from assay.training.ranks import ranks_worth
 from assay.training.split import Period, Split, forward_split
 
 JOB = "train"
@@ -107,9 +108,15 @@ class Training:
             f"R² {metrics['test_r2']:.3f}, median error {metrics['test_median_ape']:.1%}, "
             f"{metrics['test_within_20pct']:.1f} % within 20 %",
         ]
+        if "tune_rmse_merged" in fitted.figures:
+            alone = sorted(v for k, v in fitted.figures.items() if k.startswith("tune_rmse_shard_"))
+            summary.append(
+                f"the mean of {len(alone)} shards: RMSE {figure(fitted.figures['tune_rmse_merged'])} on the tune "
+                f"period and the model's scale, each alone {figure(alone[0])} to {figure(alone[-1])}"
+            )
         summary += [("refused: " if refused else "below threshold, not enforced: ") + v.rule for v in failed]
         return Done(
-            metrics={**metrics, **prepared.metrics, "rounds": fitted.rounds},
+            metrics={**metrics, **prepared.metrics, **fitted.figures, "rounds": fitted.rounds},
             written=[],
             summary=summary,
             refused=refused,
@@ -226,7 +233,14 @@ class Training:
         context, engine = self.context, self.config.profile.engine
         encoding, rule = prepared.encoding, prepared.teaches
         session = context.spark()
-        worth = engine.ranks or max(1, math.ceil(split.train.rows / engine.min_rows_per_rank))
+        worth = engine.ranks or ranks_worth(
+            engine,
+            train=split.train.rows,
+            tune=split.tune.rows if engine.early_stopping_rounds else 0,
+            numbers=len(encoding.numeric),
+            categories=len(encoding.categories),
+            memory=python_memory(session),
+        )
         slots = free_slots(session.sparkContext, worth)
         ranks = engine.ranks or max(1, min(slots, worth))
         preflight.check_ranks(session, ranks, slots)

@@ -20,8 +20,8 @@ def merged(shards: Sequence[Member], *, numeric: bool) -> bytes:
     """The weighted mean of the shards as one model. The weights sum to 1.
 
     numeric: no input is a category. Then CatBoost sums the trees, which is the mean but for rounding. With categories
-    it would merge what shards learned of each category as well, which is another model and a worse one: shards stay
-    apart, and their predictions are averaged.
+    it would merge what shards learned of each category as well, which is another model that nobody has tested: shards
+    stay apart, and their predictions are averaged.
     """
     if len(shards) == 1 or not numeric:
         return packed(shards)

@@ -11,7 +11,7 @@ from assay.training.ranks import catboost_bytes, ranks_worth
 
 GIB = 1 << 30
 CATBOOST = EngineConfig(name="catboost")
-SIZES = {"train": 9_000_000, "tune": 1_000_000, "numbers": 56, "categories": 0}  # 5,000,000,000 bytes by the estimate
+SIZES = {"train": 9_000_000, "tune": 1_000_000, "numbers": 15, "categories": 0}  # 4,000,000,000 bytes by the estimate
 
 
 def test_xgboost_takes_one_per_so_many_rows_of_train():
@@ -24,10 +24,10 @@ def test_xgboost_takes_one_per_so_many_rows_of_train():
     ("memory", "ranks"),
     [
         (None, 1),
-        (PythonMemory(10 * 10**9, 4), 1),  # half of it is just enough
-        (PythonMemory(10 * 10**9 - 10, 1), 2),
-        (PythonMemory(4 * 10**9, 1), 3),
-        (PythonMemory(4 * 10**9, 4), 10),
+        (PythonMemory(8 * 10**9, 4), 1),  # half of it is just enough
+        (PythonMemory(8 * 10**9 - 10, 1), 2),
+        (PythonMemory(32 * 10**8, 1), 3),
+        (PythonMemory(32 * 10**8, 4), 10),
     ],
     ids=["local mode", "it fits", "it just does not", "three executors", "executors of four tasks"],
 )

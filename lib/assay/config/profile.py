@@ -74,7 +74,9 @@ class EngineConfig:
     rounds: most boosting rounds; early stopping on the tune period may choose fewer.
     early_stopping_rounds: 0 switches early stopping off.
     refit: after early stopping, fit again on train and tune together with the rounds that were chosen.
-    ranks: workers that train together; 0 takes one per task slot, as far as the rows are worth it.
+    ranks: workers that train together; 0 takes one per task slot, as far as the rows are worth it, but for CatBoost one
+        while the rows fit its memory: beyond that each learns from its own share, and the model is their mean.
+    memory_share: of an executor's memory, what CatBoost's learning may take by its estimate where ranks is 0.
     weight_halflife_days: a row that is so much older than the newest training row counts half as much; None lets all
         rows count alike. How the model does on tune and later is never weighted.
     checkpoint_rounds: rounds between checkpoints, which the driver keeps: when an executor is lost, no more are
@@ -84,7 +86,7 @@ class EngineConfig:
     sample_rows: most rows that the engines of `SAMPLED` learn from, drawn by a hash of `row_id`; 0 is the engine's own.
     """
 
-    name: Literal["xgboost", "linear", "knn", "svm", "decision_tree", "random_forest"] = "xgboost"
+    name: Literal["xgboost", "catboost", "linear", "knn", "svm", "decision_tree", "random_forest"] = "xgboost"
     params: dict[str, Any] = Field(default_factory=dict)
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 600
     early_stopping_rounds: Annotated[int, Field(ge=0)] = 40
@@ -92,6 +94,7 @@ class EngineConfig:
     ranks: Annotated[int, Field(ge=0)] = 0
     min_rows_per_rank: Annotated[int, Field(ge=1)] = 20_000
     sample_rows: Annotated[int, Field(ge=0)] = 0
+    memory_share: Share = 0.5
     seed: int = 7
     weight_halflife_days: Annotated[float, Field(gt=0)] | None = None
     checkpoint_rounds: Annotated[int, Field(ge=0)] = 50

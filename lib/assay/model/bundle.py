@@ -64,7 +64,7 @@ class Model:
         return truth, self.predict_scaled(batch)
 
     def importance(self) -> dict[str, float]:
-        """Feature name -> total gain, greatest first."""
+        """Feature name -> what it is worth by the learner's own measure, greatest first."""
         names = self.encoding.features
         gains = {names[i]: gain for i, gain in self.predictor.importance().items()}
         return dict(sorted(gains.items(), key=lambda item: -item[1]))

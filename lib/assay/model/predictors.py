@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.errors import AssayError
+from assay.model.catboost_predictor import CatBoostPredictor
 from assay.model.encoding import Matrix
 from assay.model.linear import load_linear
 from assay.model.nearest import load_nearest
@@ -24,7 +25,7 @@ class Predictor(Protocol):
         ...
 
     def importance(self) -> dict[int, float]:
-        """Feature position -> total gain; features never used are absent."""
+        """Feature position -> what it is worth by the learner's own measure; features never used are absent."""
         ...
 
 
@@ -80,6 +81,7 @@ LOADERS: dict[str, tuple[str, Loader]] = {
     "svm": ("support_vectors.npz", load_support_vectors),
     "decision_tree": ("tree.npz", load_trees),
     "random_forest": ("trees.npz", load_trees),
+    "catboost": ("booster.cbm", CatBoostPredictor),
 }
 
 

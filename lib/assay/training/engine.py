@@ -59,6 +59,7 @@ class FitResult:
     stored: the learner, in the engine's own format.  rounds: boosting rounds used.
     history: metric -> value per round, on the model's scale.  devices: where each rank ran.
     sample: rows that it learned from and rows that there were; None where it learned from all.
+    figures: what else there is to tell, such as the loss of what was merged and of its parts.
     """
 
     stored: bytes
@@ -66,6 +67,7 @@ class FitResult:
     history: Mapping[str, list[float]]
     devices: tuple[str, ...]
     sample: tuple[int, int] | None = None
+    figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 class Engine(Protocol):
@@ -85,9 +87,10 @@ class Engine(Protocol):
 
 def engine_named(name: str) -> Engine:
     """The engine of `engine.name`."""
+    from assay.training.catboost_engine import CatBoostEngine
     from assay.training.linear_engine import LinearEngine
     from assay.training.sampled_engine import SAMPLE_ROWS, SampledEngine
     from assay.training.xgboost_engine import XGBoostEngine
 
-    engines: list[Engine] = [XGBoostEngine(), LinearEngine(), *map(SampledEngine, SAMPLE_ROWS)]
+    engines: list[Engine] = [XGBoostEngine(), CatBoostEngine(), LinearEngine(), *map(SampledEngine, SAMPLE_ROWS)]
     return {engine.name: engine for engine in engines}[name]

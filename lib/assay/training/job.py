@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
-import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from assay.runtime import preflight
 from assay.runtime.barrier import free_slots
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, JobContext, Plan
+from assay.runtime.memory import python_memory
 from assay.runtime.progress import figure
 from assay.runtime.session import is_local
 from assay.runtime.tables import FEATURES, TIME
@@ -34,6 +34,7 @@ from assay.training.holdout import Holdout
 from assay.training.monotone import directions
 from assay.training.preparation import Prepared, prepare
 from assay.training.preparation_sample import TrainingRows
+from assay.training.ranks import ranks_worth
 from assay.training.split import Period, Split, forward_split
 from assay.training.weights import TimeDecay
 
@@ -114,9 +115,15 @@ class Training:
             drawn, there_were = fitted.sample
             metrics = {**metrics, "learned_rows": drawn}
             summary.append(f"learned from a sample of {drawn:,} of {there_were:,} rows (engine.sample_rows)")
+        if "tune_rmse_merged" in fitted.figures:
+            alone = sorted(v for k, v in fitted.figures.items() if k.startswith("tune_rmse_shard_"))
+            summary.append(
+                f"the mean of {len(alone)} shards: RMSE {figure(fitted.figures['tune_rmse_merged'])} on the tune "
+                f"period and the model's scale, each alone {figure(alone[0])} to {figure(alone[-1])}"
+            )
         summary += [("refused: " if refused else "below threshold, not enforced: ") + v.rule for v in failed]
         return Done(
-            metrics={**metrics, **prepared.metrics, "rounds": fitted.rounds},
+            metrics={**metrics, **prepared.metrics, **fitted.figures, "rounds": fitted.rounds},
             written=[],
             summary=summary,
             refused=refused,
@@ -234,7 +241,14 @@ class Training:
         encoding, rule = prepared.encoding, prepared.teaches
         session = context.spark()
         learner = engine_named(engine.name)
-        worth = engine.ranks or max(1, math.ceil(split.train.rows / engine.min_rows_per_rank))
+        worth = engine.ranks or ranks_worth(
+            engine,
+            train=split.train.rows,
+            tune=split.tune.rows if engine.early_stopping_rounds else 0,
+            numbers=len(encoding.numeric),
+            categories=len(encoding.categories),
+            memory=python_memory(session),
+        )
         worth = 1 if learner.alone else worth
         slots = free_slots(session.sparkContext, worth)
         ranks = worth if engine.ranks else max(1, min(slots, worth))

@@ -91,7 +91,7 @@ def test_overrides_leave_the_rest_as_it_was(tree, load):
         ("engine.params.eta=.inf", "--set: engine.params.eta: expected a finite number (found inf)"),
         (
             "engine.name=forest",
-            "--set: engine.name: input should be 'xgboost', 'linear', 'knn', 'svm', 'decision_tree'",
+            "--set: engine.name: input should be 'xgboost', 'catboost', 'linear', 'knn', 'svm'",
         ),
         (
             "engine.sample_rows=1000",

@@ -1,0 +1,37 @@
+"""Consumes sizes and settings, produces how many ranks a training is worth where `engine.ranks` leaves it open."""
+
+from __future__ import annotations
+
+import math
+
+from assay.config.profile import EngineConfig
+from assay.runtime.memory import PythonMemory
+
+# What CatBoost held at its peak, refit included, on 1,100,000 rows of 30 numbers and 0, 2 and 5 categories: values as
+# float32 and their bins; categories' statistics in several permutations; labels, predictions, derivatives and leaves.
+BYTES_A_NUMBER = 8
+BYTES_A_CATEGORY = 120
+BYTES_A_ROW = 280
+
+
+def ranks_worth(
+    engine: EngineConfig, *, train: int, tune: int, numbers: int, categories: int, memory: PythonMemory | None
+) -> int:
+    """Ranks for so many rows and inputs, at least 1.
+
+    XGBoost's ranks learn one model together: one per `engine.min_rows_per_rank` rows of train. CatBoost's learn apart,
+    which costs accuracy: one, unless the rows of train and tune need more than `engine.memory_share` of an executor;
+    then so many that each fits its part of one, should an executor get a rank for each of its tasks. Ranks on one
+    machine have no more memory than a single one, so local mode (memory is None) takes one.
+    """
+    if engine.name != "catboost":
+        return max(1, math.ceil(train / engine.min_rows_per_rank))
+    needed = catboost_bytes(train + tune, numbers, categories)
+    if memory is None or needed <= engine.memory_share * memory.executor:
+        return 1
+    return math.ceil(needed / (engine.memory_share * memory.executor / memory.tasks))
+
+
+def catboost_bytes(rows: int, numbers: int, categories: int) -> int:
+    """What CatBoost needs to learn from so many rows, measured."""
+    return rows * (BYTES_A_NUMBER * numbers + BYTES_A_CATEGORY * categories + BYTES_A_ROW)

@@ -17,6 +17,7 @@ BUNDLE = "bundle"
 CALIBRATION = "calibration.json"
 CHAMPION = "champion"
 ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's codes for no such model, no such alias
+LIBRARIES = {"xgboost": ("xgboost",), "catboost": ("catboost",)}  # that an engine's models need
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ def register(
             artifacts={BUNDLE: str(root)},
             model_config=hashes,
             **_signature(trained.model, calibration),
-            pip_requirements=[f"assay=={__version__}", "xgboost", "pyarrow", "pandas"],
+            pip_requirements=[f"assay=={__version__}", *LIBRARIES.get(trained.model.engine, ()), "pyarrow", "pandas"],
         )
     tags = {**wanted, **{f"assay.{name}": digest for name, digest in hashes.items()}, "assay.run_id": trained.run_id}
     if not _is_registered(tracking, name):

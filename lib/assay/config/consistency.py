@@ -11,7 +11,7 @@ from typing import Any
 
 from assay.config.dataset import DatasetConfig, JdbcConfig, SourceConfig, stored_name
 from assay.config.preparation import PreparationConfig
-from assay.config.profile import SAMPLED, ProfileConfig
+from assay.config.profile import MONOTONE, SAMPLED, ProfileConfig
 from assay.config.quality import METRICS, SCORES, parse_check
 from assay.config.strict import nearest
 from assay.errors import ConfigError
@@ -53,6 +53,10 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
         raise ConfigError(
             f"{origin}: engine.sample_rows has no use with engine.name={engine.name}, which learns from all rows; "
             f"it is of {', '.join(SAMPLED)}"
+        )
+    if engine.monotone and engine.name not in MONOTONE:
+        raise ConfigError(
+            f"{origin}: engine.monotone has no use with engine.name={engine.name}; it is of {' and '.join(MONOTONE)}"
         )
     _check_preparation(profile.preparation, origin)
     _check_quality_names(profile, origin)

@@ -12,6 +12,7 @@ from assay.config.quality import QualityConfig
 from assay.config.strict import STRICT
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+MONOTONE = ("xgboost", "catboost")  # engines whose inputs may be made monotone
 SAMPLED = ("knn", "svm", "decision_tree", "random_forest")  # engines that learn from a sample in one rank
 
 

@@ -86,3 +86,6 @@ def test_an_engine_trains_and_its_model_is_on_record(built, run_job, workspace, 
         (batch,) = pa.Table.from_batches(scored.to_arrow().to_batches()).combine_chunks().to_batches()
         np.testing.assert_allclose(scored["prediction"], model.predict(batch), rtol=1e-12)
         assert (scored["lower_90"] <= scored["prediction"]).all()
+        run_job("evaluate", built[1], overrides=QUICK)
+        assert table(workspace, "segment_metrics").height > 0
+        assert table(workspace, "explanations").height == 0  # a forest does not say what its inputs add

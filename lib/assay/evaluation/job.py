@@ -188,7 +188,8 @@ class Evaluation:
     def _write(self, table: Table, rows: Any, identity: str) -> list[Any]:
         full = rows.with_columns(model_version=pl.lit(self.model.version), target=pl.lit(self.target.name))
         schema = table.schema()
-        found = pa.Table.from_batches(full.select(schema.names).to_arrow().to_batches())
+        batches = full.select(schema.names).to_arrow().to_batches()
+        found = pa.Table.from_batches(batches) if batches else schema.empty_table()
         commit = self.context.commit(JOB, self.target.name, identity)
         flow = self.context.plane.rows_of(table, schema, found)
         return flow.write([Output(table, schema, commit, owns={"target": self.target.name})])

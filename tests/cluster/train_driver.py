@@ -24,7 +24,7 @@ from assay.runtime.session import SparkSettings, open_session
 from assay.runtime.spark_plane import SparkPlane
 from assay.training.engine import FitRequest, engine_named
 
-ROUNDS, EVERY, KILL_AT, ROWS, COLUMNS = 18, 5, 7, 5_000, 6
+ROUNDS, EVERY, KILL_AT, ROWS, COLUMNS = 12, 4, 5, 5_000, 6
 SCHEMA = pa.schema([*((f"x{n}", pa.float32()) for n in range(COLUMNS)), ("y", pa.float64())])
 
 
@@ -69,7 +69,7 @@ def train(plane, parts, *, victim=None):
             tune=plane.inputs([3, 4], invent, SCHEMA),
             encoding=Encoding(tuple(SCHEMA.names[:-1]), {}),
             scale=TargetScale("y"),
-            params={"max_depth": 3, "subsample": 0.7, "eta": 0.1},
+            params={"max_depth": 2, "subsample": 0.7, "eta": 0.1},
             rounds=ROUNDS,
             early_stopping_rounds=6,
             refit=True,

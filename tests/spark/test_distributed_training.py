@@ -124,7 +124,7 @@ def test_when_one_rank_fails_all_end_soon_and_the_next_training_works(fit, troub
     started = time.monotonic()
     with pytest.raises(Exception, match="this share cannot be read" if trouble == "cannot be read" else "crashed"):
         fit(shares)
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 120  # Spark tries four times what is killed
     assert fit([invent(1, 500), invent(2, 500)]).rounds == 20
 
 

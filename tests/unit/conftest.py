@@ -36,7 +36,7 @@ class Ranks:
 
         def one(rank):
             try:
-                return run_rank(self.context(rank), shares[rank] if shares else [], task)
+                return run_rank(self.context(rank), shares[rank] if shares else [], task, stop_seconds=0)
             except Exception as error:
                 return error
 

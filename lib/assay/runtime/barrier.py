@@ -50,6 +50,9 @@ Batches = Callable[[], Iterator[pa.RecordBatch]]
 Task = Callable[[RankContext, list[Batches]], Any]
 QUIET_SECONDS = 5.0  # executors of one application come within moments of each other
 PATIENCE_SECONDS = 60.0
+# In which Spark stops those that lost a neighbour, if that one was killed. Stopped while it waits for others in a
+# barrier, a task would take its whole executor with it.
+STOP_SECONDS = 3.0
 
 
 def free_slots(spark: SparkContext, wanted: int) -> int:
@@ -80,7 +83,7 @@ def run_barrier(spark: SparkContext, work: Sequence[Any], task: Task) -> list[An
     """Run `task` once per item of `work`, all at the same time; results in order of rank.
 
     An item is a tuple with, for each flow, (source, kernels). Spark tries the whole stage again when a rank is lost
-    (up to `spark.stage.maxConsecutiveAttempts` times, not with a local master); what a rank raises ends it at once.
+    (`spark.stage.maxConsecutiveAttempts` times in all); what a rank raises ends it at once.
     """
 
     def each(items: Iterator[Any]) -> Iterator[Any]:
@@ -99,7 +102,7 @@ def run_barrier(spark: SparkContext, work: Sequence[Any], task: Task) -> list[An
     return outcome([result for _, result in sorted(found, key=lambda pair: pair[0])])
 
 
-def run_rank(context: RankContext, shares: list[Batches], task: Task) -> Any:
+def run_rank(context: RankContext, shares: list[Batches], task: Task, *, stop_seconds: float = STOP_SECONDS) -> Any:
     """What the task returns, or how it failed. Runs on an executor; all ranks end together.
 
     A task that fails in Spark's sense would be tried again, with all others, on a cluster, and the same mistake would
@@ -111,6 +114,8 @@ def run_rank(context: RankContext, shares: list[Batches], task: Task) -> Any:
             result = task(dataclasses.replace(context, gather=meeting.gather), shares)
         except Exception as error:
             result = Failure(context.rank, "".join(traceback.format_exception(error)), isinstance(error, NeighbourLost))
+            if result.follows:
+                time.sleep(stop_seconds)
             if meeting.end(follows=result.follows):
                 raise
             return result

@@ -81,7 +81,7 @@ def inputs(matrix: Matrix, numbers: int) -> pd.DataFrame:
 
     frame = pd.DataFrame(np.asfortranarray(matrix[:, :numbers]), index=range(len(matrix)), copy=False)
     for position in range(numbers, matrix.shape[1]):
-        codes = np.where(np.isnan(matrix[:, position]), MISSING, matrix[:, position]).astype(np.int32)
+        codes: Any = np.where(np.isnan(matrix[:, position]), MISSING, matrix[:, position]).astype(np.int32)
         known = pd.RangeIndex(MISSING, int(codes.max(initial=MISSING)) + 1)
         frame[position] = pd.Categorical.from_codes(codes - MISSING, categories=known)
     return frame

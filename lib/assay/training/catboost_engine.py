@@ -19,18 +19,15 @@ from typing import Any
 import numpy as np
 
 from assay.errors import AssayError
-from assay.model.encoding import Encoding
-from assay.model.scale import TargetScale
 from assay.runtime.barrier import Batches, RankContext
-from assay.runtime.plane import Kernel, Plane
-from assay.runtime.signals import Address, Sender, listen
+from assay.runtime.plane import Plane
+from assay.runtime.signals import Sender, listen
 from assay.training.catboost_judge import judged
 from assay.training.catboost_models import bytes_of, constant, merged
 from assay.training.catboost_params import QUIET, metric_of, reason_of, resolve
 from assay.training.catboost_progress import LogLines, reporter
 from assay.training.catboost_rows import Rows, read_rows
-from assay.training.engine import FitRequest, FitResult, OnRound
-from assay.training.weights import Weights
+from assay.training.engine import Boosting, FitRequest, FitResult, OnRound, hearing
 
 History = dict[str, list[float]]
 NOTHING_TO_SPLIT = "All features are either constant or ignored"
@@ -48,28 +45,11 @@ class CatBoostEngine:
 
         With several ranks a second, short stage judges the merged model and each shard alone on the whole tune period.
         """
-        flows = [request.train] + ([request.tune] if request.tune is not None else [])
         params = resolve(request.params, request.encoding, seed=request.seed, monotone=request.monotone)
 
-        def heard(message: dict[str, Any]) -> None:
-            on_round(int(message["round"]), message["metrics"])
-
-        with listen(request.driver_host, heard) as address:
-            task = RankTask(
-                encoding=request.encoding,
-                scale=request.scale,
-                params=params,
-                rounds=request.rounds,
-                early_stopping_rounds=request.early_stopping_rounds if request.tune is not None else 0,
-                refit=request.refit,
-                threads=request.threads,
-                address=address,
-                refit_encoding=request.refit_encoding,
-                refit_rule=request.refit_rule,
-                weights=request.weights,
-                refit_weights=request.refit_weights,
-            )
-            results = plane.train(flows, task, request.ranks)
+        with listen(request.driver_host, hearing(on_round)) as address:
+            task = RankTask.of(request, params=params, address=address)
+            results = plane.train(request.flows, task, request.ranks)
         shards = [result for result in results if result["total"] > 0]
         if not shards:
             raise AssayError("CatBoost: there is no row to learn from")
@@ -89,22 +69,9 @@ class CatBoostEngine:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class RankTask:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RankTask(Boosting):
     """What one rank does. Runs on an executor."""
-
-    encoding: Encoding
-    scale: TargetScale
-    params: Mapping[str, Any]
-    rounds: int
-    early_stopping_rounds: int
-    refit: bool
-    threads: int
-    address: Address | None
-    refit_encoding: Encoding | None = None
-    refit_rule: Kernel | None = None
-    weights: Weights | None = None
-    refit_weights: Weights | None = None
 
     def __call__(self, context: RankContext, shares: list[Batches]) -> dict[str, Any]:
         """Learn from this rank's share.
@@ -136,9 +103,8 @@ class RankTask:
         before = bytes_of(learner) if total > 0 else b""
         booster = before
         if self.refit and len(shares) > 1:
-            again = [*shares[:1], *(_ruled(share, self.refit_rule) for share in shares[1:])]
-            weights = self.refit_weights or self.weights
-            both = read_rows(again, self.refit_encoding or self.encoding, self.scale, weights)
+            again, encoding, weights = self.again(shares)
+            both = read_rows(again, encoding, self.scale, weights)
             booster = bytes_of(self._learn(both, None, rounds, device)[0]) if total > 0 else b""
         return {
             "booster": booster,
@@ -210,8 +176,3 @@ def pooled(told: Sequence[Mapping[str, Any]]) -> History:
         mean = np.average(values**2 if square else values, axis=0, weights=rows)
         result[name] = [float(value) for value in (np.sqrt(mean) if square else mean)]
     return result
-
-
-def _ruled(share: Batches, rule: Kernel | None) -> Batches:
-    """A share without the rows that a rule leaves out."""
-    return share if rule is None else lambda: rule(share())

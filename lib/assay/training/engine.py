@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, Self
 
 from assay.model.encoding import Encoding
 from assay.model.scale import TargetScale
+from assay.runtime.barrier import Batches
 from assay.runtime.plane import Flow, Kernel, Plane
+from assay.runtime.signals import Address
 from assay.training.weights import Weights
 
 OnRound = Callable[[int, Mapping[str, float]], None]
@@ -50,6 +52,63 @@ class FitRequest:
     monotone: Mapping[str, int] = dataclasses.field(default_factory=dict)
     checkpoint_rounds: int = 0
     sample_rows: int = 0
+
+    @property
+    def flows(self) -> list[Flow]:
+        """What ranks get shares of: train, and tune where there is one."""
+        return [self.train, *([self.tune] if self.tune is not None else [])]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Teaching:
+    """The part of a request that travels to executors: what a rank learns from, and what it is fitted again on."""
+
+    encoding: Encoding
+    scale: TargetScale
+    refit: bool
+    refit_encoding: Encoding | None = None
+    refit_rule: Kernel | None = None
+    weights: Weights | None = None
+    refit_weights: Weights | None = None
+
+    @classmethod
+    def of(cls, request: FitRequest, **own: Any) -> Self:
+        """A task with what the request says, and fields of its own."""
+        told = {field.name: getattr(request, field.name) for field in dataclasses.fields(Teaching)}
+        return cls(**told, **own)
+
+    def again(self, shares: Sequence[Batches]) -> tuple[list[Batches], Encoding, Weights | None]:
+        """For the refit: shares of both periods, but for rows of tune that do not teach; their inputs and weights."""
+        rule = self.refit_rule
+        ruled = shares[1:] if rule is None else [_kept(share, rule) for share in shares[1:]]
+        return [*shares[:1], *ruled], self.refit_encoding or self.encoding, self.refit_weights or self.weights
+
+
+def _kept(share: Batches, rule: Kernel) -> Batches:
+    return lambda: rule(share())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Boosting(Teaching):
+    """A booster's task. early_stopping_rounds: 0 without a tune period.  address: where rounds are told."""
+
+    params: Mapping[str, Any]
+    rounds: int
+    early_stopping_rounds: int
+    threads: int
+    address: Address | None
+
+    @classmethod
+    def of(cls, request: FitRequest, **own: Any) -> Self:
+        """`Teaching.of`, with rounds, patience and threads."""
+        patience = request.early_stopping_rounds if request.tune is not None else 0
+        told = {"rounds": request.rounds, "early_stopping_rounds": patience, "threads": request.threads}
+        return super().of(request, **told, **own)
+
+
+def hearing(on_round: OnRound) -> Callable[[dict[str, Any]], None]:
+    """What is done with a round that a rank tells."""
+    return lambda message: on_round(int(message["round"]), message["metrics"])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,19 +15,16 @@ import numpy as np
 
 from assay.errors import AssayError
 from assay.model.arrays import from_bytes, to_bytes
-from assay.model.encoding import Encoding
 from assay.model.learner_inputs import LearnerInputs
 from assay.model.linear import Linear
-from assay.model.scale import Floats, TargetScale
+from assay.model.scale import Floats
 from assay.runtime.barrier import Batches, RankContext
-from assay.runtime.plane import Kernel, Plane
-from assay.training.engine import FitRequest, FitResult, OnRound
+from assay.runtime.plane import Plane
+from assay.training.engine import FitRequest, FitResult, OnRound, Teaching
 from assay.training.learner_inputs import category_weights, frequent, usable_spread
 from assay.training.learner_params import LinearParams, resolve
 from assay.training.learner_rows import RowReader
-from assay.training.sampled_engine import ruled
 from assay.training.triangle import Triangle, together
-from assay.training.weights import Weights
 
 BLOCK_ROWS = 8192
 
@@ -42,18 +39,8 @@ class LinearEngine:
     def fit(self, plane: Plane, request: FitRequest, on_round: OnRound) -> FitResult:
         """One barrier stage of `request.ranks` ranks, and a small problem on the driver."""
         params: LinearParams = resolve(self.name, request.params)
-        flows = [request.train] + ([request.tune] if request.tune is not None else [])
-        task = LinearTask(
-            encoding=request.encoding,
-            scale=request.scale,
-            max_categories=params.max_categories,
-            refit=request.refit,
-            refit_encoding=request.refit_encoding,
-            refit_rule=request.refit_rule,
-            weights=request.weights,
-            refit_weights=request.refit_weights,
-        )
-        parts = plane.train(flows, task, request.ranks)
+        task = LinearTask.of(request, max_categories=params.max_categories)
+        parts = plane.train(request.flows, task, request.ranks)
         fitted = solve(parts[0]["inputs"], together([p["train"] for p in parts]), params)
         history = {}
         if request.tune is not None:
@@ -90,18 +77,11 @@ def solve(inputs: LearnerInputs, triangle: Triangle, params: LinearParams) -> Li
     return Linear(inputs, slopes, float(means[-1] - means[:-1] @ slopes), means[:-1], spreads[:-1])
 
 
-@dataclasses.dataclass(frozen=True)
-class LinearTask:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LinearTask(Teaching):
     """What one rank does. Runs on an executor."""
 
-    encoding: Encoding
-    scale: TargetScale
     max_categories: int
-    refit: bool
-    refit_encoding: Encoding | None = None
-    refit_rule: Kernel | None = None
-    weights: Weights | None = None
-    refit_weights: Weights | None = None
 
     def __call__(self, context: RankContext, shares: list[Batches]) -> dict[str, Any]:
         """The inputs on which all ranks agree, and this rank's triangles."""
@@ -111,8 +91,7 @@ class LinearTask:
         if len(shares) > 1:
             found["tune"] = _triangle(shares[1:], dataclasses.replace(reader, weights=None), inputs)
             if self.refit:
-                again = [*shares[:1], *(ruled(share, self.refit_rule) for share in shares[1:])]
-                encoding, weights = self.refit_encoding or self.encoding, self.refit_weights or self.weights
+                again, encoding, weights = self.again(shares)
                 reader = RowReader("linear", encoding, self.scale, weights)
                 found["inputs_again"] = self._inputs(context, again, reader)
                 found["again"] = _triangle(again, reader, found["inputs_again"])

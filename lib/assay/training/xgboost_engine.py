@@ -17,11 +17,10 @@ import pyarrow as pa
 
 from assay.errors import AssayError, NeighbourLost
 from assay.model.encoding import Encoding
-from assay.model.scale import TargetScale
 from assay.runtime.barrier import Batches, RankContext
-from assay.runtime.plane import Kernel, Plane
-from assay.runtime.signals import Address, Sender, Shelf, listen
-from assay.training.engine import FitRequest, FitResult, OnRound
+from assay.runtime.plane import Plane
+from assay.runtime.signals import Sender, Shelf, listen
+from assay.training.engine import Boosting, FitRequest, FitResult, OnRound, hearing
 from assay.training.weights import Weights
 from assay.training.xgboost_judge import Judge
 from assay.training.xgboost_params import reason_of, resolve
@@ -38,7 +37,6 @@ class XGBoostEngine:
 
     def fit(self, plane: Plane, request: FitRequest, on_round: OnRound) -> FitResult:
         """One barrier stage of `request.ranks` ranks; live rounds come back over a socket while it runs."""
-        flows = [request.train] + ([request.tune] if request.tune is not None else [])
         params = resolve(
             request.params,
             request.encoding,
@@ -47,26 +45,9 @@ class XGBoostEngine:
             monotone=request.monotone,
         )
 
-        def heard(message: dict[str, Any]) -> None:
-            on_round(int(message["round"]), message["metrics"])
-
-        with listen(request.driver_host, heard, Shelf()) as address:
-            task = RankTask(
-                encoding=request.encoding,
-                scale=request.scale,
-                params=params,
-                rounds=request.rounds,
-                early_stopping_rounds=request.early_stopping_rounds if request.tune is not None else 0,
-                refit=request.refit,
-                threads=request.threads,
-                address=address,
-                refit_encoding=request.refit_encoding,
-                refit_rule=request.refit_rule,
-                weights=request.weights,
-                refit_weights=request.refit_weights,
-                checkpoint_rounds=request.checkpoint_rounds,
-            )
-            results = plane.train(flows, task, request.ranks)
+        with listen(request.driver_host, hearing(on_round), Shelf()) as address:
+            task = RankTask.of(request, params=params, address=address, checkpoint_rounds=request.checkpoint_rounds)
+            results = plane.train(request.flows, task, request.ranks)
         first = results[0]
         return FitResult(
             stored=first["booster"],
@@ -76,22 +57,10 @@ class XGBoostEngine:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class RankTask:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RankTask(Boosting):
     """What one rank does. Runs on an executor."""
 
-    encoding: Encoding
-    scale: TargetScale
-    params: Mapping[str, Any]
-    rounds: int
-    early_stopping_rounds: int
-    refit: bool
-    threads: int
-    address: Address | None
-    refit_encoding: Encoding | None = None
-    refit_rule: Kernel | None = None
-    weights: Weights | None = None
-    refit_weights: Weights | None = None
     checkpoint_rounds: int = 0
 
     def __call__(self, context: RankContext, shares: list[Batches]) -> dict[str, Any]:
@@ -135,9 +104,8 @@ class RankTask:
             if self.refit and len(shares) > 1:
                 if common["keep"] and not start.done:
                     common["keep"](start)
-                again = [*shares[:1], *(_ruled(share, self.refit_rule) for share in shares[1:])]
-                weights = self.refit_weights or self.weights
-                both, _ = self._matrix(again, params, self.refit_encoding or self.encoding, weights)
+                again, encoding, weights = self.again(shares)
+                both, _ = self._matrix(again, params, encoding, weights)
                 booster, _ = boost(params, both, start.chosen, start, **common)
         stored = bytes(booster.save_raw(raw_format="ubj")) if context.rank == 0 else b""
         flat = {f"{period}_{metric}": values for period, per in start.history.items() for metric, values in per.items()}
@@ -208,11 +176,6 @@ def _free(tracker: Any) -> None:
 def _lost_a_neighbour(error: BaseException) -> bool:
     """Whether XGBoost stopped for a broken connection between ranks: its frames then name its collective's sources."""
     return any(source in str(error) for source in ("allreduce.cc", "allgather.cc", "broadcast.cc", "comm.cc"))
-
-
-def _ruled(share: Batches, rule: Kernel | None) -> Batches:
-    """A share without the rows that a rule leaves out."""
-    return share if rule is None else lambda: rule(share())
 
 
 def _messages(

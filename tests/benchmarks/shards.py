@@ -9,8 +9,8 @@ The data are looked for in `../shared/data` and in `$ASSAY_DATA`.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,10 @@ def run(state: Any) -> Any:
     """All shards at the same time, then the merge."""
     from assay.model.encoding import Encoding
     from assay.model.scale import TargetScale
-    from assay.runtime.barrier import RankContext
     from assay.training.catboost_engine import RankTask
     from assay.training.catboost_models import merged
     from assay.training.catboost_params import resolve
+    from thread_ranks import Ranks
 
     vocabulary, dealt, test = state
     encoding = Encoding(NUMBERS, vocabulary)
@@ -81,22 +81,13 @@ def run(state: Any) -> Any:
         threads=CORES,
         address=None,
     )
-    barrier, told, found = threading.Barrier(len(dealt)), [""] * len(dealt), [{}] * len(dealt)
+    meeting = Ranks(len(dealt))
 
-    def learn(rank: int) -> None:
-        def gather(text: str) -> list[str]:
-            told[rank] = text
-            barrier.wait()
-            return list(told)
+    def learn(rank: int) -> dict[str, Any]:
+        return task(meeting.context(rank), [partial(iter, batches) for batches in dealt[rank]])
 
-        context = RankContext(rank=rank, ranks=len(dealt), gpus=(), cpus=1, host="", gather=gather)
-        found[rank] = task(context, [partial(iter, batches) for batches in dealt[rank]])
-
-    threads = [threading.Thread(target=learn, args=(rank,)) for rank in range(len(dealt))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(dealt)) as pool:
+        found = list(pool.map(learn, range(len(dealt))))
     total = sum(one["total"] for one in found)
     members = [(one["total"] / total, one["booster"]) for one in found]
     return merged(members, numeric=not vocabulary), members, encoding, test

@@ -16,8 +16,8 @@ import pyarrow as pa
 from assay.model.bundle import Model
 from assay.model.encoding import Encoding
 from assay.model.scale import TargetScale
-from assay.runtime.barrier import RankContext
 from assay.training.engine import FitRequest, engine_named
+from thread_ranks import Ranks
 
 CITIES = ("Austin", "Dallas", "Waco")
 INPUTS = Encoding(("size", "age"), {"city": CITIES})
@@ -79,18 +79,10 @@ class LocalPlane:
     def train(self, reads, task, ranks):
         """Every rank gets a copy of the task, which went through bytes."""
         self.asked_for.append(ranks)
-        carried, meeting, said = cloudpickle.dumps(task), threading.Barrier(ranks), [""] * ranks
+        carried, meeting = cloudpickle.dumps(task), Ranks(ranks)
 
         def run(rank):
-            def gather(text):
-                said[rank] = text
-                meeting.wait()
-                heard = list(said)
-                meeting.wait()
-                return heard
-
-            context = RankContext(rank=rank, ranks=ranks, gpus=(), cpus=1, host="127.0.0.1", gather=gather)
-            return cloudpickle.loads(carried)(context, [flow.share(rank, ranks) for flow in reads])
+            return cloudpickle.loads(carried)(meeting.context(rank), [flow.share(rank, ranks) for flow in reads])
 
         with ThreadPoolExecutor(ranks) as pool:
             return list(pool.map(run, range(ranks)))

@@ -6,11 +6,9 @@ import contextlib
 import dataclasses
 import datetime as dt
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
@@ -21,22 +19,18 @@ from assay.model.encoding import Encoding
 from assay.model.scale import TargetScale
 from assay.runtime import preflight
 from assay.runtime.barrier import free_slots
-from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, JobContext, Plan
-from assay.runtime.memory import python_memory
 from assay.runtime.progress import figure
-from assay.runtime.session import is_local
-from assay.runtime.tables import FEATURES, TIME
+from assay.runtime.tables import FEATURES
 from assay.training.baselines import fit_baselines
-from assay.training.engine import FitRequest, FitResult, engine_named
+from assay.training.engine import FitResult
+from assay.training.fitting import fit_engine
 from assay.training.gates import judge
 from assay.training.holdout import Holdout
 from assay.training.monotone import directions
 from assay.training.preparation import Prepared, prepare
-from assay.training.preparation_sample import TrainingRows
-from assay.training.ranks import ranks_worth
-from assay.training.split import Period, Split, forward_split
-from assay.training.weights import TimeDecay
+from assay.training.rows import LabelledRows
+from assay.training.split import Split, forward_split
 
 JOB = "train"
 BUNDLE = "bundle"
@@ -65,7 +59,7 @@ class Training:
         self.target = target
         self.column = stored_name(target.name)
         self.version = version
-        self.slice = [Condition(stored_name(c), "==", v) for c, v in context.config.where]
+        self.rows = LabelledRows(context, target, version)
         commit = context.plane.last_commit(FEATURES.name, "all")
         details = commit.details if commit is not None else {}
         self.plan_hash, self.feature_plan = str(details.get("plan_hash", "")), dict(details.get("plan", {}))
@@ -76,7 +70,7 @@ class Training:
         self._warn_of_flags()
         self._check()
         with reporter.step("splitting forward in time"):
-            times = self.labelled_times()
+            times = self.rows.times()
             split = self.split(times)
         with reporter.step("baselines and vocabulary"):
             baselines = self.baselines(split, times)
@@ -95,7 +89,7 @@ class Training:
         model = self.model(fitted, prepared.again or prepared.encoding, scale, split, baselines)
         with reporter.step(f"testing on {split.test.rows:,} later rows"):
             metrics, compared = Holdout(
-                self.context, self.target, self.version, self.where(split.test), split.test
+                self.context, self.target, self.version, self.rows.where(split.test), split.test
             ).figures(model, baselines)
         verdicts = [*judge(metrics, self.config.training), *compared]
         failed = [v for v in verdicts if not v.passed]
@@ -147,34 +141,10 @@ class Training:
         session = self.context.spark()
         preflight.check_ranks(session, ranks, free_slots(session.sparkContext, ranks) if ranks else 0)
 
-    def labelled_times(self) -> dict[dt.datetime, int]:
-        """Rows with a known target at each time, in order."""
-        flow = self.context.plane.read(
-            FEATURES.name,
-            version=self.version,
-            columns=["time"],
-            where=[*self.slice, Condition(self.column, "not_null")],
-        )
-        found = flow.map(count_times, COUNTS).collect().group_by("time").aggregate([("rows", "sum")]).sort_by("time")
-        times: list[dt.datetime] = found.column("time").to_pylist()
-        if not times:
-            where = " and ".join(f"{c}={v}" for c, v in self.config.where)
-            raise DataError(
-                f"no row has a known target {self.target.name!r}"
-                + (f" where {where} (--where)" if where else "")
-                + "; nothing can be learned"
-            )
-        return dict(zip(times, found.column("rows_sum").to_pylist(), strict=True))
-
     def split(self, times: Mapping[dt.datetime, int]) -> Split:
         """The forward split over labelled rows."""
         delay = self.config.dataset.delay_days(self.target.name)
         return forward_split(list(times), list(times.values()), self.config.profile.split, label_delay_days=delay)
-
-    def where(self, *periods: Period) -> list[Condition]:
-        """Labelled rows of the slice in consecutive periods."""
-        span = dataclasses.replace(periods[0], end=periods[-1].end)
-        return [*self.slice, Condition(self.column, "not_null"), *span.conditions()]
 
     def baselines(self, split: Split, times: Mapping[dt.datetime, int]) -> Baselines:
         """Baselines that saw the train and tune periods: as much as the model will have seen."""
@@ -183,7 +153,7 @@ class Training:
         return fit_baselines(
             self.context.plane,
             version=self.version,
-            where=self.where(split.train, split.tune),
+            where=self.rows.where(split.train, split.tune),
             target=self.column,
             transform=self.target.transform,
             group_columns=[stored_name(g) for g in groups],
@@ -196,107 +166,28 @@ class Training:
 
     def encoding(self, split: Split) -> Encoding:
         """Numeric features and the vocabulary of each category over everything that is trained on."""
-        dataset = self.config.dataset
-        categorical = [stored_name(c) for c in dataset.columns.categorical]
-        schema = self.context.plane.schema(FEATURES.name)
-        numeric = [f.name for f in schema if pa.types.is_float32(f.type)]
         engine = self.config.profile.engine
-        periods = (split.train, split.tune) if engine.refit and engine.early_stopping_rounds else (split.train,)
-        values: dict[str, set[str]] = {c: set() for c in categorical}
-        for period in periods if categorical else ():  # not the gap between them: nobody learns from it
-            flow = self.context.plane.read(
-                FEATURES.name, version=self.version, columns=categorical, where=self.where(period)
-            )
-            for row in flow.map(distinct_values, VALUES).collect().to_pylist():
-                values[row["column"]].add(row["value"])
-        if not numeric and not categorical:
-            raise DataError(
-                f"dataset {dataset.name} has no feature: list columns under dataset.columns, or set "
-                "training.enable_advanced_features=true for history and calendar"
-            )
-        return Encoding(tuple(numeric), {c: tuple(sorted(v)) for c, v in values.items()})
+        again = (split.tune,) if engine.refit and engine.early_stopping_rounds else ()
+        return self.rows.encoding(split.train, *again)
 
     def prepare(self, split: Split, encoding: Encoding, scale: TargetScale) -> Prepared:
         """Inputs as the model gets them, fitted on what it learns from."""
         engine = self.config.profile.engine
-
-        def rows(*periods: Period) -> TrainingRows:
-            return TrainingRows(
-                lambda columns: [
-                    self.context.plane.read(
-                        FEATURES.name, version=self.version, columns=columns, where=self.where(period)
-                    )
-                    for period in periods  # not the gap between them
-                ],
-                sum(period.rows for period in periods),
-            )
-
-        again = rows(split.train, split.tune) if engine.refit and engine.early_stopping_rounds else None
+        again = (
+            self.rows.training_rows(split.train, split.tune) if engine.refit and engine.early_stopping_rounds else None
+        )
         settings = self.config.profile.preparation
-        return prepare(settings, encoding, scale, rows(split.train), again, seed=engine.seed)
+        return prepare(settings, encoding, scale, self.rows.training_rows(split.train), again, seed=engine.seed)
 
     def fit(self, split: Split, prepared: Prepared, scale: TargetScale) -> FitResult:
         """Run the engine."""
-        context, engine = self.context, self.config.profile.engine
-        encoding, rule = prepared.encoding, prepared.teaches
-        session = context.spark()
-        learner = engine_named(engine.name)
-        worth = engine.ranks or ranks_worth(
-            engine,
-            train=split.train.rows,
-            tune=split.tune.rows if engine.early_stopping_rounds else 0,
-            numbers=len(encoding.numeric),
-            categories=len(encoding.categories),
-            memory=python_memory(session),
-        )
-        worth = 1 if learner.alone else worth
-        slots = free_slots(session.sparkContext, worth)
-        ranks = worth if engine.ranks else max(1, min(slots, worth))
-        preflight.check_ranks(session, ranks, slots)
-        cpus = int(session.conf.get("spark.task.cpus", "1"))
-        threads = max(cpus, slots * cpus // ranks) if is_local(str(session.conf.get("spark.master", ""))) else cpus
-        looked_at = tuple(rule.columns) if rule is not None else ()
-        weights, refit_weights = (
-            TimeDecay(period.last, engine.weight_halflife_days) if engine.weight_halflife_days is not None else None
-            for period in (split.train, split.tune)
-        )
-        looked_at += weights.columns if weights is not None else ()
-        columns = list(dict.fromkeys([*encoding.columns, *scale.columns, *learner.columns, *looked_at, self.column]))
-
-        left_out = {one.name for one in prepared.selection if not one.kept}  # what a model does not see moves nothing
-        monotone = {n: d for n, d in engine.monotone.items() if {n, stored_name(n)}.isdisjoint(left_out)}
-
-        def read(period: Period) -> Any:
-            return context.plane.read(FEATURES.name, version=self.version, columns=columns, where=self.where(period))
-
-        train = read(split.train)
-        request = FitRequest(
-            train=train if rule is None else train.map(rule, train.schema),
-            tune=read(split.tune) if engine.early_stopping_rounds else None,
-            encoding=encoding,
-            scale=scale,
-            params=engine.params,
-            rounds=engine.rounds,
-            early_stopping_rounds=engine.early_stopping_rounds,
-            refit=engine.refit,
-            seed=engine.seed,
-            ranks=ranks,
-            threads=threads,
-            driver_host=str(session.conf.get("spark.driver.host", "127.0.0.1")),
-            refit_encoding=prepared.again,
-            refit_rule=rule,
-            weights=weights,
-            refit_weights=refit_weights,
-            monotone=directions(monotone, encoding),
-            checkpoint_rounds=engine.checkpoint_rounds,
-            sample_rows=engine.sample_rows,
-        )
+        engine = self.config.profile.engine
 
         def on_round(number: int, metrics: Mapping[str, float]) -> None:
             figures = " ".join(f"{k} {v:.5g}" for k, v in metrics.items())
-            context.reporter.note(f"round {number + 1} of at most {engine.rounds}: {figures}")
+            self.context.reporter.note(f"round {number + 1} of at most {engine.rounds}: {figures}")
 
-        return learner.fit(context.plane, request, on_round)
+        return fit_engine(self.rows, engine, split, prepared, scale, on_round)
 
     def model(
         self, fitted: FitResult, encoding: Encoding, scale: TargetScale, split: Split, baselines: Baselines
@@ -350,29 +241,3 @@ class Training:
                 self.context.reporter.say(
                     f"  training.{flag} is on, but this version does nothing with it yet", "yellow"
                 )
-
-
-COUNTS = pa.schema([pa.field("time", TIME), pa.field("rows", pa.int64())])
-VALUES = pa.schema([pa.field("column", pa.string()), pa.field("value", pa.string())])
-
-
-def count_times(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Kernel: rows per distinct time of a share."""
-    found = [pa.Table.from_batches([b]).group_by("time").aggregate([([], "count_all")]) for b in batches if b.num_rows]
-    if found:
-        merged = pa.concat_tables(found).group_by("time").aggregate([("count_all", "sum")])
-        table = pa.table({"time": merged.column("time"), "rows": merged.column("count_all_sum")}, schema=COUNTS)
-        yield from table.combine_chunks().to_batches()
-
-
-def distinct_values(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Kernel: the distinct values of each text column of a share, missing left out."""
-    seen: dict[str, set[str]] = {}
-    for batch in batches:
-        for name in batch.schema.names:
-            values = batch.column(name).unique().drop_null().to_pylist()
-            seen.setdefault(name, set()).update(values)
-    pairs = [(name, value) for name, values in seen.items() for value in sorted(values)]
-    if pairs:
-        names, values = zip(*pairs, strict=True)
-        yield pa.record_batch([pa.array(names, pa.string()), pa.array(values, pa.string())], schema=VALUES)

@@ -7,7 +7,7 @@ import datetime as dt
 import pyarrow as pa
 
 from assay.runtime.tables import TIME
-from assay.training.job import COUNTS, VALUES, count_times, distinct_values
+from assay.training.rows import COUNTS, VALUES, count_times, distinct_values
 
 DAYS = [dt.datetime(2020, 1, day, tzinfo=dt.UTC) for day in (1, 2, 3)]
 

@@ -37,7 +37,7 @@ def test_train_and_score(finished, run_in, tmp_path, ranks):
     folder = tmp_path / "workspace"
     for table in ("observations", "features"):
         shutil.copytree(finished.folder / "lake" / table, folder / "lake" / table)
-    options = {"overrides": [*SETTINGS, f"engine.ranks={ranks}"]}
+    options = {"overrides": [*SETTINGS, f"engine.ranks={ranks}", "serving.learns_until=tune"]}
     trained = run_in(folder, "train", finished.dataset, **options)
     scored = run_in(folder, "score", finished.dataset, **options)
 

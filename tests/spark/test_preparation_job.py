@@ -29,6 +29,7 @@ QUICK = [
     "engine.rounds=30",
     "training.force_production_quality=false",
     "training.enable_advanced_features=false",
+    "serving.learns_until=tune",
 ]
 CLEANED = [
     "preparation.outliers.bounds={x0: [-3, 3]}",
@@ -127,12 +128,16 @@ def test_table_pyfunc_and_bundle_give_the_same_numbers(train, run_job, built, wo
 
 
 @pytest.mark.parametrize(
-    ("refit", "tasks"),
-    [("true", []), ("false", ["engine.ranks=2", "runtime.rows_per_task=300"])],
-    ids=["train and tune", "train alone, many tasks"],
+    ("last", "choices"),
+    [
+        ("tune", ["engine.refit=true"]),
+        ("train", ["engine.refit=false", "engine.ranks=2", "runtime.rows_per_task=300"]),
+        ("calibrate", ["serving.learns_until=newest"]),
+    ],
+    ids=["train and tune", "train alone, many tasks", "all before the test period"],
 )
-def test_where_nothing_comes_after_the_training_time_the_same_is_fitted(train, built, spark, workspace, refit, tasks):
-    settings = [*CLEANED, f"engine.refit={refit}", *tasks]
+def test_where_nothing_comes_after_the_training_time_the_same_is_fitted(train, built, spark, workspace, last, choices):
+    settings = [*CLEANED, *choices]
     _, model = train(settings)
     table = pl.from_arrow(DeltaTable(workspace / "lake" / "features").to_pyarrow_table())
     plane = ArrowPlane(lambda: spark.sparkContext, workspace / "other")
@@ -150,10 +155,10 @@ def test_where_nothing_comes_after_the_training_time_the_same_is_fitted(train, b
     encoding = Encoding(("x0", "x1", "x2", "x3"), {"city": tuple(f"city {n}" for n in range(4))})
     split = model.facts["split"]
     found = prepare(
-        config.profile.preparation, encoding, TargetScale("price"), until(split["train"]), until(split["tune"]), seed=7
+        config.profile.preparation, encoding, TargetScale("price"), until(split["train"]), until(split[last]), seed=7
     )
-    assert found.again != found.encoding
-    assert model.encoding == (found.again if refit == "true" else found.encoding)
+    assert found.again != found.encoding or last == "train"
+    assert model.encoding == found.again
 
 
 def test_a_column_that_is_no_input_is_refused_before_training(train):

@@ -33,7 +33,14 @@ def scored(finished):
 
 def test_predictions_are_those_of_the_stored_booster_and_the_calibrations_table(finished, scored):
     """Computed again from the files alone: booster, description and table, with none of assay's own code."""
-    (folder,) = (finished.folder / "mlartifacts").rglob("models/*/artifacts/artifacts/bundle")
+    learned = scored["price"].is_not_null().to_numpy()  # the model that serves has learned from these
+    for name, rows in (("tested", scored.filter(learned)), ("bundle", scored.filter(~learned))):
+        assert rows.height
+        (folder,) = (finished.folder / "mlartifacts").rglob(f"models/*/artifacts/artifacts/{name}")
+        check_predictions(finished, rows, folder)
+
+
+def check_predictions(finished, scored, folder):
     description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     booster = xgb.Booster()
     booster.load_model(folder / "booster.ubj")
@@ -51,7 +58,9 @@ def test_predictions_are_those_of_the_stored_booster_and_the_calibrations_table(
     anchor = scored["price__own__lag_1"].cast(pl.Float64).to_numpy()
     level = np.log(np.where(np.isfinite(anchor), anchor, description["scale"]["typical"])) + change
     np.testing.assert_allclose(scored["prediction"], np.exp(level), rtol=1e-12)
-    quantiles = {(r["segment"], r["level"]): r["quantile"] for r in finished.table("calibrations").to_dicts()}
+    (calibration,) = set(scored["calibration_version"])
+    rows = finished.table("calibrations").filter(pl.col("calibration_version") == calibration)
+    quantiles = {(r["segment"], r["level"]): r["quantile"] for r in rows.to_dicts()}
     for share in (0.8, 0.9):
         half = np.array([quantiles[segment, share] for segment in scored["segment"]])
         np.testing.assert_allclose(scored[f"lower_{share * 100:.0f}"], np.exp(level - half), rtol=1e-12)
@@ -74,18 +83,21 @@ def test_intervals_are_nested_around_the_prediction(scored):
 
 def test_each_row_says_which_model_calibration_and_segment_made_it(finished, scored):
     found = champion(finished.tracking(), "price")
-    assert set(scored["model_version"]) == {found.model.version}
-    assert set(scored["calibration_version"]) == {found.calibration_version}
+    learned, later = scored.filter(pl.col("price").is_not_null()), scored.filter(pl.col("price").is_null())
+    for rows, by in ((learned, found.tested), (later, found)):
+        assert set(rows["model_version"]) == {by.model.version}
+        assert set(rows["calibration_version"]) == {by.calibration_version}
     assert set(scored["target"]) == {"price"}
     assert scored["segment"].to_list() == [f"kind={kind}" for kind in scored["kind"]]
     calibrations = finished.table("calibrations")
     assert set(calibrations["segment"]) == {"", "kind=big", "kind=small"}
-    assert set(calibrations["model_version"]) == {found.model.version}
+    assert set(calibrations["model_version"]) == {found.model.version, found.tested.model.version}
 
 
 def test_the_registered_model_gives_the_numbers_of_the_table(finished, scored):
     tracking = finished.tracking()
     served = tracking.mlflow.pyfunc.load_model(f"models:/towns.price@{CHAMPION}")
+    scored = scored.filter(pl.col("price").is_null())  # what it has not learned from
     found = served.predict(scored.select(champion(tracking, "price").model.input_columns).to_pandas())
     for name in ["prediction", *ENDS]:
         np.testing.assert_allclose(found[name], scored[name], rtol=1e-12)

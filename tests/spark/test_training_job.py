@@ -19,7 +19,7 @@ from assay.config import load_run
 from assay.errors import ConfigError, DataError, PreflightError
 from assay.metrics import point_metrics
 from assay.model.baselines import Baselines
-from assay.model.registry import load_trained
+from assay.model.registry import champion, load_trained
 from assay.runtime.conditions import period_conditions
 from assay.runtime.tracking import Tracking
 from assay.training.split import PERIODS, forward_split
@@ -113,7 +113,7 @@ def test_figures_are_those_of_the_model_and_of_pandas_on_the_test_period(finishe
     run, model = trained
     features = finished.table("features")
     split = model.facts["split"]
-    seen = pl.concat([inside(features, split["train"]), inside(features, split["tune"])]).to_pandas()
+    seen = inside(features, {"start": None, "end": split["test"]["start"]}).to_pandas()  # the calibration period too
     later = inside(features, split["test"])
     actual = later["price"].to_numpy()
     batch = pa.Table.from_batches(later.to_arrow().to_batches()).combine_chunks().to_batches()[0]
@@ -149,9 +149,44 @@ def test_figures_are_those_of_the_model_and_of_pandas_on_the_test_period(finishe
 def test_the_vocabulary_is_that_of_what_was_learned_from(finished, trained):
     _, model = trained
     features = finished.table("features")
-    seen = pl.concat([inside(features, model.facts["split"][name]) for name in ("train", "tune")])
+    seen = inside(features, {"start": None, "end": model.facts["split"]["test"]["start"]})
     assert model.encoding.categories == {c: tuple(sorted(seen[c].unique())) for c in ("city", "kind")}
     assert list(model.encoding.numeric) == [n for n, kind in features.schema.items() if kind == pl.Float32]
+
+
+def test_the_model_that_serves_learned_from_all_outcomes_and_the_tested_one_from_those_before_its_test(finished):
+    """Inputs, parameters and rounds are those of the first fit; each later one knows more rows."""
+    tracking, features = finished.tracking(), finished.table("features")
+    run = run_named(tracking, "train")
+    found = load_trained(tracking, run.info.run_id)
+    split = found.model.facts["split"]
+    known = inside(features, {"start": None, "end": split["test"]["start"]})
+    newest = features.drop_nulls("price")["time"].max()
+    assert [dt.datetime.fromisoformat(m.learned_until) for m in (found.held_back, found.model, found.served)] == [
+        dt.datetime.fromisoformat(split["tune"]["last"]),
+        known["time"].max(),
+        newest,
+    ]
+    assert len({m.version for m in (found.held_back, found.model, found.served)}) == 3
+    assert len({m.facts["rounds"] for m in (found.held_back, found.model, found.served)}) == 1
+    rows = inside(features, split["test"])
+    batch = rows.to_arrow().combine_chunks().to_batches()[0]
+    errors = {name: getattr(found, name).predict(batch) - rows["price"].to_numpy() for name in ("held_back", "model")}
+    rmse = {name: float(np.sqrt(np.mean(error**2))) for name, error in errors.items()}
+    assert run.data.metrics["test_rmse"] == pytest.approx(rmse["model"], rel=1e-9)
+    assert run.data.metrics["test_rmse_without_refit"] == pytest.approx(rmse["held_back"], rel=1e-9)
+    assert np.mean(np.abs(found.served.predict(batch) - rows["price"].to_numpy())) < np.mean(np.abs(errors["model"]))
+
+
+def test_where_the_tested_model_serves_there_is_one_model(run_job, features, workspace):
+    dataset = features(1000)
+    result = run_job("train", dataset, overrides=[*QUICK, "serving.learns_until=tune"])
+    assert "test_rmse_without_refit" not in result.metrics
+    tracking = Tracking(load_run(dataset=workspace / "dataset.yml", workspace=workspace))
+    found = load_trained(tracking, run_named(tracking, "train").info.run_id)
+    assert (found.served, found.held_back) == (None, None)
+    assert champion(tracking, "price").tested is None
+    assert champion(tracking, "price").model.version == found.model.version
 
 
 def test_everything_about_a_training_is_on_record(finished, trained):
@@ -165,6 +200,9 @@ def test_everything_about_a_training_is_on_record(finished, trained):
     with tracking.download(run.info.run_id, "gates.json") as path:
         gates = json.loads(path.read_text(encoding="utf-8"))
     assert [gate["passed"] for gate in gates] == [True, True, True]
+    with tracking.download(run.info.run_id, "coverage_gate.json") as path:
+        (gate,) = json.loads(path.read_text(encoding="utf-8"))
+    assert (gate["gate"], gate["passed"]) == ("coverage", True)
     with tracking.download(run.info.run_id, "importance.json") as path:
         assert json.loads(path.read_text(encoding="utf-8")) == model.importance()
     history = tracking.client.get_metric_history(run.info.run_id, "tune_rmse")
@@ -181,7 +219,7 @@ def test_a_model_that_is_worse_than_the_champion_is_refused(run_job, towns, tmp_
     dataset, settings = towns(tmp_path / "source", towns=4), ["engine.rounds=60", "engine.early_stopping_rounds=0"]
     first = run_job("pipeline", dataset, overrides=settings)
     assert "champion_rmse" not in first.metrics
-    weak = ["engine.rounds=12", "engine.early_stopping_rounds=0"]
+    weak = ["engine.rounds=4", "engine.early_stopping_rounds=0"]
     refused = run_job("train", dataset, overrides=weak)
     assert refused.status == "refused"
     assert any("champion (version 1)" in line and "confidence it is worse" in line for line in refused.summary)
@@ -234,7 +272,7 @@ def test_a_hundred_thousand_rows(run_job, features):
     result = run_job("train", dataset, overrides=[*PLAIN, "engine.rounds=60", "engine.ranks=2"])
     assert result.status == "done"
     assert result.metrics["test_r2"] > 0.95
-    assert result.metrics["calibration_rows"] == pytest.approx(15_000, abs=1000)
+    assert result.metrics["calibration_rows"] == pytest.approx(35_000, abs=1000)  # calibrate and test
 
 
 def test_a_constant_target_trains_and_is_known_exactly(run_job, features):
@@ -271,7 +309,7 @@ def test_a_monotone_input_is_named_as_in_the_data_and_a_typo_is_told(run_job, fe
 def test_a_slice_learns_from_its_rows_alone(run_job, features):
     dataset = features(4000)
     result = run_job("train", dataset, overrides=QUICK, where=["city=city 3"])
-    assert result.metrics["calibration_rows"] == pytest.approx(75, abs=25)
+    assert result.metrics["calibration_rows"] == pytest.approx(175, abs=40)
     with pytest.raises(DataError, match=r"no row has a known target 'price' where city=Atlantis \(--where\)"):
         run_job("train", dataset, overrides=QUICK, where=["city=Atlantis"])
 

@@ -54,13 +54,16 @@ class SplitConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class GatesConfig:
-    """How a new model is compared with the champion on its own test period.
+    """What a new model must reach on its own test period, besides the thresholds of `training`.
 
     champion: refuse a model that is worse than the champion.  champion_confidence: how sure that must be; resampling
     whole days is what says it, `champion_resamples` times.
+    coverage_shortfall: how much less than promised an interval may hold, as a share of all test outcomes; None lets
+    any coverage pass.
     """
 
     champion: bool = True
+    coverage_shortfall: Annotated[float, Field(ge=0, le=1)] | None = 0.10
     champion_confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     champion_resamples: Annotated[int, Field(ge=100, le=100_000)] = 2_000
 
@@ -100,6 +103,18 @@ class EngineConfig:
     weight_halflife_days: Annotated[float, Field(gt=0)] | None = None
     checkpoint_rounds: Annotated[int, Field(ge=0)] = 50
     monotone: dict[str, Literal[1, -1]] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=STRICT)
+class ServingConfig:
+    """Which model serves.
+
+    learns_until: `tune` serves the model that was tested, which learned from train and tune. `newest` serves one that
+        learned from all rows whose outcome is known, and tests one that learned from all that were known when the test
+        period began: parameters, inputs and rounds are those that train and tune chose.
+    """
+
+    learns_until: Literal["tune", "newest"] = "newest"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -162,6 +177,7 @@ class ProfileConfig:
     preparation: PreparationConfig = PreparationConfig()
     engine: EngineConfig = EngineConfig()
     gates: GatesConfig = GatesConfig()
+    serving: ServingConfig = ServingConfig()
     conformal: ConformalConfig = ConformalConfig()
     explain: ExplainConfig = ExplainConfig()
     ingest: IngestConfig = IngestConfig()

@@ -135,6 +135,18 @@ class Drivers:
 
 
 @dataclass(frozen=True)
+class Refit:
+    """What it is worth to learn again from the newest rows. until: newest outcome that the serving model learned from.
+
+    rmse, without: of the tested model on the test period, and of the same as it was before; in the target's unit.
+    """
+
+    until: dt.datetime
+    rmse: float
+    without: float
+
+
+@dataclass(frozen=True)
 class ReportContent:
     """Everything that the page says.
 
@@ -164,6 +176,7 @@ class ReportContent:
     tables: Mapping[str, int]
     drivers: Sequence[Drivers] = ()
     gates: Sequence[Gate] = ()
+    refit: Refit | None = None
     gates_enforced: bool = True
     min_segment_rows: int = 30
 

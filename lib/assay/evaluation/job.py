@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
+from assay.conformal.job import COVERAGE_GATE
 from assay.errors import DataError
 from assay.evaluation import plots
 from assay.evaluation.canvas import to_svg
@@ -21,6 +22,7 @@ from assay.evaluation.content import (
     DataFacts,
     Figures,
     Gate,
+    Refit,
     ReportContent,
     Split,
     baseline_results,
@@ -94,7 +96,9 @@ class Evaluation:
         self.target = target
         self.segments = [stored_name(s) for s in context.config.dataset.segments]
         self.trained_run_id = trained_run_id
-        self.model: Model = load_trained(context.tracking, trained_run_id).model
+        trained = load_trained(context.tracking, trained_run_id)
+        self.model: Model = trained.model
+        self.served = trained.served
 
     def run(self, identity: str, predictions: int, features: int) -> Done:
         """Join, measure, draw, write."""
@@ -244,6 +248,7 @@ class Evaluation:
                 "Dataset": dataset.name,
                 "Profile": self.config.profile_name,
                 "Model version": self.model.version,
+                **({"Model that serves": self.served.version} if self.served is not None else {}),
                 "Engine": f"{self.model.engine}, {self.model.facts['rounds']} rounds",
                 "Seed": str(self.model.facts["seed"]),
                 "MLflow run": self.trained_run_id,
@@ -254,8 +259,15 @@ class Evaluation:
             tables=versions,
             drivers=moves.drivers(self.segments) if moves is not None else [],
             gates=self._gates(),
+            refit=self._refit(trained.data.metrics),
             gates_enforced=self.config.training.force_production_quality,
         )
+
+    def _refit(self, trained: Mapping[str, float]) -> Refit | None:
+        without = trained.get("test_rmse_without_refit")
+        if self.served is None or without is None:
+            return None
+        return Refit(dt.datetime.fromisoformat(self.served.learned_until), trained["test_rmse"], without)
 
     def _artifact(self, run_id: str, name: str) -> Any:
         with self.context.tracking.download(run_id, name) as path:
@@ -265,7 +277,8 @@ class Evaluation:
         units = {"min_r2": ("", True), "min_business_accuracy": ("%", True)}
         units |= {"beats_best_baseline": ("", False), "not_worse_than_champion": ("", False)}
         found = []
-        for verdict in self._artifact(self.trained_run_id, "gates.json"):
+        verdicts = [v for name in ("gates.json", COVERAGE_GATE) for v in self._artifact(self.trained_run_id, name)]
+        for verdict in verdicts:
             unit, at_least = units.get(verdict["gate"], ("", True))
             gate = Gate(
                 readable(verdict["gate"]), verdict["figure"], verdict["threshold"], verdict["passed"], unit, at_least
@@ -277,7 +290,11 @@ class Evaluation:
         version = self.context.plane.version("calibrations")
         if version is None:
             return 0
-        where = [Condition("target", "==", self.target.name), Condition("segment", "==", "")]
+        where = [
+            Condition("target", "==", self.target.name),
+            Condition("segment", "==", ""),
+            Condition("model_version", "==", self.model.version),
+        ]
         rows = self.context.plane.read("calibrations", version=version, columns=["rows"], where=where).collect()
         return int(rows.column("rows")[0].as_py()) if rows.num_rows else 0
 

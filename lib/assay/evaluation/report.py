@@ -104,6 +104,7 @@ def render(content: ReportContent) -> str:
         content=content,
         headline=headline(content),
         skill_sentence=wording.skill_sentence(content),
+        refit_sentence=wording.refit_sentence(content),
         gate_state=wording.gate_outcome(content)[0],
         gate_words=wording.gate_outcome(content)[1],
         verdict=wording.verdict,

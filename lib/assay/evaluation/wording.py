@@ -133,6 +133,19 @@ def skill_sentence(content: ReportContent) -> str:
     return f"The model's error (RMSE) is {percent(skill)} smaller than that of {rule}."
 
 
+def refit_sentence(content: ReportContent) -> str:
+    """What learning again from the newest rows is worth, and until when the serving model has learned."""
+    refit = content.refit
+    if refit is None:
+        return ""
+    change = 1 - refit.rmse / refit.without if refit.without else 0.0
+    return (
+        f"Learning again from all outcomes known before the test period made its error {percent(abs(change))} "
+        f"{'smaller' if change >= 0 else 'larger'} (RMSE {number(refit.rmse, content.unit)}, without "
+        f"{number(refit.without, content.unit)}); the model that serves has learned until {day(refit.until)}."
+    )
+
+
 def gate_outcome(content: ReportContent) -> tuple[str, str]:
     """(state, words) of the quality gates; state is `passed`, `refused` or `open`."""
     failed = [gate for gate in content.gates if not gate.passed]

@@ -50,6 +50,11 @@ class Model:
         """Columns of the features table that predicting reads."""
         return list(dict.fromkeys([*self.encoding.columns, *self.scale.columns]))
 
+    @property
+    def learned_until(self) -> str:
+        """Time of the newest row that it learned from, ISO 8601."""
+        return str(self.facts.get("learned_until") or self.facts["split"]["tune"]["last"])
+
     def predict_scaled(self, batch: pa.RecordBatch) -> Floats:
         """Feature batch -> predictions (n,) on the model's scale, where conformity scores live."""
         return self.predictor.predict(self.encoding.matrix(batch))

@@ -10,6 +10,7 @@ from pathlib import Path
 from assay.model.bundle import MANIFEST, Model, digest_of
 
 _LOADED: dict[str, Model] = {}
+MOST = 4  # models that a worker holds: the one that serves, the one that was tested, and their like of a rival
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Carried:
             with tempfile.TemporaryDirectory(prefix="assay-model-") as name:
                 for file, content in self.files.items():
                     (Path(name) / file).write_bytes(content)
-                _LOADED.clear()  # a worker serves one model at a time; old ones would only hold memory
+                if len(_LOADED) >= MOST:
+                    _LOADED.clear()  # a worker serves one champion at a time; old ones would only hold memory
                 _LOADED[key] = Model.load(Path(name), threads=self.threads)
         return _LOADED[key]

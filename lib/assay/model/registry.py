@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from assay.runtime.tracking import Tracking
 from assay.version import __version__
 
 BUNDLE = "bundle"
+TESTED = "tested"
+BUNDLES = {"model": BUNDLE, "served": "bundle_served", "held_back": "bundle_held_back"}  # of a training run
 CALIBRATION = "calibration.json"
 CHAMPION = "champion"
 ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's codes for no such model, no such alias
@@ -22,23 +25,51 @@ LIBRARIES = {"xgboost": ("xgboost",), "catboost": ("catboost",)}  # that an engi
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
-    """A training run and its model."""
+    """A training run and its models.
+
+    model: the one that was tested.  served: the same, fitted again on all rows with a known outcome; None where the
+    tested one serves.  held_back: the same, as it was before it was fitted again on the calibration period too; None
+    where the tested one never was.
+    """
 
     run_id: str
     target: str
     model: Model
     registered_name: str
+    served: Model | None = None
+    held_back: Model | None = None
+
+    @property
+    def serves(self) -> Model:
+        """The model that is registered."""
+        return self.served if self.served is not None else self.model
 
 
 @dataclasses.dataclass(frozen=True)
-class Champion:
-    """The model that scores, with its calibration. number: version in the registry."""
+class Calibrated:
+    """A model with its calibration."""
 
-    number: str
-    run_id: str
     model: Model
     calibration: dict[str, Any]
     calibration_version: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Champion(Calibrated):
+    """The model that scores. number: version in the registry.
+
+    tested: the model behind the figures of its test, which scores the rows that the serving one has learned from; None
+    where that is the same.
+    """
+
+    number: str
+    run_id: str
+    tested: Calibrated | None = None
+
+    @property
+    def judged(self) -> Model:
+        """The model that was tested."""
+        return self.tested.model if self.tested is not None else self.model
 
 
 def registered_name(dataset: str, target: str) -> str:
@@ -48,49 +79,67 @@ def registered_name(dataset: str, target: str) -> str:
 
 
 def load_trained(tracking: Tracking, run_id: str) -> TrainedRun:
-    """The model of a training run, its hash checked against the run's tag."""
+    """The models of a training run, each one's hash checked against the run's tag."""
     tags = tracking.client.get_run(run_id).data.tags
-    with tracking.download(run_id, BUNDLE) as folder:
-        model = Model.load(folder, sha256=tags["assay.model_sha256"])
+    found: dict[str, Model] = {}
+    for which, name in BUNDLES.items():
+        if (tag := model_tag(which)) in tags:
+            with tracking.download(run_id, name) as folder:
+                found[which] = Model.load(folder, sha256=tags[tag])
     target = tags["assay.target"]
-    return TrainedRun(run_id, target, model, registered_name(tracking.config.dataset.name, target))
+    return TrainedRun(run_id, target, registered_name=registered_name(tracking.config.dataset.name, target), **found)
+
+
+def model_tag(which: str) -> str:
+    """Tag of a run with the hash of one of its models, a key of `BUNDLES`."""
+    return "assay.model_sha256" if which == "model" else f"assay.{which}_model_sha256"
 
 
 def register(
-    tracking: Tracking, trained: TrainedRun, calibration: dict[str, Any], calibration_version: str, code: Path
+    tracking: Tracking,
+    trained: TrainedRun,
+    calibration: dict[str, Any],
+    calibration_version: str,
+    code: Path,
+    *,
+    tested: Calibrated | None = None,
 ) -> str:
-    """Log the calibrated model as an MLflow pyfunc (its code is the file `code`), register it, make it champion.
+    """Log the calibrated model that serves as an MLflow pyfunc (its code is the file `code`), make it champion.
 
+    calibration: of that model.  tested: the tested model with its own, where that is another.
     Returns:
         its number in the registry.
 
     A version of this very model and calibration that is registered already is made champion again.
     """
-    mlflow, client, name = tracking.mlflow, tracking.client, trained.registered_name
-    wanted = {"assay.model_version": trained.model.version, "assay.calibration_version": calibration_version}
+    mlflow, client, name, model = tracking.mlflow, tracking.client, trained.registered_name, trained.serves
+    wanted = {
+        "assay.model_version": model.version,
+        "assay.calibration_version": calibration_version,
+        "assay.tested_version": tested.model.version if tested is not None else "",
+        "assay.tested_calibration_version": tested.calibration_version if tested is not None else "",
+    }
     existing = client.search_model_versions(f"name = '{name}'") if _is_registered(tracking, name) else []
     for found in existing:
-        if all(found.tags.get(k) == v for k, v in wanted.items()):
+        if all(found.tags.get(k, "") == v for k, v in wanted.items()):
             client.set_registered_model_alias(name, CHAMPION, found.version)
             return str(found.version)
-    text = json.dumps(calibration, sort_keys=True)
-    hashes = {
-        "model_sha256": digest_of(trained.model.files[MANIFEST]),
-        "calibration_sha256": digest_of(text.encode()),
-    }
     with tempfile.TemporaryDirectory(prefix="assay-register-") as folder:
-        root = Path(folder) / BUNDLE
-        trained.model.save(root)
-        (root / CALIBRATION).write_text(text, encoding="utf-8")
+        hashes = _saved(Path(folder) / BUNDLE, model, calibration)
+        artifacts, recorded = {BUNDLE: str(Path(folder) / BUNDLE)}, hashes
+        if tested is not None:
+            artifacts[TESTED] = str(Path(folder) / TESTED)
+            found = _saved(Path(folder) / TESTED, tested.model, tested.calibration)
+            recorded = {**hashes, **{f"{TESTED}_{key}": digest for key, digest in found.items()}}
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(code),
-            artifacts={BUNDLE: str(root)},
+            artifacts=artifacts,
             model_config=hashes,
-            **_signature(trained.model, calibration),
-            pip_requirements=[f"assay=={__version__}", *LIBRARIES.get(trained.model.engine, ()), "pyarrow", "pandas"],
+            **_signature(model, calibration),
+            pip_requirements=[f"assay=={__version__}", *LIBRARIES.get(model.engine, ()), "pyarrow", "pandas"],
         )
-    tags = {**wanted, **{f"assay.{name}": digest for name, digest in hashes.items()}, "assay.run_id": trained.run_id}
+    tags = {**wanted, **{f"assay.{key}": digest for key, digest in recorded.items()}, "assay.run_id": trained.run_id}
     if not _is_registered(tracking, name):
         client.create_registered_model(name)
     version = client.create_model_version(name, source=info.model_uri, run_id=None, tags=tags)
@@ -132,10 +181,32 @@ def find_champion(tracking: Tracking, target: str) -> Champion | None:
         local = tracking.mlflow.artifacts.download_artifacts(
             artifact_uri=f"models:/{name}/{version.version}", dst_path=folder, tracking_uri=tracking.uri
         )
-        root = Path(local) / "artifacts" / BUNDLE
-        model = Model.load(root, sha256=tags["assay.model_sha256"])
-        calibration = load_calibration(root, sha256=tags["assay.calibration_sha256"])
-    return Champion(str(version.version), tags["assay.run_id"], model, calibration, tags["assay.calibration_version"])
+        root = Path(local) / "artifacts"
+        served = _loaded(root / BUNDLE, tags, "assay.")
+        tested = _loaded(root / TESTED, tags, f"assay.{TESTED}_") if tags.get("assay.tested_version") else None
+    return Champion(
+        served.model,
+        served.calibration,
+        served.calibration_version,
+        number=str(version.version),
+        run_id=tags["assay.run_id"],
+        tested=tested,
+    )
+
+
+def _saved(root: Path, model: Model, calibration: dict[str, Any]) -> dict[str, str]:
+    """Write a model and its calibration; returns their hashes."""
+    model.save(root)
+    text = json.dumps(calibration, sort_keys=True)
+    (root / CALIBRATION).write_text(text, encoding="utf-8")
+    return {"model_sha256": digest_of(model.files[MANIFEST]), "calibration_sha256": digest_of(text.encode())}
+
+
+def _loaded(root: Path, tags: Mapping[str, str], prefix: str) -> Calibrated:
+    """What `_saved` wrote, checked against the tags that begin so."""
+    model = Model.load(root, sha256=tags[f"{prefix}model_sha256"])
+    calibration = load_calibration(root, sha256=tags[f"{prefix}calibration_sha256"])
+    return Calibrated(model, calibration, tags[f"{prefix}calibration_version"])
 
 
 def load_calibration(folder: Path, *, sha256: str) -> dict[str, Any]:

@@ -146,6 +146,10 @@ class Tracking:
         """Log plain data as a JSON artifact."""
         self.mlflow.log_dict(redact_tree(value), path)
 
+    def of_run(self, run_id: str, value: Any, path: str) -> None:
+        """Log plain data as a JSON artifact of another run than the open one."""
+        self.client.log_dict(run_id, redact_tree(value), path)
+
     def text(self, value: str, path: str) -> None:
         """Log a text artifact (HTML too)."""
         self.mlflow.log_text(value, path)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pyarrow as pa
 
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.errors import DataError
 from assay.model.carried import Carried
-from assay.model.registry import Champion, champion
+from assay.model.registry import Calibrated, Champion, champion
 from assay.runtime.conditions import Condition, period_conditions
 from assay.runtime.job import Done, JobContext, Plan
 from assay.runtime.plane import Output
@@ -42,6 +44,7 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
             "target": target.name,
             "model": found.model.version,
             "calibration": found.calibration_version,
+            "tested": [found.tested.model.version, found.tested.calibration_version] if found.tested else [],
             "entity": list(context.config.dataset.entity),
         },
         execute=lambda identity: _execute(context, identity, target, found, version),
@@ -53,12 +56,15 @@ def _execute(context: JobContext, identity: str, target: TargetConfig, found: Ch
     entity = tuple(stored_name(name) for name in config.dataset.entity)
     levels = tuple(found.calibration["levels"])
     segments = found.calibration["segment_columns"]
-    columns = list(dict.fromkeys(["row_id", "time", *entity, *found.model.input_columns, *segments, "month"]))
+    inputs = [*found.model.input_columns, *found.judged.input_columns]
+    columns = list(dict.fromkeys(["row_id", "time", *entity, *inputs, *segments, "month"]))
     where = [
         *(Condition(stored_name(c), "==", v) for c, v in config.where),
         *period_conditions(found.model.facts["split"]["test"]),
     ]
-    kernel = ScoreRows(Carried.of(found.model), found.calibration, found.calibration_version, target.name, entity)
+    kernel = _scorer(found, target, entity)
+    if found.tested is not None:
+        kernel = dataclasses.replace(kernel, tested=_scorer(found.tested, target, entity))
     schema = prediction_schema(levels, entity)
     commit = context.commit(JOB, target.name, identity, model=found.model.version, run_id=found.run_id)
     with context.reporter.step("scoring"):
@@ -73,6 +79,10 @@ def _execute(context: JobContext, identity: str, target: TargetConfig, found: Ch
         written=written,
         summary=[f"{rows:,} predictions of {target.name} by model {found.model.version} (version {found.number})"],
     )
+
+
+def _scorer(found: Calibrated, target: TargetConfig, entity: tuple[str, ...]) -> ScoreRows:
+    return ScoreRows(Carried.of(found.model), found.calibration, found.calibration_version, target.name, entity)
 
 
 def _owned(context: JobContext, schema: pa.Schema, target: TargetConfig) -> dict[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assay.conformal.calibration import Calibration
 from assay.conformal.intervals import score_batch
@@ -24,13 +26,17 @@ def prediction_schema(levels: tuple[float, ...], entity: tuple[str, ...]) -> pa.
 
 @dataclasses.dataclass(frozen=True)
 class ScoreRows:
-    """Kernel: rows of `predictions`. Model and calibration are loaded once per Python worker."""
+    """Kernel: rows of `predictions`. Model and calibration are loaded once per Python worker.
+
+    tested: scores the rows that the model has learned from; None where there are no such rows.
+    """
 
     carried: Carried
     calibration: dict[str, Any]
     calibration_version: str
     target: str
     entity: tuple[str, ...]
+    tested: ScoreRows | None = None
 
     @cached_property
     def fitted(self) -> Calibration:
@@ -39,13 +45,24 @@ class ScoreRows:
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Score every batch."""
+        until = dt.datetime.fromisoformat(self.carried.model().learned_until) if self.tested is not None else None
+        for batch in batches:
+            if self.tested is None:
+                yield self.scored(batch)
+                continue
+            learned = pc.less_equal(batch.column("time"), pa.scalar(until, batch.column("time").type))
+            for scorer, part in ((self.tested, batch.filter(learned)), (self, batch.filter(pc.invert(learned)))):
+                if part.num_rows:
+                    yield scorer.scored(part)
+
+    def scored(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """One batch of `predictions`, all by the model itself."""
         model, fitted = self.carried.model(), self.fitted
         schema = prediction_schema(fitted.levels, self.entity)
-        for batch in batches:
-            rows = batch.num_rows
-            columns = {name: batch.column(name) for name in ("row_id", "time", *self.entity, "month")}
-            columns |= {k: pa.array(v) for k, v in score_batch(model, fitted, batch).items()}
-            columns["model_version"] = pa.array([model.version] * rows)
-            columns["calibration_version"] = pa.array([self.calibration_version] * rows)
-            columns["target"] = pa.array([self.target] * rows)
-            yield conform(pa.RecordBatch.from_pydict({name: columns[name] for name in schema.names}), schema)
+        rows = batch.num_rows
+        columns = {name: batch.column(name) for name in ("row_id", "time", *self.entity, "month")}
+        columns |= {k: pa.array(v) for k, v in score_batch(model, fitted, batch).items()}
+        columns["model_version"] = pa.array([model.version] * rows)
+        columns["calibration_version"] = pa.array([self.calibration_version] * rows)
+        columns["target"] = pa.array([self.target] * rows)
+        return conform(pa.RecordBatch.from_pydict({name: columns[name] for name in schema.names}), schema)

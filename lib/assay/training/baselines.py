@@ -32,15 +32,15 @@ def fit_baselines(
     target: str,
     transform: str,
     group_columns: Sequence[str],
-    periods: tuple[Period, Period],
+    periods: Sequence[Period],
     times: int,
 ) -> Baselines:
     """Exact figures over the training period: one task for all rows' target, one shuffle for each level of groups.
 
-    group_columns: from the widest group to the finest.  periods: the first and the last that are learned from.
+    group_columns: from the widest group to the finest.  periods: consecutive ones, that are learned from.
     times: how many distinct times they have, which tells whether days of the week matter.
     """
-    first, last = periods
+    first, last = periods[0], periods[-1]
     span = (last.last - first.first).total_seconds() / 86_400
     weekly = span / max(1, times - 1) < WEEKLY_BELOW_DAYS
     columns = list(dict.fromkeys([*group_columns, "time", target]))

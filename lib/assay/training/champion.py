@@ -12,8 +12,8 @@ from assay.config.profile import GatesConfig
 from assay.model.bundle import Model
 from assay.model.registry import Champion
 from assay.model.scale import Floats
+from assay.model.verdict import Verdict
 from assay.runtime.progress import figure
-from assay.training.gates import Verdict
 from assay.training.split import Period
 
 GATE = "not_worse_than_champion"
@@ -25,9 +25,9 @@ def incomparable(champion: Champion, model: Model, test: Period, columns: set[st
 
     columns: what the features have.
     """
-    if champion.model.plan_hash != model.plan_hash or not set(champion.model.input_columns) <= columns:
+    if champion.judged.plan_hash != model.plan_hash or not set(champion.judged.input_columns) <= columns:
         return "it learned from other features"
-    known = dt.datetime.fromisoformat(champion.model.facts["split"]["tune"]["last"])
+    known = dt.datetime.fromisoformat(champion.judged.learned_until)
     if known >= test.first:
         return f"it has learned from rows up to {known:%Y-%m-%d}, which the test period holds"
     return None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from assay.config.dataset import stored_name
 from assay.config.profile import EngineConfig
+from assay.model.encoding import Encoding
 from assay.model.scale import TargetScale
 from assay.runtime import preflight
 from assay.runtime.barrier import free_slots
 from assay.runtime.memory import python_memory
-from assay.runtime.plane import Flow
 from assay.runtime.session import is_local
 from assay.training.engine import FitRequest, FitResult, OnRound, engine_named
 from assay.training.monotone import directions
@@ -27,13 +29,60 @@ def fit_engine(
     Raises:
         ConfigError: more ranks are asked for than there are slots.
     """
+    judged = bool(engine.early_stopping_rounds)
+    request, columns = _request(rows, engine, prepared, scale, split.train, split.tune if judged else None)
+    request = dataclasses.replace(
+        request,
+        tune=rows.read(columns, split.tune) if judged else None,
+        refit=engine.refit,
+        refit_encoding=prepared.again,
+        refit_rule=prepared.teaches,
+        refit_weights=_decay(engine, split.tune),
+    )
+    return engine_named(engine.name).fit(rows.context.plane, request, on_round)
+
+
+def refit_engine(
+    rows: LabelledRows,
+    engine: EngineConfig,
+    known: Period,
+    prepared: Prepared,
+    encoding: Encoding,
+    scale: TargetScale,
+    rounds: int,
+    on_round: OnRound,
+) -> FitResult:
+    """Let an engine learn from all rows of a period, with the rounds that were chosen earlier and nobody as a judge.
+
+    prepared: what the earlier fit was given.  encoding: its inputs, as `known` has them.
+    """
+    given = dataclasses.replace(prepared, encoding=encoding)
+    request, _ = _request(rows, engine, given, scale, known, None)
+    request = dataclasses.replace(request, rounds=rounds, early_stopping_rounds=0)
+    return engine_named(engine.name).fit(rows.context.plane, request, on_round)
+
+
+def _decay(engine: EngineConfig, period: Period) -> TimeDecay | None:
+    halflife = engine.weight_halflife_days
+    return TimeDecay(period.last, halflife) if halflife is not None else None
+
+
+def _request(
+    rows: LabelledRows,
+    engine: EngineConfig,
+    prepared: Prepared,
+    scale: TargetScale,
+    train: Period,
+    tune: Period | None,
+) -> tuple[FitRequest, list[str]]:
+    """What one fit on a period is asked for, without a judge, and the columns it reads. tune: what its size counts."""
     encoding, rule = prepared.encoding, prepared.teaches
     session = rows.context.spark()
     learner = engine_named(engine.name)
     worth = engine.ranks or ranks_worth(
         engine,
-        train=split.train.rows,
-        tune=split.tune.rows if engine.early_stopping_rounds else 0,
+        train=train.rows,
+        tune=tune.rows if tune is not None else 0,
         numbers=len(encoding.numeric),
         categories=len(encoding.categories),
         memory=python_memory(session),
@@ -44,40 +93,31 @@ def fit_engine(
     preflight.check_ranks(session, ranks, slots)
     cpus = int(session.conf.get("spark.task.cpus", "1"))
     threads = max(cpus, slots * cpus // ranks) if is_local(str(session.conf.get("spark.master", ""))) else cpus
+    weights = _decay(engine, train)
     looked_at = tuple(rule.columns) if rule is not None else ()
-    weights, refit_weights = (
-        TimeDecay(period.last, engine.weight_halflife_days) if engine.weight_halflife_days is not None else None
-        for period in (split.train, split.tune)
-    )
     looked_at += weights.columns if weights is not None else ()
     columns = list(dict.fromkeys([*encoding.columns, *scale.columns, *learner.columns, *looked_at, rows.column]))
 
     left_out = {one.name for one in prepared.selection if not one.kept}  # what a model does not see moves nothing
     monotone = {n: d for n, d in engine.monotone.items() if {n, stored_name(n)}.isdisjoint(left_out)}
 
-    def read(period: Period) -> Flow:
-        return rows.read(columns, period)
-
-    train = read(split.train)
+    taught = rows.read(columns, train)
     request = FitRequest(
-        train=train if rule is None else train.map(rule, train.schema),
-        tune=read(split.tune) if engine.early_stopping_rounds else None,
+        train=taught if rule is None else taught.map(rule, taught.schema),
+        tune=None,
         encoding=encoding,
         scale=scale,
         params=engine.params,
         rounds=engine.rounds,
         early_stopping_rounds=engine.early_stopping_rounds,
-        refit=engine.refit,
+        refit=False,
         seed=engine.seed,
         ranks=ranks,
         threads=threads,
         driver_host=str(session.conf.get("spark.driver.host", "127.0.0.1")),
-        refit_encoding=prepared.again,
-        refit_rule=rule,
         weights=weights,
-        refit_weights=refit_weights,
         monotone=directions(monotone, encoding),
         checkpoint_rounds=engine.checkpoint_rounds,
         sample_rows=engine.sample_rows,
     )
-    return learner.fit(rows.context.plane, request, on_round)
+    return request, columns

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 from assay.config import AdvancedTrainingConfig
+from assay.model.verdict import Verdict
 from assay.runtime.progress import figure
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """One gate's outcome. rule: in words, with both figures and the setting."""
-
-    gate: str
-    passed: bool
-    figure: float
-    threshold: float
-    rule: str
 
 
 def judge(metrics: Mapping[str, float], flags: AdvancedTrainingConfig) -> list[Verdict]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +17,11 @@ from assay.model.bundle import Model
 from assay.model.carried import Carried
 from assay.model.registry import Champion, find_champion
 from assay.model.scale import as_floats
+from assay.model.verdict import Verdict
 from assay.runtime.conditions import Condition
 from assay.runtime.job import JobContext
 from assay.runtime.tables import FEATURES
 from assay.training.champion import compare, incomparable, verdict
-from assay.training.gates import Verdict
 from assay.training.split import Period
 
 
@@ -35,21 +35,28 @@ class Holdout:
     where: Sequence[Condition]
     period: Period
 
-    def figures(self, model: Model, baselines: Baselines) -> tuple[dict[str, float], list[Verdict]]:
+    def figures(
+        self, model: Model, baselines: Baselines, held_back: Model | None = None
+    ) -> tuple[dict[str, float], list[Verdict]]:
         """Figures of the model and of every baseline, and the verdict on it and the champion, where there is one.
 
-        A dozen doubles a row come to the driver.
+        held_back: the model as it was before it was fitted again, whose error is told beside.  A dozen doubles a row
+        come to the driver.
         """
         champion, target = self._champion(model), stored_name(self.target.name)
-        rival = Carried.of(champion.model) if champion is not None else None
-        columns = [*model.input_columns, *baselines.columns, "time", target]
-        columns += champion.model.input_columns if champion is not None else []
-        names = ["actual", "day", "model", *(["champion"] if rival is not None else []), *baselines.names]
+        models = {"model": model}
+        if champion is not None:
+            models["champion"] = champion.judged
+        if held_back is not None:
+            models["held_back"] = held_back
+        columns = [*(name for one in models.values() for name in one.input_columns), *baselines.columns, "time", target]
+        names = ["actual", "day", *models, *baselines.names]
         schema = pa.schema([pa.field(name, pa.float64()) for name in names])
         flow = self.context.plane.read(
             FEATURES.name, version=self.version, columns=list(dict.fromkeys(columns)), where=self.where
         )
-        rows = flow.map(PredictAll(Carried.of(model), baselines, target, rival), schema).collect()
+        carried = {name: Carried.of(one) for name, one in models.items()}
+        rows = flow.map(PredictAll(carried, baselines, target), schema).collect()
         found = {name: as_floats(rows.column(name)) for name in names}
         actual = found["actual"]
         results = {name: point_metrics(actual, found[name]) for name in ("model", *baselines.names)}
@@ -58,6 +65,8 @@ class Holdout:
         best = min(r["rmse"] for r in results.values())
         metrics["best_baseline_rmse"] = best
         metrics["skill_over_best_baseline"] = 1 - metrics["test_rmse"] / best if best else math.nan
+        if held_back is not None:
+            metrics["test_rmse_without_refit"] = point_metrics(actual, found["held_back"])["rmse"]
         if champion is None:
             return metrics, []
         gates, seed = self.context.config.profile.gates, self.context.config.profile.engine.seed
@@ -81,18 +90,15 @@ class Holdout:
 
 @dataclasses.dataclass(frozen=True)
 class PredictAll:
-    """Kernel: outcome, day, and the predictions of the model, the champion and every baseline, per labelled row."""
+    """Kernel: outcome, day, and the predictions of some models and of every baseline, per labelled row."""
 
-    carried: Carried
+    models: Mapping[str, Carried]
     baselines: Baselines
     target: str
-    champion: Carried | None = None
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Columns of doubles, in the target's unit; days since 1970 (UTC)."""
-        models = {"model": self.carried.model()}
-        if self.champion is not None:
-            models["champion"] = self.champion.model()
+        models = {name: carried.model() for name, carried in self.models.items()}
         for batch in batches:
             microseconds = batch.column("time").cast(pa.int64()).to_numpy()
             columns = {

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from assay.errors import DataError
 from assay.model.baselines import Baselines
 from assay.model.bundle import MANIFEST, Model, digest_of
 from assay.model.encoding import Encoding
+from assay.model.registry import BUNDLES, model_tag
 from assay.model.scale import TargetScale
 from assay.runtime import preflight
 from assay.runtime.barrier import free_slots
@@ -24,16 +25,16 @@ from assay.runtime.progress import figure
 from assay.runtime.tables import FEATURES
 from assay.training.baselines import fit_baselines
 from assay.training.engine import FitResult
-from assay.training.fitting import fit_engine
+from assay.training.fitting import fit_engine, refit_engine
 from assay.training.gates import judge
 from assay.training.holdout import Holdout
 from assay.training.monotone import directions
-from assay.training.preparation import Prepared, prepare
+from assay.training.preparation import Prepared, prepare, prepare_again
 from assay.training.rows import LabelledRows
-from assay.training.split import Split, forward_split
+from assay.training.split import Period, Split, forward_split
+from assay.training.validation import period
 
 JOB = "train"
-BUNDLE = "bundle"
 NOT_YET = ("enable_hyperparameter_tuning", "enable_advanced_ensemble")
 
 
@@ -43,7 +44,7 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
     return Plan(
         job=JOB,
         inputs={FEATURES.name: version},
-        sections=("dataset", "training", "split", "preparation", "engine", "gates", "where"),
+        sections=("dataset", "training", "split", "preparation", "engine", "gates", "serving", "where"),
         slots=[],
         extra={"target": target.name},
         execute=lambda identity: Training(context, target, version).run(identity),
@@ -73,7 +74,7 @@ class Training:
             times = self.rows.times()
             split = self.split(times)
         with reporter.step("baselines and vocabulary"):
-            baselines = self.baselines(split, times)
+            baselines = self.baselines([split.train, split.tune], times)
             encoding = self.encoding(split)
         directions(self.config.profile.engine.monotone, encoding)  # refused before anything is fitted
         scale = TargetScale(
@@ -87,16 +88,26 @@ class Training:
         with reporter.step(f"training {self.config.profile.engine.name} on {split.train.rows:,} rows"):
             fitted = self.fit(split, prepared, scale)
         model = self.model(fitted, prepared.again or prepared.encoding, scale, split, baselines)
+        held_back = served = None
+        if self.config.profile.serving.learns_until == "newest":
+            held_back = model
+            known, everything = self.known(times, split)
+            baselines = self.baselines([known], times)
+            with reporter.step(f"fitting again on {known.rows:,} rows known before the test period"):
+                model = self.fitted_again(fitted, prepared, scale, split, known, baselines)
+            with reporter.step(f"fitting again on all {everything.rows:,} rows, to serve"):
+                served = self.fitted_again(fitted, prepared, scale, split, everything, baselines)
         with reporter.step(f"testing on {split.test.rows:,} later rows"):
             metrics, compared = Holdout(
                 self.context, self.target, self.version, self.rows.where(split.test), split.test
-            ).figures(model, baselines)
+            ).figures(model, baselines, held_back)
         verdicts = [*judge(metrics, self.config.training), *compared]
         failed = [v for v in verdicts if not v.passed]
         refused = (
             "; ".join(v.rule for v in failed) if failed and self.config.training.force_production_quality else None
         )
         self._record(model, fitted, baselines, split, verdicts)
+        self._record_models({"model": model, "served": served, "held_back": held_back})
         self._record_prepared(prepared)
         best = min((k for k in metrics if k.startswith("baseline_") and k.endswith("_rmse")), key=lambda k: metrics[k])
         summary = [
@@ -105,6 +116,12 @@ class Training:
             f"R² {metrics['test_r2']:.3f}, median error {metrics['test_median_ape']:.1%}, "
             f"{metrics['test_within_20pct']:.1f} % within 20 %",
         ]
+        if held_back is not None:
+            summary.append(
+                f"fitted again on all rows known by then: RMSE {figure(metrics['test_rmse'])}, without "
+                f"{figure(metrics['test_rmse_without_refit'])}; the model that serves learned until "
+                f"{everything.last:%Y-%m-%d}"
+            )
         if fitted.sample is not None:
             drawn, there_were = fitted.sample
             metrics = {**metrics, "learned_rows": drawn}
@@ -146,19 +163,47 @@ class Training:
         delay = self.config.dataset.delay_days(self.target.name)
         return forward_split(list(times), list(times.values()), self.config.profile.split, label_delay_days=delay)
 
-    def baselines(self, split: Split, times: Mapping[dt.datetime, int]) -> Baselines:
-        """Baselines that saw the train and tune periods: as much as the model will have seen."""
+    def known(self, times: Mapping[dt.datetime, int], split: Split) -> tuple[Period, Period]:
+        """All rows whose outcome was known when the test period began, and all rows with a known outcome."""
+        moments, counts = list(times), list(times.values())
+        delay = max(self.config.profile.split.embargo_days, self.config.dataset.delay_days(self.target.name))
+        assert split.test.start is not None
+        known = period(moments, counts, None, split.test.start - dt.timedelta(days=delay))
+        everything = period(moments, counts, None, None, last=moments[-1])
+        assert known is not None  # train is part of it
+        assert everything is not None
+        return known, everything
+
+    def fitted_again(
+        self,
+        fitted: FitResult,
+        prepared: Prepared,
+        scale: TargetScale,
+        split: Split,
+        known: Period,
+        baselines: Baselines,
+    ) -> Model:
+        """The model that learned from all rows of a period as the first fit chose to: inputs, parameters, rounds."""
+        engine, settings, rows = self.config.profile.engine, self.config.profile.preparation, self.rows
+        encoding = prepare_again(
+            settings, prepared, rows.encoding(known), scale, rows.training_rows(known), seed=engine.seed
+        )
+        again = refit_engine(rows, engine, known, prepared, encoding, scale, fitted.rounds, self._on_round)
+        return self.model(again, encoding, scale, split, baselines, learned_until=known.last)
+
+    def baselines(self, periods: Sequence[Period], times: Mapping[dt.datetime, int]) -> Baselines:
+        """Baselines that saw consecutive periods: as much as the model will have seen."""
         dataset = self.config.dataset
         groups = dataset.segments or next((g for g in dataset.groups if g), ())
         return fit_baselines(
             self.context.plane,
             version=self.version,
-            where=self.rows.where(split.train, split.tune),
+            where=self.rows.where(*periods),
             target=self.column,
             transform=self.target.transform,
             group_columns=[stored_name(g) for g in groups],
-            periods=(split.train, split.tune),
-            times=sum(split.train.first <= time <= split.tune.last for time in times),
+            periods=periods,
+            times=sum(periods[0].first <= time <= periods[-1].last for time in times),
         )
 
     def _last_value(self) -> str:
@@ -181,16 +226,20 @@ class Training:
 
     def fit(self, split: Split, prepared: Prepared, scale: TargetScale) -> FitResult:
         """Run the engine."""
-        engine = self.config.profile.engine
+        return fit_engine(self.rows, self.config.profile.engine, split, prepared, scale, self._on_round)
 
-        def on_round(number: int, metrics: Mapping[str, float]) -> None:
-            figures = " ".join(f"{k} {v:.5g}" for k, v in metrics.items())
-            self.context.reporter.note(f"round {number + 1} of at most {engine.rounds}: {figures}")
-
-        return fit_engine(self.rows, engine, split, prepared, scale, on_round)
+    def _on_round(self, number: int, metrics: Mapping[str, float]) -> None:
+        figures = " ".join(f"{k} {v:.5g}" for k, v in metrics.items())
+        self.context.reporter.note(f"round {number + 1} of at most {self.config.profile.engine.rounds}: {figures}")
 
     def model(
-        self, fitted: FitResult, encoding: Encoding, scale: TargetScale, split: Split, baselines: Baselines
+        self,
+        fitted: FitResult,
+        encoding: Encoding,
+        scale: TargetScale,
+        split: Split,
+        baselines: Baselines,
+        learned_until: dt.datetime | None = None,
     ) -> Model:
         """Everything that belongs to the model, in one piece."""
         return Model(
@@ -206,6 +255,7 @@ class Training:
                 "rounds": fitted.rounds,
                 "baselines": baselines.to_dict(),
                 "seed": self.config.profile.engine.seed,
+                "learned_until": (learned_until or self._learned_until(split)).isoformat(),
             },
         )
 
@@ -216,18 +266,27 @@ class Training:
         tracking.json(baselines.to_dict(), "baselines.json")
         tracking.json([dataclasses.asdict(v) for v in verdicts], "gates.json")
         tracking.json(model.importance(), "importance.json")
-        with tempfile.TemporaryDirectory(prefix="assay-bundle-") as folder:
-            model.save(Path(folder))
-            tracking.folder(Path(folder), BUNDLE)
         tracking.tags(
             {
                 "assay.target": self.target.name,
                 "assay.model_version": model.version,
-                "assay.model_sha256": digest_of(model.files[MANIFEST]),
                 "assay.devices": ",".join(sorted(set(fitted.devices))),
                 "assay.ranks": str(len(fitted.devices)),
             }
         )
+
+    def _learned_until(self, split: Split) -> dt.datetime:
+        """Time of the newest row that the first fit learned from."""
+        engine = self.config.profile.engine
+        return split.tune.last if engine.refit and engine.early_stopping_rounds else split.train.last
+
+    def _record_models(self, models: Mapping[str, Model | None]) -> None:
+        for which, model in models.items():
+            if model is not None:
+                with tempfile.TemporaryDirectory(prefix="assay-bundle-") as folder:
+                    model.save(Path(folder))
+                    self.context.tracking.folder(Path(folder), BUNDLES[which])
+                self.context.tracking.tags({model_tag(which): digest_of(model.files[MANIFEST])})
 
     def _record_prepared(self, prepared: Prepared) -> None:
         if prepared.facts:

@@ -89,15 +89,34 @@ def prepare(
     preparation = fit.preparation() if config.transforms else None
     chosen, selection = _chosen(config, encoding, preparation, fit.sample, seed)
     facts = fit.facts(preparation)
-    again = None
     if preparation is not None and chosen.numeric:
-        preparation = preparation.narrowed(chosen.numeric)
-        chosen = dataclasses.replace(chosen, preparation=preparation)
-        if both is not None:
-            rest = dataclasses.replace(encoding, numeric=preparation.columns)
-            second = _Fit(config, rest, scale, both, seed, teaches=fit.teaches, like=preparation)
-            again = dataclasses.replace(chosen, preparation=second.preparation())
-    return Prepared(chosen, again, fit.teaches, selection, facts)
+        chosen = dataclasses.replace(chosen, preparation=preparation.narrowed(chosen.numeric))
+    prepared = Prepared(chosen, None, fit.teaches, selection, facts)
+    if chosen.preparation is None or both is None:
+        return prepared
+    return dataclasses.replace(prepared, again=prepare_again(config, prepared, encoding, scale, both, seed=seed))
+
+
+def prepare_again(
+    config: PreparationConfig,
+    prepared: Prepared,
+    encoding: Encoding,
+    scale: TargetScale,
+    rows: TrainingRows,
+    *,
+    seed: int,
+) -> Encoding:
+    """The inputs that an earlier fit chose, with the categories and the numbers of other rows.
+
+    encoding: inputs of those rows as they come.
+    """
+    chosen = prepared.encoding
+    chosen = dataclasses.replace(chosen, categories={name: encoding.categories[name] for name in chosen.categories})
+    if chosen.preparation is None:
+        return chosen
+    rest = dataclasses.replace(encoding, numeric=chosen.preparation.columns)
+    second = _Fit(config, rest, scale, rows, seed, teaches=prepared.teaches, like=chosen.preparation)
+    return dataclasses.replace(chosen, preparation=second.preparation())
 
 
 def _chosen(

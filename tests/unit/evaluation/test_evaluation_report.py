@@ -1,6 +1,7 @@
 """Consumes invented runs, checks that the report is one well-formed, self-contained and accessible page."""
 
 import dataclasses
+import datetime as dt
 import itertools
 import math
 import re
@@ -15,6 +16,7 @@ from report_pages import content_of, parse, text_of
 
 import assay
 from assay.evaluation import wording
+from assay.evaluation.content import Refit
 from assay.evaluation.report import (
     BaselineResult,
     DataFacts,
@@ -230,6 +232,16 @@ def test_skill_is_measured_against_the_strongest_complete_baseline(market):
     perfect = dataclasses.replace(content, baselines=[BaselineResult("oracle", {"rmse": 0.0}, 96)])
     assert perfect.skill is None
     assert "nothing to add" in wording.skill_sentence(perfect)
+
+
+def test_what_learning_again_was_worth_is_told_either_way(market):
+    content = content_of(market(4), figures=False)
+    assert wording.refit_sentence(content) == ""
+    until = dt.datetime(2015, 7, 1, tzinfo=dt.UTC)
+    better, worse = (dataclasses.replace(content, refit=Refit(until, rmse, 200.0)) for rmse in (190.0, 210.0))
+    assert "5.0\u202f% smaller (RMSE 190\u00a0USD, without 200\u00a0USD)" in render(better)
+    assert "has learned until 1\u00a0Jul\u00a02015" in render(better)
+    assert "5.0\u202f% larger (RMSE 210\u00a0USD, without 200\u00a0USD)" in render(worse)
 
 
 def test_coverage_results_know_the_calibration(market):

@@ -102,7 +102,7 @@ def model(plan_hash="p", numeric=("a",), learned_until="2011-12-01T00:00:00+00:0
 
 
 def champion(**changes):
-    return Champion("4", "run", model(**changes), {}, "c")
+    return Champion(model(**changes), {}, "c", number="4", run_id="run")
 
 
 def test_a_champion_is_asked_only_about_what_it_knows_and_has_not_seen():

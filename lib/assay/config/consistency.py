@@ -145,6 +145,8 @@ def _check_jdbc(source: SourceConfig, origin: str) -> None:
 
 def _check_time(dataset: DatasetConfig, origin: str) -> None:
     time = dataset.time
+    if not time.dated:
+        _check_undated(dataset, origin)
     known = zoneinfo.available_timezones()
     if time.zone not in known:
         raise ConfigError(
@@ -165,6 +167,24 @@ def _check_time(dataset: DatasetConfig, origin: str) -> None:
         )
     if directives & set("HI") and not directives & set("MTRXr"):
         raise ConfigError(f"{origin}: time.format {time.format!r} has an hour but no minute (%M); give both or neither")
+
+
+def _check_undated(dataset: DatasetConfig, origin: str) -> None:
+    time = dataset.time
+    told = next((key for key in ("format", "align") if getattr(time, key) is not None), None)
+    if told is not None:
+        raise ConfigError(f"{origin}: time.{told} is set, but no time.column: say which column the time is in")
+    if dataset.columns.outcomes:
+        raise ConfigError(
+            f"{origin}: columns.outcomes are used through their history alone, which rows without a time have not: "
+            "set time.column, or list what is known beforehand under columns.numeric"
+        )
+    for target in dataset.targets:
+        if target.relative_to == "last_value":
+            raise ConfigError(
+                f"{origin}: target {target.name!r} is relative to its last value, which rows without a time have not: "
+                "set time.column, or relative_to to nothing"
+            )
 
 
 def _check_targets(dataset: DatasetConfig, origin: str) -> None:

@@ -114,6 +114,7 @@ class AlignConfig:
 class TimeConfig:
     """The time of an observation.
 
+    column: where it stands. Without one, rows have no time: nothing has a history, and parts of rows are drawn.
     format: strptime format of a text column; without it ISO dates and timestamps are understood.
     zone: IANA zone of times that carry none; everything is stored in UTC.
     future: what to do with rows later than now: they are not known yet. Rows that `quarantine` has set aside come
@@ -121,11 +122,16 @@ class TimeConfig:
     align: brings irregular times to a frequency.
     """
 
-    column: Name
+    column: str = ""
     format: str | None = None
     zone: str = "UTC"
     future: Literal["quarantine", "keep"] = "quarantine"
     align: AlignConfig | None = None
+
+    @property
+    def dated(self) -> bool:
+        """Whether rows have a time."""
+        return bool(self.column)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -287,9 +293,9 @@ class DatasetConfig:
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]
     source: SourceConfig
-    time: TimeConfig
     entity: Annotated[tuple[Name, ...], Field(min_length=1)]
     targets: Annotated[tuple[TargetConfig, ...], Field(min_length=1)]
+    time: TimeConfig = TimeConfig()
     columns: ColumnsConfig = ColumnsConfig()
     groups: tuple[tuple[Name, ...], ...] = ()
     segments: tuple[Name, ...] = ()
@@ -322,6 +328,11 @@ class DatasetConfig:
         return tuple(dict.fromkeys(n for n in names if n not in self.numeric_columns))
 
     @property
+    def time_columns(self) -> tuple[str, ...]:
+        """The column of the time, where there is one."""
+        return (self.time.column,) if self.time.dated else ()
+
+    @property
     def source_columns(self) -> tuple[str, ...]:
         """Every column that the source must have."""
-        return tuple(dict.fromkeys((self.time.column, *self.text_columns, *self.numeric_columns)))
+        return tuple(dict.fromkeys((*self.time_columns, *self.text_columns, *self.numeric_columns)))

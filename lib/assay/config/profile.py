@@ -41,14 +41,39 @@ class AdvancedTrainingConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class SplitConfig:
-    """Forward split in time: train < tune < calibrate < test. Each share is of the labelled rows, cut between times.
+    """Train, tune, calibrate and test. Each share is of the labelled rows.
 
+    method: `forward` goes by time, train < tune < calibrate < test, and cuts between times. `random` draws rows by the
+        hash that is their `row_id`, `stratified` does so class by class; both let a model look ahead, so they are for
+        rows without a time. `auto` is forward where rows have one, else stratified for classes, random for numbers.
     embargo_days: gap before tune, calibrate and test; rows inside it are used by none.
     """
+
+    method: Literal["auto", "forward", "random", "stratified"] = "auto"
 
     tune: Share = 0.10
     calibrate: Share = 0.15
     test: Share = 0.20
+    embargo_days: Annotated[float, Field(ge=0)] = 0.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class ValidationConfig:
+    """How much a model's error differs from fold to fold, besides the one figure of the test period.
+
+    method: `rolling` learns from all rows before a block and is judged by the block, for consecutive blocks up to the
+        test period; `kfold` is judged by each of as many blocks of time, having learned from those before and after
+        (rows without a time are drawn); `stratified` draws folds class by class. Each fold learns anew with the inputs
+        and rounds that train and tune chose. `none` does without.
+    folds: how many.  share: of the rows before the test period, what a block of `rolling` has.
+    purge_days: rows so shortly before a block teach no judge of it (at least the target's delay).
+    embargo_days: with `kfold`, neither do rows so shortly after it.
+    """
+
+    method: Literal["none", "rolling", "kfold", "stratified"] = "none"
+    folds: Annotated[int, Field(ge=2, le=50)] = 5
+    share: Share = 0.10
+    purge_days: Annotated[float, Field(ge=0)] = 0.0
     embargo_days: Annotated[float, Field(ge=0)] = 0.0
 
 
@@ -174,6 +199,7 @@ class ProfileConfig:
 
     training: AdvancedTrainingConfig = AdvancedTrainingConfig()
     split: SplitConfig = SplitConfig()
+    validation: ValidationConfig = ValidationConfig()
     preparation: PreparationConfig = PreparationConfig()
     engine: EngineConfig = EngineConfig()
     gates: GatesConfig = GatesConfig()

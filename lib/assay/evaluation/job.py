@@ -38,7 +38,7 @@ from assay.model.bundle import Model
 from assay.model.carried import Carried
 from assay.model.registry import load_trained
 from assay.model.row_sample import ROW, sample_threshold
-from assay.runtime.conditions import Condition
+from assay.runtime.conditions import Condition, period_conditions
 from assay.runtime.job import Done, JobContext, Plan, reports_folder
 from assay.runtime.plane import Output
 from assay.runtime.tables import (
@@ -160,9 +160,8 @@ class Evaluation:
 
     def _evaluated(self) -> list[Condition]:
         """Rows with a known outcome of the test period and after."""
-        start = self.model.facts["split"]["test"]["start"]
-        later = [Condition("time", ">=", dt.datetime.fromisoformat(start))] if start else []
-        return [Condition(stored_name(self.target.name), "not_null"), *later]
+        test = period_conditions(self.model.facts["split"]["test"])
+        return [Condition(stored_name(self.target.name), "not_null"), *test]
 
     def explained(self, features: int, evaluated: int) -> Explained | None:
         """What inputs add to the predictions of a sample of evaluated rows.

@@ -82,6 +82,7 @@ class FeaturePlan:
         advanced = flags.enable_advanced_features
         names = [t.name for t in dataset.targets] + list(dataset.columns.outcomes)
         ahead = dataset.features.horizon_days
+        advanced = advanced and dataset.time.dated  # rows without a time have no history, and know of no other row
         temporal = advanced and flags.enable_temporal_features
         encoded = dataset.features.target_encoding.columns if temporal else ()
         own = [group for group in (*((name,) for name in encoded), *([()] if encoded else [])) if group not in groups]

@@ -21,7 +21,7 @@ from assay.ingest.alignment import period_start
 from assay.ingest.files import SourceFile
 from assay.ingest.rules import CheckRows, checked_schema, double_reason, row_ids, source_names
 from assay.ingest.source import SourcePart, read_part
-from assay.ingest.values import FUTURE, parse_time
+from assay.ingest.values import FUTURE, times_of
 from assay.runtime.arrow_files import conform_table
 from assay.runtime.conditions import Condition
 from assay.runtime.plane import Flow, Plane, same_columns
@@ -230,8 +230,8 @@ class MonthsOf:
 
         time, schema = self.dataset.time, pa.schema([("month", pa.string()), ("rows", pa.int64())])
         for part in parts:
-            for chunk in read_part(part, self.dataset.source, [time.column]):
-                moments = parse_time(chunk.frame[time.column], time)
+            for chunk in read_part(part, self.dataset.source, [time.column or self.dataset.entity[0]]):
+                moments = times_of(chunk.frame, time)
                 if time.align is not None:
                     moments = period_start(moments, time.align.frequency, time.zone)
                 months = pl.DataFrame({"month": moments.dt.strftime("%Y-%m")}, schema={"month": pl.String})

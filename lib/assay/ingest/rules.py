@@ -15,7 +15,7 @@ from assay.config.dataset import stored_name
 from assay.ingest.alignment import EXACT_TIME, merge_periods, period_start
 from assay.ingest.csv_rows import RawChunk
 from assay.ingest.source import SourcePart, raw_json, read_part
-from assay.ingest.values import as_number, as_text, parse_time, time_rules, when
+from assay.ingest.values import as_number, as_text, time_rules, times_of, when
 from assay.runtime.arrow_files import conform_table
 from assay.runtime.tables import OBSERVATIONS, SOURCE_ROWS, TIME, observation_fields
 
@@ -82,8 +82,8 @@ def typed_columns(
     raw: pl.DataFrame, dataset: DatasetConfig, now: dt.datetime
 ) -> tuple[list[pl.Series], list[pl.Series]]:
     """Columns under their stored names and types, and one text series per rule (null where the row is fine)."""
-    time = parse_time(raw[dataset.time.column], dataset.time)
-    rules = time_rules(raw[dataset.time.column], time, dataset.time, now)
+    time = times_of(raw, dataset.time)
+    rules = time_rules(raw[dataset.time.column], time, dataset.time, now) if dataset.time.dated else []
     columns = [time.alias("time")]
     for name in dataset.text_columns:
         text = as_text(raw[name])
@@ -179,7 +179,7 @@ class ResolveDuplicates:
         elif good.height:
             chosen = _chosen(good, key, self.dataset.duplicates)
             doubles = good.filter(~chosen)
-            moment = {key[-1]: self.dataset.time.column}
+            moment = {key[-1]: self.dataset.time.column} if self.dataset.time.dated else {}
             names = {k: v for k, v in source_names(self.dataset).items() if k != "time"}
             found = doubles.select(pl.col(stored).alias(name) for stored, name in {**moment, **names}.items())
             texts = [raw_json(row) for row in found.iter_rows(named=True)]
@@ -219,4 +219,5 @@ def double_reason(dataset: DatasetConfig) -> str:
 def source_names(dataset: DatasetConfig) -> dict[str, str]:
     """Stored name -> name in the source, of every column."""
     names = (*dataset.text_columns, *dataset.numeric_columns)
-    return {"time": dataset.time.column, **{stored_name(name): name for name in names}}
+    moment = {"time": dataset.time.column} if dataset.time.dated else {}
+    return {**moment, **{stored_name(name): name for name in names}}

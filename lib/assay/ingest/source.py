@@ -78,7 +78,7 @@ def parts_of(
             check_names(str(file), csv_header(file.path, dataset.source, file.filesystem), dataset)
         elif kind == "json":
             names = json_names(file.path, dataset.source, file.filesystem)
-            check_names(str(file), names, dataset, needed=(dataset.time.column, *dataset.entity))
+            check_names(str(file), names, dataset, needed=(*dataset.time_columns, *dataset.entity))
             keys |= dict.fromkeys(names)
         if kind != "parquet":
             parts.append(SourcePart(file.path, file.name, kind, filesystem=file.filesystem))

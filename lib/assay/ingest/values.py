@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 FUTURE = "in the future"
+UNDATED = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)  # stands for the time of rows that have none
 LARGEST_WHOLE = 2**53  # above it, a float cannot tell one whole number from the next
 ISO = (
     *("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"),
@@ -53,6 +54,15 @@ def time_rules(raw: pl.Series, time: pl.Series, config: TimeConfig, now: dt.date
     if config.future == "quarantine":
         wrong.append(when((time > now).fill_null(False), f"{name}: {FUTURE} (dataset.time.future)"))
     return wrong
+
+
+def times_of(rows: pl.DataFrame, config: TimeConfig) -> pl.Series:
+    """`parse_time` of the rows' column; rows without a time are all of `UNDATED`."""
+    import polars as pl
+
+    if config.dated:
+        return parse_time(rows[config.column], config)
+    return pl.repeat(UNDATED, rows.height, dtype=pl.Datetime("us", "UTC"), eager=True)
 
 
 def parse_time(column: pl.Series, config: TimeConfig) -> pl.Series:

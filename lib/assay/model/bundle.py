@@ -55,6 +55,11 @@ class Model:
         """Time of the newest row that it learned from, ISO 8601."""
         return str(self.facts.get("learned_until") or self.facts["split"]["tune"]["last"])
 
+    @property
+    def drawn(self) -> bool:
+        """Whether what it learned from was drawn by row, and not told from its test by time."""
+        return bool(self.facts["split"]["test"].get("drawn"))
+
     def predict_scaled(self, batch: pa.RecordBatch) -> Floats:
         """Feature batch -> predictions (n,) on the model's scale, where conformity scores live."""
         return self.predictor.predict(self.encoding.matrix(batch))

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.ipc
 
 from assay.runtime.arrow_files import Share, Spilled, conform, spill_by_key
-from assay.runtime.conditions import Condition, mask
+from assay.runtime.conditions import Condition, columns_of, mask
 from assay.runtime.plane import Approve, Aside, Flow, Kernel, Output, Written, tasks_for
 from assay.runtime.sharing import Piece, deal
 from assay.runtime.table_writer import DataFile, TableWriter
@@ -155,7 +155,7 @@ class ArrowFlow(Flow):
         if not rows and not tasks:
             return []
         wanted = tasks or tasks_for(rows, rows_per_task=self.plane.rows_per_task, slots=self.plane.slots)
-        needed = dict.fromkeys([*self._read_schema.names, *(c.column for c in self._conditions)])
+        needed = dict.fromkeys([*self._read_schema.names, *columns_of(self._conditions)])
         types = pa.schema([self._table.field(name) for name in needed])
         parts = deal(self._pieces, wanted)
         return [Share(tuple(part), self._read_schema, types, self._conditions) for part in parts if part or tasks]

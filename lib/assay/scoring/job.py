@@ -11,7 +11,7 @@ from assay.config.dataset import stored_name
 from assay.errors import DataError
 from assay.model.carried import Carried
 from assay.model.registry import Calibrated, Champion, champion
-from assay.runtime.conditions import Condition, period_conditions
+from assay.runtime.conditions import Condition, any_of, period_conditions
 from assay.runtime.job import Done, JobContext, Plan
 from assay.runtime.plane import Output
 from assay.runtime.tables import FEATURES, PREDICTIONS
@@ -60,11 +60,13 @@ def _execute(context: JobContext, identity: str, target: TargetConfig, found: Ch
     columns = list(dict.fromkeys(["row_id", "time", *entity, *inputs, *segments, "month"]))
     where = [
         *(Condition(stored_name(c), "==", v) for c, v in config.where),
-        *period_conditions(found.model.facts["split"]["test"]),
+        *_scored(found, stored_name(target.name)),
     ]
     kernel = _scorer(found, target, entity)
     if found.tested is not None:
-        kernel = dataclasses.replace(kernel, tested=_scorer(found.tested, target, entity))
+        unknown = stored_name(target.name) if found.model.drawn else None
+        kernel = dataclasses.replace(kernel, tested=_scorer(found.tested, target, entity), learned_column=unknown)
+        columns = list(dict.fromkeys([*columns, *([unknown] if unknown is not None else [])]))
     schema = prediction_schema(levels, entity)
     commit = context.commit(JOB, target.name, identity, model=found.model.version, run_id=found.run_id)
     with context.reporter.step("scoring"):
@@ -79,6 +81,12 @@ def _execute(context: JobContext, identity: str, target: TargetConfig, found: Ch
         written=written,
         summary=[f"{rows:,} predictions of {target.name} by model {found.model.version} (version {found.number})"],
     )
+
+
+def _scored(found: Champion, target: str) -> list[Condition]:
+    """Rows of the test period and after it; where parts were drawn, those of test and all with an unknown outcome."""
+    test = period_conditions(found.model.facts["split"]["test"])
+    return [any_of(test, [Condition(target, "is_null")])] if found.model.drawn else test
 
 
 def _scorer(found: Calibrated, target: TargetConfig, entity: tuple[str, ...]) -> ScoreRows:

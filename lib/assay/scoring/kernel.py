@@ -29,6 +29,7 @@ class ScoreRows:
     """Kernel: rows of `predictions`. Model and calibration are loaded once per Python worker.
 
     tested: scores the rows that the model has learned from; None where there are no such rows.
+    learned_column: the model has learned from rows that have a value there; None: from those up to `learned_until`.
     """
 
     carried: Carried
@@ -37,6 +38,7 @@ class ScoreRows:
     target: str
     entity: tuple[str, ...]
     tested: ScoreRows | None = None
+    learned_column: str | None = None
 
     @cached_property
     def fitted(self) -> Calibration:
@@ -50,7 +52,10 @@ class ScoreRows:
             if self.tested is None:
                 yield self.scored(batch)
                 continue
-            learned = pc.less_equal(batch.column("time"), pa.scalar(until, batch.column("time").type))
+            if self.learned_column is not None:
+                learned = pc.is_valid(batch.column(self.learned_column))
+            else:
+                learned = pc.less_equal(batch.column("time"), pa.scalar(until, batch.column("time").type))
             for scorer, part in ((self.tested, batch.filter(learned)), (self, batch.filter(pc.invert(learned)))):
                 if part.num_rows:
                     yield scorer.scored(part)

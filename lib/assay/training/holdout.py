@@ -22,6 +22,7 @@ from assay.runtime.conditions import Condition
 from assay.runtime.job import JobContext
 from assay.runtime.tables import FEATURES
 from assay.training.champion import compare, incomparable, verdict
+from assay.training.rows import LabelledRows
 from assay.training.split import Period
 
 
@@ -86,6 +87,31 @@ class Holdout:
             context.reporter.note(f"not compared with the champion (version {found.number}): {why}")
             return None
         return found
+
+
+def figures_on(rows: LabelledRows, model: Model, period: Period) -> dict[str, float]:
+    """Figures of a model on the labelled rows of a period. Two doubles a row come to the driver."""
+    names = ("actual", "model")
+    schema = pa.schema([pa.field(name, pa.float64()) for name in names])
+    flow = rows.read(list(dict.fromkeys([*model.input_columns, rows.column])), period)
+    found = flow.map(PredictOne(Carried.of(model), rows.column), schema).collect()
+    actual, predicted = (as_floats(found.column(name)) for name in names)
+    return point_metrics(actual, predicted)
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictOne:
+    """Kernel: outcome and prediction per labelled row."""
+
+    carried: Carried
+    target: str
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Columns of doubles, in the target's unit."""
+        model = self.carried.model()
+        for batch in batches:
+            columns = {"actual": as_floats(batch.column(self.target)), "model": np.asarray(model.predict(batch))}
+            yield pa.record_batch({name: pa.array(values, pa.float64()) for name, values in columns.items()})
 
 
 @dataclasses.dataclass(frozen=True)

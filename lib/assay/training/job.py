@@ -24,14 +24,16 @@ from assay.runtime.job import Done, JobContext, Plan
 from assay.runtime.progress import figure
 from assay.runtime.tables import FEATURES
 from assay.training.baselines import fit_baselines
+from assay.training.crossvalidation import folds_of, over_folds
+from assay.training.drawing import drawn_split, spread_of
 from assay.training.engine import FitResult
 from assay.training.fitting import fit_engine, refit_engine
 from assay.training.gates import judge
-from assay.training.holdout import Holdout
+from assay.training.holdout import Holdout, figures_on
 from assay.training.monotone import directions
 from assay.training.preparation import Prepared, prepare, prepare_again
 from assay.training.rows import LabelledRows
-from assay.training.split import Period, Split, forward_split
+from assay.training.split import Period, Split, forward_split, together
 from assay.training.validation import period
 
 JOB = "train"
@@ -44,7 +46,7 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
     return Plan(
         job=JOB,
         inputs={FEATURES.name: version},
-        sections=("dataset", "training", "split", "preparation", "engine", "gates", "serving", "where"),
+        sections=("dataset", "training", "split", "validation", "preparation", "engine", "gates", "serving", "where"),
         slots=[],
         extra={"target": target.name},
         execute=lambda identity: Training(context, target, version).run(identity),
@@ -70,7 +72,9 @@ class Training:
         reporter = self.context.reporter
         self._warn_of_flags()
         self._check()
-        with reporter.step("splitting forward in time"):
+        with reporter.step(
+            "splitting forward in time" if self.split_method() == "forward" else "drawing parts of rows"
+        ):
             times = self.rows.times()
             split = self.split(times)
         with reporter.step("baselines and vocabulary"):
@@ -101,6 +105,8 @@ class Training:
             metrics, compared = Holdout(
                 self.context, self.target, self.version, self.rows.where(split.test), split.test
             ).figures(model, baselines, held_back)
+        if self.config.profile.validation.method != "none":
+            metrics |= self.over_folds(times, split, fitted, prepared, scale, baselines)
         verdicts = [*judge(metrics, self.config.training), *compared]
         failed = [v for v in verdicts if not v.passed]
         refused = (
@@ -121,6 +127,11 @@ class Training:
                 f"fitted again on all rows known by then: RMSE {figure(metrics['test_rmse'])}, without "
                 f"{figure(metrics['test_rmse_without_refit'])}; the model that serves learned until "
                 f"{everything.last:%Y-%m-%d}"
+            )
+        if "cv_rmse" in metrics:
+            summary.append(
+                f"over {metrics['cv_folds']:.0f} folds ({self.config.profile.validation.method}): RMSE "
+                f"{figure(metrics['cv_rmse'])} ± {figure(metrics['cv_rmse_std'])}"
             )
         if fitted.sample is not None:
             drawn, there_were = fitted.sample
@@ -159,13 +170,51 @@ class Training:
         preflight.check_ranks(session, ranks, free_slots(session.sparkContext, ranks) if ranks else 0)
 
     def split(self, times: Mapping[dt.datetime, int]) -> Split:
-        """The forward split over labelled rows."""
+        """Train, tune, calibrate and test over labelled rows."""
+        config = self.config.profile.split
+        if (method := self.split_method()) != "forward":
+            spread = spread_of(self.rows, times, self.column if method == "stratified" else None)
+            return drawn_split(spread, tune=config.tune, calibrate=config.calibrate, test=config.test)
         delay = self.config.dataset.delay_days(self.target.name)
-        return forward_split(list(times), list(times.values()), self.config.profile.split, label_delay_days=delay)
+        return forward_split(list(times), list(times.values()), config, label_delay_days=delay)
+
+    def split_method(self) -> str:
+        """`split.method`, where that is left open as rows and target have it."""
+        method = self.config.profile.split.method
+        if method != "auto":
+            return method
+        return "forward" if self.config.dataset.time.dated else "random"
+
+    def over_folds(
+        self,
+        times: Mapping[dt.datetime, int],
+        split: Split,
+        fitted: FitResult,
+        prepared: Prepared,
+        scale: TargetScale,
+        baselines: Baselines,
+    ) -> dict[str, float]:
+        """The model's error on folds of the rows before the test period, with what the first fit chose."""
+        config, delay = self.config.profile.validation, self.config.dataset.delay_days(self.target.name)
+        folds = folds_of(config, self.rows, times, self.known(times, split)[0], delay_days=delay)
+
+        def fold_fitted(period: Period) -> Model:
+            return self.fitted_again(fitted, prepared, scale, split, period, baselines)
+
+        def figures(model: Model, period: Period) -> dict[str, float]:
+            return figures_on(self.rows, model, period)
+
+        with self.context.reporter.step(f"validating on {len(folds)} folds ({config.method})"):
+            metrics, told = over_folds(folds, fold_fitted, figures)
+        self.context.tracking.json(told, "validation.json")
+        return metrics
 
     def known(self, times: Mapping[dt.datetime, int], split: Split) -> tuple[Period, Period]:
         """All rows whose outcome was known when the test period began, and all rows with a known outcome."""
         moments, counts = list(times), list(times.values())
+        if split.test.drawn is not None:
+            parts = [split.train, split.tune, split.calibrate]
+            return together(parts), together([*parts, split.test])
         delay = max(self.config.profile.split.embargo_days, self.config.dataset.delay_days(self.target.name))
         assert split.test.start is not None
         known = period(moments, counts, None, split.test.start - dt.timedelta(days=delay))

@@ -17,7 +17,7 @@ from assay.runtime.job import JobContext
 from assay.runtime.plane import Flow
 from assay.runtime.tables import FEATURES, TIME
 from assay.training.preparation_sample import TrainingRows
-from assay.training.split import Period
+from assay.training.split import Period, together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,10 @@ class LabelledRows:
         """The target's column."""
         return stored_name(self.target.name)
 
+    def type_of(self, column: str) -> pa.DataType:
+        """Type of a column of the features."""
+        return self.context.plane.schema(FEATURES.name).field(column).type
+
     def where(self, *periods: Period) -> list[Condition]:
         """Conditions of the labelled rows in consecutive periods, or in all of time."""
         known = [
@@ -41,7 +45,7 @@ class LabelledRows:
         ]
         if not periods:
             return known
-        return [*known, *dataclasses.replace(periods[0], end=periods[-1].end).conditions()]
+        return [*known, *together(periods).conditions()]
 
     def read(self, columns: Sequence[str], *periods: Period) -> Flow:
         """Some columns of the labelled rows in consecutive periods, or in all of time."""

@@ -9,30 +9,58 @@ from typing import Any
 
 from assay.config.profile import SplitConfig
 from assay.errors import DataError
-from assay.runtime.conditions import Condition
+from assay.runtime.conditions import Condition, any_of, as_data
 
 PERIODS = ("train", "tune", "calibrate", "test")
 
 
 @dataclasses.dataclass(frozen=True)
 class Period:
-    """Rows with start <= time < end; None is open. first, last: times of the first and last labelled row in it."""
+    """Rows with start <= time < end; None is open. first, last: times of the first and last labelled row in it.
+
+    drawn: which of these rows, where they are drawn and not told apart by their time alone; an `any` condition.
+    """
 
     start: dt.datetime | None
     end: dt.datetime | None
     rows: int
     first: dt.datetime
     last: dt.datetime
+    drawn: Condition | None = None
 
     def conditions(self) -> list[Condition]:
         """The period as row conditions."""
         found = [Condition("time", ">=", self.start)] if self.start is not None else []
-        return found + ([Condition("time", "<", self.end)] if self.end is not None else [])
+        found += [Condition("time", "<", self.end)] if self.end is not None else []
+        return found + ([self.drawn] if self.drawn is not None else [])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: times in ISO format."""
+        return {
+            "start": self.start.isoformat() if self.start else None,
+            "end": self.end.isoformat() if self.end else None,
+            "rows": self.rows,
+            "first": self.first.isoformat(),
+            "last": self.last.isoformat(),
+            **({"drawn": as_data(self.drawn)} if self.drawn is not None else {}),
+        }
+
+
+def together(periods: Sequence[Period]) -> Period:
+    """Consecutive periods as one, with the gaps between them; of drawn ones, the rows of either."""
+    whole = dataclasses.replace(periods[0], end=periods[-1].end, last=periods[-1].last)
+    whole = dataclasses.replace(whole, rows=sum(period.rows for period in periods))
+    if all(period.drawn is None for period in periods):
+        return whole
+    return Period(None, None, whole.rows, whole.first, whole.last, any_of(*(period.conditions() for period in periods)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """The four periods, in order. Rows between them teach no model: the embargo, and labels not known in time."""
+    """The four periods, in order; or, where rows are drawn, four disjoint parts.
+
+    Rows between periods teach no model: the embargo, and labels not known in time.
+    """
 
     train: Period
     tune: Period
@@ -41,17 +69,7 @@ class Split:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: times in ISO format."""
-        return {
-            name: {
-                "start": period.start.isoformat() if period.start else None,
-                "end": period.end.isoformat() if period.end else None,
-                "rows": period.rows,
-                "first": period.first.isoformat(),
-                "last": period.last.isoformat(),
-            }
-            for name in PERIODS
-            for period in [getattr(self, name)]
-        }
+        return {name: getattr(self, name).to_dict() for name in PERIODS}
 
 
 def forward_split(

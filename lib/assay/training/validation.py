@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import itertools
 from collections.abc import Sequence
 
 from assay.errors import DataError
+from assay.runtime.conditions import any_of
 from assay.training.split import Period
 
 
@@ -63,6 +65,59 @@ def rolling_origin(
             )
         found.append(Fold(train, validate))
     return found
+
+
+def blocked(
+    times: Sequence[dt.datetime],
+    counts: Sequence[int],
+    *,
+    folds: int,
+    purge: dt.timedelta,
+    embargo: dt.timedelta,
+) -> list[Fold]:
+    """K-fold over consecutive blocks of time: each is judged by what learned from the blocks before and after it.
+
+    (López de Prado 2018, "Advances in Financial Machine Learning", 7.4.)
+
+    Args:
+        times, counts: as in `rolling_origin`.
+        folds: blocks, with about as many rows each.
+        purge: rows so shortly before a block do not teach: their outcome was known only within it.
+        embargo: neither do rows so shortly after it, whose history it is.
+
+    Raises:
+        DataError: fewer times than folds, or a fold without a row to learn from.
+    """
+    reached = list(itertools.accumulate(counts))
+    starts = [0, *(_first(reached, reached[-1] * number / folds) for number in range(1, folds))]
+    if len(set(starts)) < folds or starts[-1] >= len(times):
+        raise DataError(
+            f"{reached[-1]:,} labelled row(s) at {len(times)} distinct time(s) do not make {folds} blocks: "
+            "set validation.folds to fewer"
+        )
+    found = []
+    for number, start in enumerate(starts):
+        end = starts[number + 1] if number + 1 < folds else len(times)
+        judge = period(times, counts, times[start], times[end] if end < len(times) else None, last=times[-1])
+        before = period(times, counts, None, times[start] - purge)
+        after = None
+        if end < len(times):
+            after = period(times, counts, times[end - 1] + embargo + dt.timedelta(microseconds=1), None, last=times[-1])
+        parts = [part for part in (before, after) if part is not None]
+        if not parts or judge is None:
+            raise DataError(
+                f"fold {number + 1} of {folds} has no row to learn from: make validation.purge_days and "
+                "validation.embargo_days smaller"
+            )
+        first, last = parts[0].first, parts[-1].last
+        drawn = any_of(*(part.conditions() for part in parts))
+        found.append(Fold(Period(None, None, sum(part.rows for part in parts), first, last, drawn), judge))
+    return found
+
+
+def _first(reached: Sequence[int], rows: float) -> int:
+    """Index of the first time before which there are at least so many rows."""
+    return next(i + 1 for i, so_far in enumerate(reached) if so_far >= rows * (1 - 1e-9))
 
 
 def period(

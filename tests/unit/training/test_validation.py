@@ -3,12 +3,14 @@
 import datetime as dt
 import itertools
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.errors import DataError
-from assay.training.validation import rolling_origin
+from assay.runtime.conditions import mask
+from assay.training.validation import blocked, rolling_origin
 
 START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -50,3 +52,25 @@ def test_no_row_teaches_a_judge_of_its_own_time_or_of_an_earlier_one(counts: lis
             c for t, c in zip(times, counts, strict=True) if fold.validate.first <= t <= fold.validate.last
         )
     assert found[-1].validate.last == times[-1]
+
+
+@given(st.lists(st.integers(1, 50), min_size=12, max_size=60), st.integers(2, 5), st.integers(0, 2), st.integers(0, 3))
+def test_blocks_judge_every_row_once_and_their_neighbours_within_the_gaps_do_not_teach(
+    counts: list[int], folds: int, purge: int, embargo: int
+) -> None:
+    times = [START + i * DAY for i in range(len(counts))]
+    try:
+        found = blocked(times, counts, folds=folds, purge=purge * DAY, embargo=embargo * DAY)
+    except DataError:
+        return
+    batch = pa.record_batch({"time": pa.array(times, pa.timestamp("us", "UTC"))})
+    judged: list[dt.datetime] = []
+    for fold in found:
+        train, judge = (
+            mask(batch, part.conditions()).column("time").to_pylist() for part in (fold.train, fold.validate)
+        )
+        judged += judge
+        wanted = [t for t in times if t < judge[0] - purge * DAY or t > judge[-1] + embargo * DAY]
+        assert train == wanted
+        assert fold.train.rows == sum(c for t, c in zip(times, counts, strict=True) if t in set(train))
+    assert judged == times

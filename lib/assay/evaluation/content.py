@@ -136,12 +136,13 @@ class Drivers:
 
 @dataclass(frozen=True)
 class Refit:
-    """What it is worth to learn again from the newest rows. until: newest outcome that the serving model learned from.
+    """What it is worth to learn again from more rows. until: newest outcome that the serving model learned from, or
+    None where rows have no time.
 
     rmse, without: of the tested model on the test period, and of the same as it was before; in the target's unit.
     """
 
-    until: dt.datetime
+    until: dt.datetime | None
     rmse: float
     without: float
 

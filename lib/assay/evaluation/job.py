@@ -266,7 +266,8 @@ class Evaluation:
         without = trained.get("test_rmse_without_refit")
         if self.served is None or without is None:
             return None
-        return Refit(dt.datetime.fromisoformat(self.served.learned_until), trained["test_rmse"], without)
+        until = None if self.model.drawn else dt.datetime.fromisoformat(self.served.learned_until)
+        return Refit(until, trained["test_rmse"], without)
 
     def _artifact(self, run_id: str, name: str) -> Any:
         with self.context.tracking.download(run_id, name) as path:

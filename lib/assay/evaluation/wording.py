@@ -139,10 +139,11 @@ def refit_sentence(content: ReportContent) -> str:
     if refit is None:
         return ""
     change = 1 - refit.rmse / refit.without if refit.without else 0.0
+    served = "from all rows" if refit.until is None else f"until {day(refit.until)}"
     return (
-        f"Learning again from all outcomes known before the test period made its error {percent(abs(change))} "
+        f"Learning again from all outcomes known before the test made the model's error {percent(abs(change))} "
         f"{'smaller' if change >= 0 else 'larger'} (RMSE {number(refit.rmse, content.unit)}, without "
-        f"{number(refit.without, content.unit)}); the model that serves has learned until {day(refit.until)}."
+        f"{number(refit.without, content.unit)}); the model that serves has learned {served}."
     )
 
 

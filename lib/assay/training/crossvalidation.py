@@ -32,7 +32,7 @@ def folds_of(
     purge = dt.timedelta(days=max(config.purge_days, delay_days))
     if config.method == "stratified" or known.drawn is not None:
         by = rows.column if config.method == "stratified" else None
-        return drawn_folds(spread_of(rows, times, by), known, config.folds)
+        return drawn_folds(spread_of(rows, times, by, known), known, config.folds)
     before = {time: count for time, count in times.items() if time <= known.last}
     moments, counts = list(before), list(before.values())
     if config.method == "kfold":

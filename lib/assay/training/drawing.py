@@ -56,14 +56,18 @@ class Spread:
         return [Condition(self.column, "==", label)] if self.column is not None else []
 
 
-def spread_of(rows: LabelledRows, times: Mapping[dt.datetime, int], by: str | None) -> Spread:
-    """Count rows by class and by range of their `row_id`. by: column of the class, None for no classes.
+def spread_of(
+    rows: LabelledRows, times: Mapping[dt.datetime, int], by: str | None, seen: Period | None = None
+) -> Spread:
+    """Count rows by class and by range of their `row_id`.
+
+    by: column of the class, None for no classes.  seen: rows to count; None counts all.
 
     Raises:
         DataError: the column has more than `MOST_CLASSES` values.
     """
     columns = [ROW, *([by] if by is not None else [])]
-    found = rows.read(columns).map(CountSpread(by), SPREAD).collect().to_pylist()
+    found = rows.read(columns, *([seen] if seen is not None else [])).map(CountSpread(by), SPREAD).collect().to_pylist()
     text = by is not None and pa.types.is_string(rows.type_of(by))
     counts: dict[Label, npt.NDArray[np.int64]] = {}
     for line in sorted(found, key=lambda line: (line["label"] or "", line["bin"])):
@@ -99,7 +103,7 @@ def drawn_split(spread: Spread, *, tune: float, calibrate: float, test: float) -
 
 
 def drawn_folds(spread: Spread, seen: Period, folds: int) -> list[Fold]:
-    """K folds: each row judges once what learned from all others. seen: the rows that may be looked at.
+    """K folds: each row judges once what learned from all others. seen: rows to look at; `spread` is of them.
 
     (Stone 1974; stratified: Kohavi 1995.)
 

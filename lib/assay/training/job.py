@@ -125,8 +125,8 @@ class Training:
         if held_back is not None:
             summary.append(
                 f"fitted again on all rows known by then: RMSE {figure(metrics['test_rmse'])}, without "
-                f"{figure(metrics['test_rmse_without_refit'])}; the model that serves learned until "
-                f"{everything.last:%Y-%m-%d}"
+                f"{figure(metrics['test_rmse_without_refit'])}; the model that serves learned "
+                + ("from all rows" if split.test.drawn is not None else f"until {everything.last:%Y-%m-%d}")
             )
         if "cv_rmse" in metrics:
             summary.append(

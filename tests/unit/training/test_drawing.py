@@ -72,14 +72,14 @@ def test_what_a_row_is_drawn_for_does_not_change_when_rows_come_or_go():
 @given(st.integers(2, 7), st.sampled_from([None, "label"]), st.integers(0, 5))
 def test_each_row_that_may_be_seen_judges_once_and_teaches_all_other_folds(folds, by, seed):
     batch = batch_of(400, seed=seed)
-    spread = spread_over(batch, by)
-    split = drawn_split(spread, tune=0.1, calibrate=0.2, test=0.2)
+    split = drawn_split(spread_over(batch, by), tune=0.1, calibrate=0.2, test=0.2)
     seen = together([split.train, split.tune, split.calibrate])
     allowed, judged = ids_of(batch, seen.conditions()), []
-    for fold in drawn_folds(spread, seen, folds):
+    for fold in drawn_folds(spread_over(mask(batch, seen.conditions()), by), seen, folds):
         train, judge = (ids_of(batch, part.conditions()) for part in (fold.train, fold.validate))
         assert train | judge == allowed
         assert not train & judge
+        assert abs(len(judge) - len(allowed) / folds) <= 2
         judged += list(judge)
     assert sorted(judged) == sorted(allowed)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from assay.errors import DataError
-from assay.model.baselines import Baselines, Columns, looked_up, season_of
+from assay.model.baselines import Columns, looked_up, season_of
 from assay.model.outcome import Floats
 from assay.model.scale import as_floats
 
@@ -135,12 +135,3 @@ def bounded(shares: Floats) -> Floats:
     """Numbers (n, K) as probabilities: none below FLOOR, each row's sum 1."""
     kept = np.clip(shares, FLOOR, 1.0)
     return np.asarray(kept / kept.sum(axis=1, keepdims=True))
-
-
-def baselines_of(tree: dict[str, Any]) -> Baselines | RateBaselines:
-    """The baselines that `to_dict` of either kind wrote.
-
-    Raises:
-        DataError: another version wrote it.
-    """
-    return RateBaselines.from_dict(tree) if "classes" in tree else Baselines.from_dict(tree)

@@ -10,8 +10,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from assay.model.baselines import Baselines
-from assay.model.rates import FLOOR, RateBaselines, baselines_of, bounded
+from assay.errors import DataError
+from assay.model.rates import FLOOR, RateBaselines, bounded
 from assay.training.rates import PARENT_ROWS, CountAfter, GroupCounts, shrunk
 
 START = dt.datetime(2019, 1, 1, tzinfo=dt.UTC)
@@ -120,9 +120,8 @@ def test_rules_predict_what_their_tables_say():
     np.testing.assert_allclose(second["combined"], np.mean(parts, axis=0))
 
 
-def test_either_kind_of_baselines_comes_back_from_json():
+def test_rules_come_back_from_json_and_other_versions_are_refused():
     tree = json.loads(json.dumps(rules().to_dict()))
-    assert isinstance(baselines_of(tree), RateBaselines)
-    assert baselines_of(tree) == rules()
-    plain = Baselines("none", (), 1.0, 1.0, ({"median": [1.0]},), ({},))
-    assert isinstance(baselines_of(json.loads(json.dumps(plain.to_dict()))), Baselines)
+    assert RateBaselines.from_dict(tree) == rules()
+    with pytest.raises(DataError, match="another version of assay"):
+        RateBaselines.from_dict({**tree, "older": 1})

@@ -148,13 +148,14 @@ def test_the_report_and_the_segment_metrics_tell_of_classes(done):
     assert result is not None
 
 
-def test_a_served_model_says_what_scoring_says(done):
+def test_a_served_model_gives_its_probabilities_and_sets(done):
     folder = done[0]
     tracking = Tracking(load_run(dataset=folder / "dataset.yml", workspace=folder))
-    model = tracking.mlflow.pyfunc.load_model("models:/panel.sold@champion")
-    rows = table(folder, "predictions").filter(pl.col("target") == "sold").head(20)
-    found = rows.select("row_id").join(table(folder, "features"), on="row_id", how="left")
-    served = model.predict(pa.Table.from_batches(found.to_arrow().to_batches()).to_pandas())
-    np.testing.assert_array_equal(served["prediction"], rows["prediction"])
-    assert served["predicted_class"].tolist() == rows["predicted_class"].to_list()
-    assert [list(one) for one in served["set_90"]] == rows["set_90"].to_list()
+    served = tracking.mlflow.pyfunc.load_model("models:/panel.sold@champion")
+    (batch,) = pa.Table.from_batches(table(folder, "features").head(20).to_arrow().to_batches()).to_batches()
+    found = served.predict(batch.to_pandas())
+    each = champion(tracking, "sold").model.probabilities(batch)
+    np.testing.assert_array_equal(np.array(found["probabilities"].tolist()), each)
+    np.testing.assert_array_equal(found["prediction"], each[:, 1])
+    assert found["predicted_class"].tolist() == ["Yes" if p > 0.5 else "No" for p in each[:, 1]]
+    assert all(set(narrow) <= set(wide) for narrow, wide in zip(found["set_80"], found["set_90"], strict=True))

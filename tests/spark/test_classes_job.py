@@ -152,7 +152,8 @@ def test_a_served_model_gives_its_probabilities_and_sets(done):
     folder = done[0]
     tracking = Tracking(load_run(dataset=folder / "dataset.yml", workspace=folder))
     served = tracking.mlflow.pyfunc.load_model("models:/panel.sold@champion")
-    (batch,) = pa.Table.from_batches(table(folder, "features").head(20).to_arrow().to_batches()).to_batches()
+    found = table(folder, "features").head(20).to_arrow()
+    (batch,) = pa.Table.from_batches(found.to_batches()).combine_chunks().to_batches()
     found = served.predict(batch.to_pandas())
     each = champion(tracking, "sold").model.probabilities(batch)
     np.testing.assert_array_equal(np.array(found["probabilities"].tolist()), each)

@@ -6,6 +6,7 @@ All arrays are float64 of shape (n,), in the target's unit. `segments.py` comput
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,18 @@ def point_metrics(actual: npt.ArrayLike, prediction: npt.ArrayLike) -> dict[str,
         },
         "zero_actuals": float(np.sum(~relative)),
     }
+
+
+def pinball_losses(actual: npt.ArrayLike, quantiles: npt.ArrayLike, levels: Sequence[float]) -> Vector:
+    """Mean over the levels of each row's pinball loss, (n,) in the target's unit (Koenker and Bassett, 1978).
+
+    quantiles: (n, Q), one column per level. Above a quantile it is level * (y - q), below it (1 - level) * (q - y).
+    """
+    y, q = _vector("actual", actual), np.asarray(quantiles, dtype=np.float64)
+    if q.shape != (y.size, len(levels)):
+        raise ValueError(f"quantiles must have shape {(y.size, len(levels))}, found {q.shape}")
+    above = y[:, None] - q
+    return np.asarray(np.mean(np.maximum(np.array(levels) * above, (np.array(levels) - 1) * above), axis=1))
 
 
 def interval_metrics(

@@ -14,6 +14,7 @@ from assay.config.preparation import PreparationConfig
 from assay.config.profile import MONOTONE, SAMPLED, ProfileConfig
 from assay.config.quality import METRICS, SCORES, parse_check
 from assay.config.strict import nearest
+from assay.config.target import check_target
 from assay.errors import ConfigError
 
 SECRET_OPTION = re.compile(r"(?i)^user$|user_?name|pass(word|wd|phrase)?|pwd|secret|token|credential|key$")
@@ -40,7 +41,11 @@ def check_dataset(dataset: DatasetConfig, origin: str) -> None:
 
 def check_profile(profile: ProfileConfig, origin: str) -> None:
     """Refuse a profile whose keys contradict one another."""
-    _check_repeats([("conformal.levels", profile.conformal.levels)], origin)
+    lists: list[tuple[str, Sequence[Any]]] = [
+        ("conformal.levels", profile.conformal.levels),
+        ("engine.quantiles", profile.engine.quantiles),
+    ]
+    _check_repeats(lists, origin)
     split = profile.split
     held_back = split.tune + split.calibrate + split.test
     if held_back >= 1:
@@ -189,10 +194,15 @@ def _check_undated(dataset: DatasetConfig, origin: str) -> None:
 
 def _check_targets(dataset: DatasetConfig, origin: str) -> None:
     columns = dataset.columns
+    for index, target in enumerate(dataset.targets):
+        check_target(target, f"targets[{index}]", origin)
     targets = [t.name for t in dataset.targets]
-    for name in targets:
+    made_from = {t.source_column: t for t in dataset.targets}
+    for name in dict.fromkeys([*targets, *made_from]):
         for kind in ("numeric", "categorical", "outcomes"):
             if name in getattr(columns, kind):
+                if kind == "outcomes" and name not in targets and made_from[name].derived:
+                    continue  # what is compared may have a history of its own
                 raise ConfigError(
                     f"{origin}: column {name!r} is both a target and in columns.{kind}: a model would see the answer. "
                     f"Remove it from columns.{kind}; its past values become features by themselves"
@@ -201,6 +211,12 @@ def _check_targets(dataset: DatasetConfig, origin: str) -> None:
             raise ConfigError(f"{origin}: target {name!r} cannot be part of entity, groups or segments as well")
     if len(set(targets)) != len(targets):
         raise ConfigError(f"{origin}: targets names a column twice: {targets}")
+    for target in dataset.targets:
+        other = next((t for t in dataset.targets if t.name == target.source_column), None)
+        if target.derived and other is not None and other.decides:
+            raise ConfigError(
+                f"{origin}: target {target.name!r} compares {other.name!r}, which is no number but classes"
+            )
 
 
 def _check_kinds(dataset: DatasetConfig, origin: str) -> None:
@@ -251,7 +267,8 @@ def _check_repeats(lists: Iterator[tuple[str, Sequence[Any]]] | list[tuple[str, 
 
 def _check_stored_names(dataset: DatasetConfig, origin: str) -> None:
     seen: dict[str, str] = {}
-    for name in (*dataset.text_columns, *dataset.numeric_columns):  # the time is always stored as `time`
+    derived = (t.name for t in dataset.targets if t.derived)
+    for name in (*dataset.text_columns, *dataset.numeric_columns, *derived):  # the time is always stored as `time`
         stored = stored_name(name).casefold()
         if stored in seen:
             raise ConfigError(
@@ -277,7 +294,7 @@ def _check_column_maps(dataset: DatasetConfig, origin: str) -> None:
 
 def _check_features(dataset: DatasetConfig, origin: str) -> None:
     settings, columns = dataset.features, dataset.columns
-    past = {*(t.name for t in dataset.targets), *columns.outcomes}
+    past = {*(t.observed for t in dataset.targets if t.task != "multiclass"), *columns.outcomes}
     chosen = (
         ("technical", settings.technical, past, "target or outcome"),
         ("forward_fill", settings.forward_fill, set(columns.numeric), "column of columns.numeric"),

@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from assay.config.quality import QualityRules
 from assay.config.strict import STRICT
+from assay.config.target import TargetConfig
 
 Name = Annotated[str, Field(min_length=1)]
 RESERVED = (
@@ -18,6 +19,8 @@ RESERVED = (
         "month",
         "target",
         "prediction",
+        "predicted_class",
+        "probabilities",
         "segment",
         "reasons",
         "raw",
@@ -132,19 +135,6 @@ class TimeConfig:
     def dated(self) -> bool:
         """Whether rows have a time."""
         return bool(self.column)
-
-
-@dataclass(frozen=True, config=STRICT)
-class TargetConfig:
-    """What is to be valued.
-
-    transform: scale on which the model learns; `log` needs values above 0 (others are quarantined).
-    relative_to: `last_value` learns the change from the entity's last known value, which lets trees follow a trend.
-    """
-
-    name: Name
-    transform: Literal["none", "log"] = "none"
-    relative_to: Literal["nothing", "last_value"] = "nothing"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -316,9 +306,25 @@ class DatasetConfig:
 
     @property
     def numeric_columns(self) -> tuple[str, ...]:
-        """Every column read as a number: attributes, outcomes, then targets, without repeats."""
-        names = (*self.columns.numeric, *self.columns.outcomes, *(t.name for t in self.targets))
+        """Every column kept as a number: attributes, outcomes, then targets (classes by their code), no repeats."""
+        names = (*self.columns.numeric, *self.columns.outcomes, *(t.observed for t in self.targets))
         return tuple(dict.fromkeys(names))
+
+    @property
+    def labels(self) -> dict[str, TargetConfig]:
+        """Targets of classes whose codes are kept as a number, by their name."""
+        return {t.name: t for t in self.targets if t.decides and not t.derived}
+
+    @property
+    def observed_targets(self) -> tuple[TargetConfig, ...]:
+        """Targets that the observations have themselves; of thresholds the numbers that they compare."""
+        own = {t.name: t for t in self.targets if not t.derived}
+        compared = {t.observed: TargetConfig(t.observed) for t in self.targets if t.derived}
+        return tuple({**compared, **own}[name] for name in dict.fromkeys((*own, *compared)))
+
+    def source_name(self, column: str) -> str:
+        """The column of the source that a numeric or text column is read from."""
+        return self.labels[column].source_column if column in self.labels else column
 
     @property
     def text_columns(self) -> tuple[str, ...]:
@@ -335,4 +341,5 @@ class DatasetConfig:
     @property
     def source_columns(self) -> tuple[str, ...]:
         """Every column that the source must have."""
-        return tuple(dict.fromkeys((*self.time_columns, *self.text_columns, *self.numeric_columns)))
+        numbers = map(self.source_name, self.numeric_columns)
+        return tuple(dict.fromkeys((*self.time_columns, *self.text_columns, *numbers)))

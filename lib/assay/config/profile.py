@@ -112,6 +112,8 @@ class EngineConfig:
         repeated, and the model is the one of an undisturbed run. 0 switches them off. Another number draws other rows
         and columns after so many rounds.
     monotone: numeric input -> 1 (predictions never fall as it rises) or -1 (never rise), on the model's scale.
+    quantiles: levels of the quantiles that XGBoost and CatBoost learn of a number, all in one model; the one nearest to
+        0.5 is the prediction. None of them learns the mean. Targets of classes have none.
     sample_rows: most rows that the engines of `SAMPLED` learn from, drawn by a hash of `row_id`; 0 is the engine's own.
     """
 
@@ -123,6 +125,7 @@ class EngineConfig:
     ranks: Annotated[int, Field(ge=0)] = 0
     min_rows_per_rank: Annotated[int, Field(ge=1)] = 20_000
     sample_rows: Annotated[int, Field(ge=0)] = 0
+    quantiles: tuple[Share, ...] = ()
     memory_share: Share = 0.5
     seed: int = 7
     weight_halflife_days: Annotated[float, Field(gt=0)] | None = None

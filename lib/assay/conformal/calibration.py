@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.config import canonical_json
+from assay.conformal.class_sets import SET_SCORES
 from assay.conformal.quantiles import Floats, conformal_quantiles, conformal_rank, grouped_quantiles
 from assay.conformal.scores import AbsoluteResidual, score_named
 
@@ -41,7 +42,7 @@ class SegmentQuantiles(NamedTuple):
 class Calibration:
     """What turns a prediction into intervals: plain data, the same wherever it is loaded.
 
-    levels: promised coverages, (L,). segment_columns: columns whose values make a label. score: name in `SCORES`.
+    levels: promised coverages, (L,). segment_columns: columns whose values make a label. score: name of a kind.
     min_segment_rows: below it a segment uses all rows together.
     quantiles: segment label -> rows and quantiles on the model's scale; `ALL_ROWS` is always there.
 
@@ -57,7 +58,8 @@ class Calibration:
     quantiles: Mapping[str, SegmentQuantiles]
 
     def __post_init__(self) -> None:
-        score_named(self.score)
+        if self.score not in SET_SCORES:
+            score_named(self.score)
         for level in self.levels:
             conformal_rank(0, level)  # refuses what is no level
         if not self.levels or len(set(self.levels)) != len(self.levels):

@@ -1,4 +1,7 @@
-"""Consumes feature batches, a model and its calibration, produces predictions with intervals. Pure; runs anywhere."""
+"""Consumes feature batches, a model and its calibration, produces predictions with intervals, or with sets of classes.
+
+Pure; runs anywhere.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from assay.conformal.calibration import Calibration, segment_labels
+from assay.conformal.class_sets import SET_SCORES
 from assay.conformal.scores import SCORES
 from assay.model.bundle import Model
 from assay.runtime.tables import level_label
@@ -18,9 +22,11 @@ def score_batch(model: Model, calibration: Calibration | dict[str, Any], batch: 
 
     Returns:
         prediction (n,), per level lower_* and upper_* (n,) in the target's unit (infinite where calibration had too few
-        rows), and the segment (n,) whose calibration was used.
+        rows), and the segment (n,) whose calibration was used. Of classes see `score_classes`.
     """
     fitted = calibration if isinstance(calibration, Calibration) else Calibration.from_dict(calibration)
+    if model.outcome.decides:
+        return score_classes(model, fitted, batch)
     scaled = model.predict_scaled(batch)
     quantiles, used = fitted.quantiles_for(np.array(labels_of(batch, fitted.segment_columns), dtype=object))
     scored: dict[str, Any] = {"prediction": model.scale.inverse(scaled, batch)}
@@ -28,6 +34,31 @@ def score_batch(model: Model, calibration: Calibration | dict[str, Any], batch: 
         lower, upper = SCORES[fitted.score].interval(scaled, quantiles[:, position])
         scored[f"lower_{level_label(level)}"] = model.scale.inverse(lower, batch)
         scored[f"upper_{level_label(level)}"] = model.scale.inverse(upper, batch)
+    scored["segment"] = used
+    return scored
+
+
+def score_classes(model: Model, fitted: Calibration, batch: pa.RecordBatch) -> dict[str, Any]:
+    """Score one batch of classes.
+
+    Returns:
+        prediction (n,), which is the probability of the positive class, or of the likeliest of several; predicted_class
+        (n,), the likeliest; probabilities, n lists in the order of the classes; per level set_*, n lists of the classes
+        that the promise needs (all of them where calibration had too few rows); and the segment (n,).
+    """
+    classes = np.array(model.outcome.classes, dtype=object)
+    found = model.probabilities(batch)
+    quantiles, used = fitted.quantiles_for(np.array(labels_of(batch, fitted.segment_columns), dtype=object))
+    scored: dict[str, Any] = {
+        "prediction": found[:, 1] if model.outcome.kind == "binary" else found.max(axis=1, initial=0.0),
+        "predicted_class": pa.array(classes[found.argmax(axis=1)], pa.string()),
+        "probabilities": pa.FixedSizeListArray.from_arrays(found.ravel(), found.shape[1]).cast(pa.list_(pa.float64())),
+    }
+    for position, level in enumerate(fitted.levels):
+        chosen = SET_SCORES[fitted.score].sets(found, quantiles[:, position])
+        offsets = np.concatenate([[0], np.cumsum(chosen.sum(axis=1))]).astype(np.int32)
+        members = pa.array(classes[np.nonzero(chosen)[1]], pa.string())
+        scored[f"set_{level_label(level)}"] = pa.ListArray.from_arrays(pa.array(offsets), members)
     scored["segment"] = used
     return scored
 

@@ -12,8 +12,9 @@ import pyarrow as pa
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.conformal.calibration import Calibration, fit
+from assay.conformal.class_sets import SET_SCORES, LeastAmbiguous
 from assay.conformal.intervals import labels_of
-from assay.conformal.scores import SCORES
+from assay.conformal.scores import SCORES, AbsoluteResidual
 from assay.model.bundle import Model
 from assay.model.carried import Carried
 from assay.model.registry import Calibrated, TrainedRun, load_trained, register
@@ -24,7 +25,6 @@ from assay.runtime.plane import Output, Written
 from assay.runtime.tables import CALIBRATIONS, FEATURES, level_label
 
 JOB = "calibrate"
-SCORE = "absolute"
 COVERAGE_GATE = "coverage_gate.json"  # beside the other gates of the training run
 PYFUNC = Path(__file__).with_name("pyfunc.py")
 SCORED = pa.schema([pa.field("label", pa.string()), pa.field("score", pa.float64())])
@@ -84,10 +84,11 @@ class Calibrating:
             )
         everyone = served.quantiles[""]
         own = sum(1 for label in served.quantiles if label and served.label_used(label) == label)
+        what = "sets" if trained.model.outcome.decides else "intervals"
         summary = [
             *(f"below threshold, not enforced: {rule}" for rule in failed),
             f"calibrated on {everyone.rows:,} rows; {own} of {len(served.quantiles) - 1} segments have "
-            f"{served.min_segment_rows} rows or more and intervals of their own",
+            f"{served.min_segment_rows} rows or more and {what} of their own",
             f"registered {trained.registered_name} version {number}, now champion",
         ]
         metrics |= {"calibration_rows": float(everyone.rows), "calibrated_segments": float(own)}
@@ -116,7 +117,7 @@ class Calibrating:
             self.config.profile.conformal.levels,
             min_segment_rows=self.config.profile.conformal.min_segment_rows,
             segment_columns=self.segments,
-            score=SCORE,
+            score=score_of(self.trained.model),
         )
 
     def write(self, served: Calibration, tested: Calibration, identity: str) -> Sequence[Written]:
@@ -151,6 +152,11 @@ def verdict(held: Sequence[float], levels: Sequence[float], shortfall: float | N
     return [Verdict("coverage", coverage >= least, coverage, least, rule)]
 
 
+def score_of(model: Model) -> str:
+    """The kind of conformity score that goes with a model's outcome."""
+    return LeastAmbiguous.name if model.outcome.decides else AbsoluteResidual.name
+
+
 def _rows(calibration: Calibration, model_version: str, target: str) -> pa.Table:
     """The calibration as rows of `calibrations`."""
     rows = [
@@ -180,6 +186,8 @@ class ConformityScores:
         """Rows of `SCORED`."""
         model = self.carried.model()
         for batch in batches:
-            truth, prediction = model.residual_inputs(batch)
-            score = SCORES[SCORE].score(truth, prediction)
+            if model.outcome.decides:
+                score = SET_SCORES[score_of(model)].score(model.truth(batch), model.probabilities(batch))
+            else:
+                score = SCORES[score_of(model)].score(*model.residual_inputs(batch))
             yield pa.record_batch([pa.array(labels_of(batch, self.segments)), pa.array(score)], schema=SCORED)

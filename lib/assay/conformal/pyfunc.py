@@ -26,7 +26,10 @@ class AssayModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         self.calibration = load_calibration(root, sha256=recorded["calibration_sha256"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Columns prediction, lower_80, upper_80, ... in the target's unit, one row per input row."""
+        """Columns prediction, lower_80, upper_80, ... in the target's unit, one row per input row.
+
+        Of classes: prediction, predicted_class, probabilities, set_80, ...
+        """
         from assay.conformal.intervals import score_batch
 
         texts = [*self.model.encoding.categories, *self.calibration["segment_columns"]]
@@ -35,7 +38,8 @@ class AssayModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             {c: pa.array(model_input[c], kind, from_pandas=True) for c, kind in kinds.items()}
         )
         scored = score_batch(self.model, self.calibration, batch)
-        return pd.DataFrame({k: v for k, v in scored.items() if k != "segment"})
+        columns = {k: v.to_pylist() if isinstance(v, pa.Array) else v for k, v in scored.items()}
+        return pd.DataFrame({k: v for k, v in columns.items() if k != "segment"})
 
 
 mlflow.models.set_model(AssayModel())

@@ -1,7 +1,7 @@
 """Consumes a model and evaluated rows, produces what each input adds to predictions: of rows, of segments, of all.
 
 Contributions are the boosters' own exact SHAP values on the model's scale (of a `log` target 0.01 is about 1 %), of a
-sample of rows that no cutting into tasks changes.
+sample of rows that no cutting into tasks changes. Of a binary target the scale is the logit of the probability.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ SAMPLED = [pa.field("hash", pa.uint64()), pa.field("row_id", pa.int64()), pa.fie
 
 
 def explainable(model: Model) -> bool:
-    """Whether the model's learner can say what its inputs add."""
-    return isinstance(model.predictor, Explains)
+    """Whether the model's learner can say what its inputs add to one number; of two classes it is the logit."""
+    return isinstance(model.predictor, Explains) and model.outcome.width == 1
 
 
 def explained_schema(segments: Sequence[str]) -> pa.Schema:

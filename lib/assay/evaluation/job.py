@@ -69,11 +69,18 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
         sections=("dataset", "training", "explain", "where"),
         slots=[(EXPLANATIONS.name, target.name), (SEGMENT_METRICS.name, target.name)],
         extra={"target": target.name, "predictions": commit.identity, "data": _ingested(context)},
-        execute=lambda identity: Evaluation(context, target, commit.details["run_id"]).run(
+        execute=lambda identity: evaluation_of(target)(context, target, commit.details["run_id"]).run(
             identity, predictions, features
         ),
         still_valid=lambda _: _report_path(context, target).is_file(),
     )
+
+
+def evaluation_of(target: TargetConfig) -> type[Evaluation]:
+    """What evaluates a target, by its task."""
+    from assay.evaluation.class_job import ClassEvaluation  # which stands on this module
+
+    return ClassEvaluation if target.decides else Evaluation
 
 
 def _ingested(context: JobContext) -> str:
@@ -113,13 +120,25 @@ class Evaluation:
             content = self.content(rows, table, levels, {"predictions": predictions, "features": features}, found)
         with self.context.reporter.step("plots and report"):
             page = render(content)
-            path = _report_path(self.context, self.target)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
-            part.write_text(page, encoding="utf-8")
-            part.replace(path)
+            path = self.publish(page)
             self._log(content, page, table)
         return Done(metrics=figures_of(content), written=written, summary=summary_of(content), report=str(path))
+
+    def publish(self, page: str) -> Path:
+        """Put the report where people find it, in one piece."""
+        path = _report_path(self.context, self.target)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(page, encoding="utf-8")
+        part.replace(path)
+        return path
+
+    def nothing_known(self) -> DataError:
+        """What is said where no prediction has an outcome."""
+        return DataError(
+            f"none of the predictions of {self.target.name!r} has a known outcome yet: ingest outcomes, then run "
+            "build_features, score and evaluate again"
+        )
 
     def rows(self, predictions: int, features: int) -> tuple[pl.DataFrame, list[float]]:
         """One row per prediction with a known outcome; slim columns only (about 100 bytes a row on the driver)."""
@@ -152,10 +171,7 @@ class Evaluation:
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
         if not frame.height:
-            raise DataError(
-                f"none of the predictions of {self.target.name!r} has a known outcome yet: ingest outcomes, then run "
-                "build_features, score and evaluate again"
-            )
+            raise self.nothing_known()
         return frame.rename({column: "actual"}).sort("time", "row_id"), levels
 
     def _evaluated(self) -> list[Condition]:
@@ -221,7 +237,7 @@ class Evaluation:
             importance=plots.importance(list(gains), list(gains.values())) if gains else None,
             fan=plots.fan(rows, entity, levels, self.target.name),
             missing=plots.missing(data.missing),
-            contributions=plots.contributions(moves, self.target.transform == "log") if moves is not None else None,
+            contributions=plots.contributions(moves, self.target.transform) if moves is not None else None,
         )
         times = rows["time"]
         start, end = times.min(), times.max()
@@ -243,18 +259,7 @@ class Evaluation:
             figures=figures,
             data=data,
             splits=self._splits(start, end),
-            run={
-                "Dataset": dataset.name,
-                "Profile": self.config.profile_name,
-                "Model version": self.model.version,
-                **({"Model that serves": self.served.version} if self.served is not None else {}),
-                "Engine": f"{self.model.engine}, {self.model.facts['rounds']} rounds",
-                "Seed": str(self.model.facts["seed"]),
-                "MLflow run": self.trained_run_id,
-                "Configuration hash": trained.data.tags.get("assay.config_hash", "")[:16],
-                "Git revision": trained.data.tags.get("mlflow.source.git.commit", "not from a checkout")[:12],
-                "assay version": trained.data.tags.get("assay.version", ""),
-            },
+            run=self.run_facts(trained),
             tables=versions,
             drivers=moves.drivers(self.segments) if moves is not None else [],
             gates=self._gates(),
@@ -268,6 +273,21 @@ class Evaluation:
             return None
         until = None if self.model.drawn else dt.datetime.fromisoformat(self.served.learned_until)
         return Refit(until, trained["test_rmse"], without)
+
+    def run_facts(self, trained: Any) -> dict[str, str]:
+        """What was run, by the record of the training run."""
+        return {
+            "Dataset": self.config.dataset.name,
+            "Profile": self.config.profile_name,
+            "Model version": self.model.version,
+            **({"Model that serves": self.served.version} if self.served is not None else {}),
+            "Engine": f"{self.model.engine}, {self.model.facts['rounds']} rounds",
+            "Seed": str(self.model.facts["seed"]),
+            "MLflow run": self.trained_run_id,
+            "Configuration hash": trained.data.tags.get("assay.config_hash", "")[:16],
+            "Git revision": trained.data.tags.get("mlflow.source.git.commit", "not from a checkout")[:12],
+            "assay version": trained.data.tags.get("assay.version", ""),
+        }
 
     def _artifact(self, run_id: str, name: str) -> Any:
         with self.context.tracking.download(run_id, name) as path:

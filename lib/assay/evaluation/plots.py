@@ -186,11 +186,11 @@ def importance(names: Sequence[str], gains: Sequence[float]) -> Figure:
     return figure
 
 
-def contributions(found: Explained, log: bool) -> Figure:
+def contributions(found: Explained, scale: str) -> Figure:
     """What inputs add to predictions: the middle 90 % of rows, and the mean where the input is low and where high.
 
     Low and high are the lowest and the highest third of the known values; categories have no such marks. The
-    MOST_FEATURES with the largest mean absolute contribution. log: the model's scale is logarithmic.
+    MOST_FEATURES with the largest mean absolute contribution. scale: of the model: `log`, `logit` or `none`.
     """
     places = found.order[:MOST_FEATURES][::-1]
     figure, (axes,) = new_figure("What moves the predictions", max(2.2, 1.1 + 0.2 * len(places)))
@@ -210,8 +210,9 @@ def contributions(found: Explained, log: bool) -> Figure:
     axes.tick_params(axis="y", labelsize=SMALL)
     axes.set_ylim(-0.7, max(len(places), 1) - 0.3)
     axes.grid(visible=False, axis="y")
-    scale = "logarithmic: 0.01 is about 1 %" if log else "in the target's unit"
-    subtitle(figure, axes, f"added to the prediction, {scale}; {found.rows.height:,} rows")
+    words = {"log": "logarithmic: 0.01 is about 1 %", "logit": "logit of the probability"}
+    told = words.get(scale, "in the target's unit")
+    subtitle(figure, axes, f"added to the prediction, {told}; {found.rows.height:,} rows")
     figure.supxlabel(
         "bar: 9 in 10 rows   ▼ where the input is low   ▲ where it is high",
         size=8,

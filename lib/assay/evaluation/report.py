@@ -87,9 +87,9 @@ class SegmentView:
     extremes: BestAndWorst | None
 
 
-def render(content: ReportContent) -> str:
-    """The page. Its size is bound: MOST_SEGMENTS rows per segment table, and figures that do not grow with the rows."""
-    environment = Environment(
+def environment() -> Environment:
+    """What templates are read and filled by."""
+    found = Environment(
         loader=PackageLoader("assay.evaluation", "."),  # reads through the import system: works from a zip on a cluster
         autoescape=True,
         undefined=StrictUndefined,
@@ -98,22 +98,31 @@ def render(content: ReportContent) -> str:
     )
     formats: list[Callable[..., str]] = [wording.number, wording.percent, wording.count, wording.day]
     formats += [wording.readable, wording.share, wording.points, wording.status, wording.period]
-    environment.filters.update({function.__name__: function for function in formats})
+    found.filters.update({function.__name__: function for function in formats})
+    return found
+
+
+def render(content: ReportContent) -> str:
+    """The page. Its size is bound: MOST_SEGMENTS rows per segment table, and figures that do not grow with the rows."""
     texts = wording.picture_texts(content)
-    return environment.get_template("report.html.j2").render(
-        content=content,
-        headline=headline(content),
-        skill_sentence=wording.skill_sentence(content),
-        refit_sentence=wording.refit_sentence(content),
-        gate_state=wording.gate_outcome(content)[0],
-        gate_words=wording.gate_outcome(content)[1],
-        verdict=wording.verdict,
-        quality_sentence=wording.quality_sentence(content.data),
-        captions={name: caption for name, (_, caption) in texts.items()},
-        figures=_figures(content, {name: alt for name, (alt, _) in texts.items()}),
-        strips=[_strip(result) for result in content.coverage],
-        segment_views=_segment_views(content),
-        shown_segments=SHOWN_SEGMENTS,
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            content=content,
+            headline=headline(content),
+            skill_sentence=wording.skill_sentence(content),
+            refit_sentence=wording.refit_sentence(content),
+            gate_state=wording.gate_outcome(content)[0],
+            gate_words=wording.gate_outcome(content)[1],
+            verdict=wording.verdict,
+            quality_sentence=wording.quality_sentence(content.data),
+            captions={name: caption for name, (_, caption) in texts.items()},
+            figures=_figures(content, {name: alt for name, (alt, _) in texts.items()}),
+            strips=[_strip(result) for result in content.coverage],
+            segment_views=_segment_views(content),
+            shown_segments=SHOWN_SEGMENTS,
+        )
     )
 
 

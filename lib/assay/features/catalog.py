@@ -67,7 +67,7 @@ def check_names(plan: FeaturePlan, features: Sequence[Feature]) -> None:
     Raises:
         ConfigError: names the feature and what has its name already.
     """
-    seen = {name.casefold(): "a column" for name in ("row_id", "time", "month", *plan.texts, *plan.targets)}
+    seen = {name.casefold(): "a column" for name in ("row_id", "time", "month", *plan.texts, *plan.labels)}
     for feature in features:
         kin = seen.get(feature.name.casefold())
         if kin is not None and feature.family != "category":

@@ -39,7 +39,7 @@ def feature_schema(plan: FeaturePlan) -> pa.Schema:
     return FEATURES.schema(
         [
             *(pa.field(name, pa.string()) for name in plan.texts),
-            *(pa.field(name, pa.float64()) for name in plan.targets),
+            *(pa.field(name, pa.float64()) for name in plan.labels),
             *(pa.field(name, pa.float32()) for name in numeric_features(plan)),
         ]
     )
@@ -47,7 +47,8 @@ def feature_schema(plan: FeaturePlan) -> pa.Schema:
 
 def observation_columns(plan: FeaturePlan) -> list[str]:
     """Columns of `observations` that the plan reads."""
-    names = ["row_id", "time", *plan.texts, *plan.numeric, *plan.targets, *(h.column for h in plan.history), "month"]
+    names = ["row_id", "time", *plan.texts, *plan.numeric, *plan.targets, *plan.codes]
+    names += [*(h.column for h in plan.history), "month"]
     return list(dict.fromkeys(names))
 
 
@@ -310,7 +311,26 @@ class _RowFeatures:
         frame = self._ranked(frame)
         for family in ROW_FAMILIES:
             frame = family.add(frame, plan, self.features.get(family.name, []))
+        frame = frame.with_columns(thresholds(plan))
         return frame.with_columns(pl.col(plan.numeric).clip(-FLOAT32_MAX, FLOAT32_MAX))
+
+
+def thresholds(plan: FeaturePlan) -> list[pl.Expr]:
+    """Targets that compare the row's own number: 1 where it is above, 0 where not, null where either is unknown.
+
+    With the last known value it is compared as precisely as features are kept, in which equal values stay equal.
+    """
+    import polars as pl
+
+    found = []
+    for made in plan.thresholds:
+        own = pl.col(made.column)
+        if made.above is None:
+            above = own.cast(pl.Float32) > pl.col(plan.anchor(made.column)).fill_nan(None)
+        else:
+            above = own > made.above
+        found.append(above.cast(pl.Float64).alias(made.name))
+    return found
 
 
 def _month(time: pl.Expr) -> pl.Expr:

@@ -45,13 +45,26 @@ class HistoryOf:
 
 
 @dataclasses.dataclass(frozen=True)
+class Threshold:
+    """A target made from a number of the same row: 1 where `column` is above, 0 where not, null where unknown.
+
+    above: a number, or None for the entity's last known value.
+    """
+
+    name: str
+    column: str
+    above: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class FeaturePlan:
     """Everything that building features needs to know. All names are stored names.
 
     entity: keys of the entity.  groups: label -> columns of a market.  texts: key, group, segment and category columns.
     encoding_groups: labels of groups that are there for target encoding alone.
     numeric: attributes used as they are.  categorical: categories used as they are.
-    targets: kept as doubles beside the features.  history: columns with history features.
+    targets: numbers kept as doubles beside the features.  history: columns with history features.
+    codes: targets of several classes, kept as doubles too; they have no history.  thresholds: targets made here.
     anchors: targets learned as a change since their last known value.  ratios: targets learned as a logarithm.
     settings: the dataset's section `features`.  temporal, market, interactions: families that the flags switch on.
     zone: the dataset's own time zone, by which days and months are counted.
@@ -73,6 +86,8 @@ class FeaturePlan:
     calendar: CalendarConfig = dataclasses.field(default_factory=CalendarConfig)
     zone: str = "UTC"
     encoding_groups: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
+    thresholds: tuple[Threshold, ...] = ()
     version: int = PLAN_VERSION
 
     @classmethod
@@ -80,7 +95,8 @@ class FeaturePlan:
         """The plan that the dataset and the profile's flags ask for."""
         dataset, flags, groups = config.dataset, config.training, config.dataset.groups
         advanced = flags.enable_advanced_features
-        names = [t.name for t in dataset.targets] + list(dataset.columns.outcomes)
+        targets = [t for t in dataset.observed_targets if t.task != "multiclass"]
+        names = [t.name for t in targets] + list(dataset.columns.outcomes)
         ahead = dataset.features.horizon_days
         advanced = advanced and dataset.time.dated  # rows without a time have no history, and know of no other row
         temporal = advanced and flags.enable_temporal_features
@@ -91,7 +107,7 @@ class FeaturePlan:
             texts=tuple(stored_name(n) for n in dataset.text_columns),
             numeric=tuple(stored_name(n) for n in dataset.columns.numeric),
             categorical=tuple(stored_name(n) for n in dataset.columns.categorical),
-            targets=tuple(stored_name(t.name) for t in dataset.targets),
+            targets=tuple(stored_name(t.name) for t in targets),
             history=tuple(HistoryOf(stored_name(n), dataset.delay_days(n) + ahead) for n in dict.fromkeys(names)),
             groups=_labelled([*groups, *own]),
             anchors=tuple(stored_name(t.name) for t in dataset.targets if t.relative_to == "last_value"),
@@ -103,17 +119,25 @@ class FeaturePlan:
             calendar=dataset.calendar,
             zone=dataset.time.zone,
             encoding_groups=tuple(group_label(group) for group in own),
+            codes=tuple(stored_name(t.name) for t in dataset.targets if t.task == "multiclass"),
+            thresholds=tuple(
+                Threshold(stored_name(t.name), stored_name(t.observed), None if isinstance(t.above, str) else t.above)
+                for t in dataset.targets
+                if t.derived
+            ),
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return dataclasses.asdict(self)
+        """Plain data for JSON. What only classes need is left out where there are none: plans without stay equal."""
+        tree = dataclasses.asdict(self)
+        return {name: value for name, value in tree.items() if value or name not in {"codes", "thresholds"}}
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> FeaturePlan:
         """Read back `to_dict`."""
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in tree.items()}
         plain["history"] = tuple(HistoryOf(**h) for h in tree["history"])
+        plain["thresholds"] = tuple(Threshold(**one) for one in tree.get("thresholds", ()))
         plain["groups"] = {label: tuple(columns) for label, columns in tree["groups"].items()}
         plain["settings"] = FeaturesConfig(**tree["settings"])
         plain["calendar"] = CalendarConfig(**tree["calendar"])
@@ -130,9 +154,20 @@ class FeaturePlan:
         return tuple(label for label in self.groups if label not in self.encoding_groups)
 
     def own_lags(self, column: str) -> tuple[int, ...]:
-        """Lags of the entity's own history of a column; an anchored target always has its last value."""
+        """Lags of the entity's own history of a column; what is compared with its last value always has that."""
         lags = self.settings.lags if self.temporal else ()
-        return tuple(sorted({*lags, 1})) if column in self.anchors else tuple(sorted(set(lags)))
+        needed = (1,) if column in self.anchors or any(column == t.column for t in self.compared) else ()
+        return tuple(sorted({*lags, *needed}))
+
+    @property
+    def compared(self) -> tuple[Threshold, ...]:
+        """Targets made by comparing with the last known value."""
+        return tuple(threshold for threshold in self.thresholds if threshold.above is None)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every column that is kept as a double beside the features."""
+        return (*self.targets, *self.codes, *(threshold.name for threshold in self.thresholds))
 
     def anchor(self, target: str) -> str:
         """Feature with the target's last known value."""

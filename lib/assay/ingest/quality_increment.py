@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from assay.config import DatasetConfig, RunConfig
 from assay.config.dataset import stored_name
+from assay.ingest.labels import as_code
 from assay.ingest.quality_partial import is_broken
 from assay.ingest.rules import checked_schema
 from assay.ingest.values import as_number, as_text
@@ -66,7 +67,12 @@ def restored(frame: pl.DataFrame, dataset: DatasetConfig) -> pl.DataFrame:
     old = frame.filter(stored["old"])
     rows = [json.loads(text) for text in old["raw"]]
     columns = [as_text(_values(rows, name)).alias(stored_name(name)) for name in dataset.text_columns]
+    for name, target in dataset.labels.items():
+        code, _ = as_code(_values(rows, target.source_column), target)
+        columns.append(code.alias(stored_name(name)))
     for name in dataset.numeric_columns:
+        if name in dataset.labels:
+            continue
         number, _ = as_number(pl.Series(name, _texts(rows, name), dtype=pl.String))
         columns.append(number.fill_nan(None).alias(stored_name(name)))
     return pl.concat([frame.filter(~stored["old"]), old.with_columns(columns)])

@@ -199,7 +199,7 @@ def _categories(counts: Mapping[str, Mapping[str, int]], dataset: DatasetConfig)
 
 def _targets(counts: Mapping[str, Mapping[str, int]], dataset: DatasetConfig) -> Iterator[Measure]:
     parts = []
-    for name in (target.name for target in dataset.targets):
+    for name in (target.name for target in dataset.observed_targets):
         count = counts[name]
         parts.append(_at_least("target_validity", count["unusable"], count["filled"] + count["invalid"], name))
     yield _at_least("target_validity", *_summed(parts))
@@ -212,7 +212,7 @@ def _outliers(
     """Shares beyond Tukey's outer fences, from the sample; a column whose middle half is one value has no fences."""
     parts: list[Measure] = []
     fences: dict[str, tuple[float, float]] = {}
-    for name in dataset.numeric_columns:
+    for name in (n for n in dataset.numeric_columns if n not in dataset.labels):
         values: pl.Series = partial.sample[stored_name(name)].drop_nulls()
         values = values.filter(values.is_finite())
         if values.len() < MIN_QUARTILE_VALUES:

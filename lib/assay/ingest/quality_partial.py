@@ -23,6 +23,7 @@ from assay.config.quality import parse_check
 from assay.ingest.alignment import EXACT_TIME
 from assay.ingest.csv_rows import RawChunk
 from assay.ingest.json_rows import BROKEN
+from assay.ingest.labels import NOT_A_CLASS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -111,11 +112,15 @@ def measure(frame: pl.DataFrame, dataset: DatasetConfig, now: dt.datetime, sampl
     bad = whole.filter(pl.col("reasons").is_not_null())
     for name in dataset.numeric_columns:
         column, found = stored_name(name), seen[name]
-        invalid = int(bad.select((pl.col(column).is_null() & _is_invalid(name)).sum()).item()) if bad.height else 0
+        invalid = (
+            int(bad.select((pl.col(column).is_null() & _is_invalid(dataset.source_name(name))).sum()).item())
+            if bad.height
+            else 0
+        )
         unusable = found["infinite"] + invalid + found["not_positive"]
         counts += [(name, m, found[m]) for m in ("filled", "infinite", "outside")]
         counts += [(name, "missing", whole.height - found["filled"] - invalid), (name, "invalid", invalid)]
-        if any(target.name == name for target in dataset.targets):
+        if any(target.name == name for target in dataset.observed_targets):
             counts.append((name, "unusable", unusable))
         if found["low"] is not None:
             numbers.append((name, found["low"], found["high"]))
@@ -207,9 +212,8 @@ def _is_invalid(name: str) -> pl.Expr:
     import polars as pl
 
     reasons, start = pl.col("reasons"), f"column {name!r}: "
-    return reasons.str.contains(start + NOT_A_NUMBER, literal=True) | reasons.str.contains(
-        start + NOT_FINITE, literal=True
-    )
+    kinds = (reasons.str.contains(start + kind, literal=True) for kind in (NOT_A_NUMBER, NOT_FINITE, NOT_A_CLASS))
+    return pl.any_horizontal(*kinds)
 
 
 def _looked_at(whole: pl.DataFrame, dataset: DatasetConfig) -> dict[str, dict[str, Any]]:
@@ -315,7 +319,9 @@ def _series(whole: pl.DataFrame, dataset: DatasetConfig, sampling: Sampling) -> 
 
     keys = {f"key {n}": pl.col(stored_name(name)) for n, name in enumerate(dataset.entity)}  # a source may say "entity"
     usable = pl.col("reasons").is_null()
-    targets = [pl.when(usable).then(pl.col(stored_name(t.name))).alias(f"target_{t.name}") for t in dataset.targets]
+    targets = [
+        pl.when(usable).then(pl.col(stored_name(t.name))).alias(f"target_{t.name}") for t in dataset.observed_targets
+    ]
     rows = whole.filter(pl.col("time").is_not_null()).select(
         "source_file", "source_row", pl.col("time").dt.timestamp("us"), *targets, **keys
     )
@@ -361,7 +367,7 @@ def _days(whole: pl.DataFrame, dataset: DatasetConfig) -> pl.DataFrame:
         .group_by("day")
         .agg(pl.col("value").sum().alias("total"), pl.len().cast(pl.Int64).alias("rows"))
         .select(pl.lit(t.name).alias("target"), "day", "total", "rows")
-        for t in dataset.targets
+        for t in dataset.observed_targets
     ]
     return pl.concat(found)
 

@@ -70,7 +70,7 @@ def patterns(partial: Partial, dataset: DatasetConfig, config: QualityConfig) ->
     if not config.series:
         return []
     found: list[Pattern] = []
-    for target in (target.name for target in dataset.targets):
+    for target in (t.name for t in dataset.observed_targets if t.task != "multiclass"):
         days = partial.days.filter(pl.col("target") == target).select(
             pl.lit(0, dtype=pl.UInt64).alias("entity"),
             pl.col("day").cast(pl.Datetime("us")).dt.timestamp("us").alias("time"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from assay.config import DatasetConfig
 from assay.config.dataset import stored_name
 from assay.ingest.alignment import EXACT_TIME, merge_periods, period_start
 from assay.ingest.csv_rows import RawChunk
+from assay.ingest.labels import as_class, as_code, code_rule
 from assay.ingest.source import SourcePart, raw_json, read_part
 from assay.ingest.values import as_number, as_text, time_rules, times_of, when
 from assay.runtime.arrow_files import conform_table
@@ -90,8 +91,14 @@ def typed_columns(
         columns.append(text.alias(stored_name(name)))
         if name in dataset.entity:
             rules.append(when(text.is_null(), f"column {name!r}: entity key is missing (dataset.entity)"))
-    targets = {target.name: target for target in dataset.targets}
+    targets = {target.name: target for target in dataset.observed_targets}
+    for name, target in dataset.labels.items():
+        code, bad = as_code(raw[target.source_column], target)
+        rules.append(code_rule(bad, target))
+        columns.append(code.alias(stored_name(name)))
     for name in dataset.numeric_columns:
+        if name in dataset.labels:
+            continue
         number, bad = as_number(raw[name])
         rules.append(
             when(bad, f"column {name!r}: not a number (dataset.{'targets' if name in targets else 'columns'})")
@@ -181,7 +188,7 @@ class ResolveDuplicates:
             doubles = good.filter(~chosen)
             moment = {key[-1]: self.dataset.time.column} if self.dataset.time.dated else {}
             names = {k: v for k, v in source_names(self.dataset).items() if k != "time"}
-            found = doubles.select(pl.col(stored).alias(name) for stored, name in {**moment, **names}.items())
+            found = told(doubles, {**moment, **names}, self.dataset)
             texts = [raw_json(row) for row in found.iter_rows(named=True)]
             doubles = doubles.with_columns(
                 reasons=pl.lit(double_reason(self.dataset)), raw=pl.Series(texts, dtype=pl.String)
@@ -191,7 +198,7 @@ class ResolveDuplicates:
         kept = good.height
         if align is not None:
             bad = bad.with_columns(pl.col(EXACT_TIME).alias("time"))
-            texts_of = [stored_name(n) for n in self.dataset.text_columns]
+            texts_of = [stored_name(n) for n in (*self.dataset.text_columns, *self.dataset.labels)]
             numbers_of = [stored_name(n) for n in self.dataset.numeric_columns]
             good = merge_periods(good, [*entity, "time"], texts_of, numbers_of, align)
             good = good.with_columns(row_ids(good, self.dataset))
@@ -220,4 +227,14 @@ def source_names(dataset: DatasetConfig) -> dict[str, str]:
     """Stored name -> name in the source, of every column."""
     names = (*dataset.text_columns, *dataset.numeric_columns)
     moment = {"time": dataset.time.column} if dataset.time.dated else {}
-    return {**moment, **{stored_name(name): name for name in names}}
+    return {**moment, **{stored_name(name): dataset.source_name(name) for name in names}}
+
+
+def told(rows: pl.DataFrame, names: Mapping[str, str], dataset: DatasetConfig) -> pl.DataFrame:
+    """Columns under their names in the source (stored name -> name), classes as the source has them."""
+    codes = {stored_name(name): target for name, target in dataset.labels.items()}
+    columns = {
+        name: as_class(rows[stored], codes[stored]) if stored in codes else rows[stored]
+        for stored, name in names.items()
+    }
+    return rows.select(series.alias(name) for name, series in columns.items())

@@ -120,9 +120,9 @@ class Baselines:
         for depth, (groups, seasons) in enumerate(zip(self.groups, self.seasons, strict=True)):
             keys = list(self.group_columns[:depth])
             for name in ("median", "days", "level", "slope"):
-                own = _looked_up(rows, groups, keys, name)
+                own = looked_up(rows, groups, keys, name)
                 found[name] = own if name not in found else np.where(np.isfinite(own), own, found[name])
-            own = _looked_up(rows, seasons, [*keys, "season"], "median")
+            own = looked_up(rows, seasons, [*keys, "season"], "median")
             season = np.where(np.isfinite(own), own, season)
         found["time"] = rows["us"].to_numpy() / 86_400e6
         return found, np.where(np.isfinite(season), season, found["median"])
@@ -155,7 +155,7 @@ class Baselines:
         return cls(**{**tree, **lists})
 
 
-def _looked_up(rows: pl.DataFrame, table: Columns, keys: list[str], name: str) -> Floats:
+def looked_up(rows: pl.DataFrame, table: Columns, keys: list[str], name: str) -> Floats:
     """A figure of each row's group (n,), NaN where the group has none. Keys that are null are one group."""
     import polars as pl
 

@@ -9,11 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pyarrow as pa
 
 from assay.config import canonical_json
 from assay.errors import AssayError
 from assay.model.encoding import Encoding
+from assay.model.outcome import VALUE, Outcome, every_class
 from assay.model.predictors import Predictor, load_predictor, stored_file
 from assay.model.preparation import Preparation
 from assay.model.scale import Floats, TargetScale, as_floats
@@ -29,6 +31,7 @@ class Model:
 
     engine, stored: the learner's kind and bytes.  encoding: inputs.  scale: target.
     plan: the feature plan it was trained on, as data.  facts: split times, rounds, parameters, baselines.
+    outcome: what it predicts: a value, quantiles, or the probabilities of classes.
     """
 
     engine: str
@@ -39,6 +42,7 @@ class Model:
     plan_hash: str
     facts: dict[str, Any]
     threads: int = 1
+    outcome: Outcome = VALUE
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -60,18 +64,51 @@ class Model:
         """Whether what it learned from was drawn by row, and not told from its test by time."""
         return bool(self.facts["split"]["test"].get("drawn"))
 
+    def _learned(self, batch: pa.RecordBatch) -> Floats:
+        """What the learner predicts: (n,), or (n, width) of an outcome that is wider than one number."""
+        found = self.predictor.predict(self.encoding.matrix(batch))
+        width = self.outcome.width
+        return found if width == 1 else found.reshape(batch.num_rows, width)
+
     def predict_scaled(self, batch: pa.RecordBatch) -> Floats:
-        """Feature batch -> predictions (n,) on the model's scale, where conformity scores live."""
-        return self.predictor.predict(self.encoding.matrix(batch))
+        """Feature batch -> predictions (n,) on the model's scale, where conformity scores live.
+
+        Of quantiles it is the median, or the one nearest to it; of classes what `predict` gives.
+        """
+        if self.outcome.decides:
+            return self.predict(batch)
+        found = self._learned(batch)
+        return found if found.ndim == 1 else np.sort(found, axis=1)[:, self.outcome.middle]
 
     def predict(self, batch: pa.RecordBatch) -> Floats:
-        """Feature batch -> predictions (n,) in the target's unit."""
+        """Feature batch -> predictions (n,) in the target's unit.
+
+        Of a binary target the probability of the positive class, of several classes that of the likeliest one.
+        """
+        if self.outcome.decides:
+            found = self.probabilities(batch)
+            return found[:, 1] if self.outcome.kind == "binary" else found.max(axis=1, initial=0.0)
         return self.scale.inverse(self.predict_scaled(batch), batch)
+
+    def probabilities(self, batch: pa.RecordBatch) -> Floats:
+        """Feature batch -> probabilities (n, K) of the classes of `outcome`; each row's sum is 1."""
+        return every_class(self._learned(batch))
+
+    def predict_quantiles(self, batch: pa.RecordBatch) -> Floats:
+        """Feature batch -> (n, Q) in the target's unit, one column per level of `outcome`.
+
+        They do not cross: each row is sorted, which never makes the pinball loss worse (Chernozhukov and others, 2010).
+        """
+        found = np.sort(self._learned(batch).reshape(batch.num_rows, self.outcome.width), axis=1)
+        return np.column_stack([self.scale.inverse(column, batch) for column in found.T])
+
+    def truth(self, batch: pa.RecordBatch) -> Floats:
+        """Labelled feature batch -> (n,): the outcome on the model's scale, of classes its code."""
+        return self.scale.forward(as_floats(batch.column(self.scale.target)), batch)
 
     def residual_inputs(self, batch: pa.RecordBatch) -> tuple[Floats, Floats]:
         """Labelled feature batch -> (truth, prediction), both (n,) on the model's scale."""
-        truth = self.scale.forward(as_floats(batch.column(self.scale.target)), batch)
-        return truth, self.predict_scaled(batch)
+        return self.truth(batch), self.predict_scaled(batch)
 
     def importance(self) -> dict[str, float]:
         """Feature name -> what it is worth by the learner's own measure, greatest first."""
@@ -90,6 +127,8 @@ class Model:
             "plan_hash": self.plan_hash,
             "facts": self.facts,
         }
+        if self.outcome != VALUE:
+            description["outcome"] = self.outcome.to_dict()
         files = {stored_file(self.engine): self.stored}
         if self.encoding.preparation is not None:
             description["preparation"], files[PREPARATION] = self.encoding.preparation.to_files()
@@ -138,6 +177,7 @@ class Model:
             plan_hash=tree["plan_hash"],
             facts=tree["facts"],
             threads=threads,
+            outcome=Outcome.from_dict(tree["outcome"]) if "outcome" in tree else VALUE,
         )
 
 

@@ -20,6 +20,7 @@ Member = tuple[float, bytes]
 WEIGHTS = "weights.json"
 NO_DATE = (1980, 1, 1, 0, 0, 0)  # equal members make equal bytes
 MISSING = -1
+CONSTANT = "assay.constant"  # key of a model's facts: what it says of every row
 
 
 class CatBoostPredictor:
@@ -30,15 +31,29 @@ class CatBoostPredictor:
         self.members = [(weight, loaded(cbm)) for weight, cbm in unpacked(stored)]
 
     def predict(self, matrix: Matrix) -> npt.NDArray[np.float64]:
-        """Categories are the codes of the model's encoding; missing and unseen ones are one more category."""
-        result = np.zeros(len(matrix))
+        """Categories are the codes of the model's encoding; missing and unseen ones are one more category.
+
+        Of classes the mean of the members' probabilities.
+        """
         if not len(matrix):
-            return result
+            return np.zeros(0)
         pool = self._pool(matrix)
-        for weight, model in self.members:
-            scale, bias = model.get_scale_and_bias()
-            result += weight * (model.predict(pool, thread_count=self.threads) if scale else bias)
-        return result
+        parts = [np.asarray(weight * self._of_member(model, pool)) for weight, model in self.members]
+        return np.asarray(sum(parts[1:], start=parts[0]))
+
+    def _of_member(self, model: Any, pool: Any) -> Any:
+        """(n,) or (n, k): values, or probabilities where it learned classes. A constant says what it says."""
+        told = constant_of(model)
+        if told is not None:
+            return np.tile(told, (pool.num_row(), 1)) if len(told) > 1 else np.full(pool.num_row(), told[0])
+        found = np.asarray(model.predict(pool, thread_count=self.threads), dtype=np.float64)
+        loss = loss_of(model)
+        if loss == "Logloss":
+            return 1 / (1 + np.exp(-found))
+        if loss == "MultiClass":
+            raised = np.exp(found - found.max(axis=1, keepdims=True))
+            return raised / raised.sum(axis=1, keepdims=True)
+        return found
 
     def contributions(self, matrix: Matrix) -> npt.NDArray[np.float32]:
         """SHAP values of the trees: (n, features) -> (n, features + 1), last the base value; rows sum to `predict`."""
@@ -47,11 +62,11 @@ class CatBoostPredictor:
             return result.astype(np.float32)
         pool = self._pool(matrix)
         for weight, model in self.members:
-            scale, bias = model.get_scale_and_bias()
-            if scale:
+            told = constant_of(model)
+            if told is None:
                 result += weight * model.get_feature_importance(pool, "ShapValues", thread_count=self.threads)
             else:
-                result[:, -1] += weight * bias
+                result[:, -1] += weight * told[0]
         return result.astype(np.float32)
 
     def _pool(self, matrix: Matrix) -> Any:
@@ -66,10 +81,25 @@ class CatBoostPredictor:
         """How much predictions change with a feature, in per cent of all changes (PredictionValuesChange)."""
         found: dict[int, float] = {}
         for weight, model in self.members:
-            if model.get_scale_and_bias()[0] != 0:
+            if constant_of(model) is None:
                 for position, share in enumerate(model.get_feature_importance()):
                     found[position] = found.get(position, 0.0) + weight * float(share)
         return {position: share for position, share in found.items() if share > 0}
+
+
+def constant_of(model: Any) -> list[float] | None:
+    """What a model says of every row, where it learned nothing else; None of one that did."""
+    facts = model.get_metadata()
+    if CONSTANT in facts:
+        return [float(value) for value in json.loads(facts[CONSTANT])]
+    scale, bias = model.get_scale_and_bias()
+    return None if scale else [float(bias)]
+
+
+def loss_of(model: Any) -> str:
+    """Which loss it learned by; empty of a sum of models, which CatBoost makes of values alone."""
+    facts = model.get_metadata()
+    return str(json.loads(facts["params"])["loss_function"]["type"]) if "params" in facts else ""
 
 
 def inputs(matrix: Matrix, numbers: int) -> pd.DataFrame:

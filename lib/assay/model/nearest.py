@@ -23,7 +23,8 @@ ERROR = 1e-12  # of a distance found by products, relative to the squares that i
 class Nearest:
     """The mean of the k nearest rows by Euclidean distance; of equally near ones the first count.
 
-    points: (m, inputs), single precision.  target, weight: (m,) of these rows.
+    points: (m, inputs), single precision.  target, weight: (m,) of these rows; of several classes the target is (m, K),
+    1 for the class that came.  prior: of classes, their shares, which count as one neighbour more: no few are sure.
     closer: nearer rows count more, by the reciprocal of their distance, and those without distance alone.
     """
 
@@ -33,10 +34,11 @@ class Nearest:
     weight: Floats
     neighbours: int
     closer: bool
+    prior: Floats | None = None
 
     def predict(self, matrix: Matrix) -> Floats:
-        """(n, features) -> (n,)."""
-        result = np.empty(len(matrix))
+        """(n, features) -> (n,), of several classes (n, classes)."""
+        result = np.empty((len(matrix), *self.target.shape[1:]))
         rows = int(np.clip(CELLS // len(self.points), 1, MOST_ROWS))
         for first in range(0, len(matrix), rows):
             block = slice(first, first + rows)
@@ -75,7 +77,13 @@ class Nearest:
             same = distance == 0
             reciprocal = 1 / np.sqrt(np.where(same, 1.0, distance))
             weight = weight * np.where(same.any(axis=1, keepdims=True), same, reciprocal)
-        return np.asarray((weight * self.target[near]).sum(axis=1) / weight.sum(axis=1))
+        if self.target.ndim == 1 and self.prior is None:
+            return np.asarray((weight * self.target[near]).sum(axis=1) / weight.sum(axis=1))
+        several = self.target.ndim == 2
+        weight = weight[:, :, None] if several else weight
+        one = weight.mean(axis=1)
+        prior = 0.0 if self.prior is None else self.prior
+        return np.asarray(((weight * self.target[near]).sum(axis=1) + one * prior) / (weight.sum(axis=1) + one))
 
     def importance(self) -> dict[int, float]:
         """None: distances use all inputs alike."""
@@ -90,6 +98,7 @@ class Nearest:
             weight=self.weight,
             neighbours=np.int64(self.neighbours),
             closer=np.bool_(self.closer),
+            **({} if self.prior is None else {"prior": self.prior}),
         )
 
 
@@ -108,4 +117,5 @@ def load_nearest(stored: bytes, _: int = 1) -> Nearest:
         arrays["weight"],
         int(arrays["neighbours"]),
         bool(arrays["closer"]),
+        arrays.get("prior"),
     )

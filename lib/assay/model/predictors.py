@@ -13,7 +13,7 @@ from assay.model.catboost_predictor import CatBoostPredictor
 from assay.model.encoding import Matrix
 from assay.model.linear import load_linear
 from assay.model.nearest import load_nearest
-from assay.model.support_vectors import load_support_vectors
+from assay.model.support_classes import load_support
 from assay.model.trees import load_trees
 
 
@@ -21,7 +21,7 @@ class Predictor(Protocol):
     """A learner that is ready to predict."""
 
     def predict(self, matrix: Matrix) -> npt.NDArray[np.float64]:
-        """(n, features) -> (n,) on the model's scale."""
+        """(n, features) -> (n,) on the model's scale, or P(second class); (n, k) where the outcome is so wide."""
         ...
 
     def importance(self) -> dict[int, float]:
@@ -34,7 +34,10 @@ class Explains(Protocol):
     """A learner that can say what each input adds to a prediction."""
 
     def contributions(self, matrix: Matrix) -> npt.NDArray[np.float32]:
-        """(n, features) -> (n, features + 1) on the model's scale, last the base value; rows sum to the prediction."""
+        """(n, features) -> (n, features + 1) on the model's scale, last the base value; rows sum to the prediction.
+
+        Of a binary outcome to the logit of its probability.
+        """
         ...
 
 
@@ -78,7 +81,7 @@ LOADERS: dict[str, tuple[str, Loader]] = {
     "xgboost": ("booster.ubj", XGBoostPredictor),
     "linear": ("linear.npz", load_linear),
     "knn": ("neighbours.npz", load_nearest),
-    "svm": ("support_vectors.npz", load_support_vectors),
+    "svm": ("support_vectors.npz", load_support),
     "decision_tree": ("tree.npz", load_trees),
     "random_forest": ("trees.npz", load_trees),
     "catboost": ("booster.cbm", CatBoostPredictor),

@@ -20,7 +20,8 @@ BLOCK_ROWS = 8192
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trees:
-    """One tree, or the mean of a forest. value: (nodes,) mean target.  gain: (k,) what each input's splits explain."""
+    """One tree, or the mean of a forest. value: (nodes,) mean target, of several classes
+    (nodes, K), their shares.  gain: (k,) what each input's splits explain."""
 
     inputs: LearnerInputs
     nodes: Nodes
@@ -28,8 +29,8 @@ class Trees:
     gain: Floats
 
     def predict(self, matrix: Matrix) -> Floats:
-        """(n, features) -> (n,)."""
-        result = np.zeros(len(matrix))
+        """(n, features) -> (n,), of several classes (n, classes)."""
+        result = np.zeros((len(matrix), *self.value.shape[1:]))
         for first in range(0, len(matrix), BLOCK_ROWS):
             block = slice(first, first + BLOCK_ROWS)
             for leaf in self.nodes.leaves(self.inputs.apply(matrix[block]).astype(np.float32)):
@@ -46,10 +47,18 @@ class Trees:
         return to_bytes(**self.inputs.arrays(), **nodes, value=self.value, gain=self.gain)
 
 
-def trees_of(trees: Sequence[Any], inputs: LearnerInputs, gain: Floats) -> Trees:
-    """Of scikit-learn's fitted trees; thresholds take half of their room."""
+def trees_of(trees: Sequence[Any], inputs: LearnerInputs, gain: Floats, prior: Floats | None = None) -> Trees:
+    """Of scikit-learn's fitted trees; thresholds take half of their room.
+
+    prior: of classes, the shares (K,) of those that scikit-learn saw, which count as one row more in each leaf.
+    """
     nodes, _ = nodes_of(trees)
-    value = np.concatenate([tree.value[:, 0, 0] for tree in trees])
+    if prior is None:
+        value = np.concatenate([tree.value[:, 0, 0] for tree in trees])
+    else:
+        rows = np.concatenate([tree.weighted_n_node_samples for tree in trees])[:, None]
+        shares = np.concatenate([tree.value[:, 0, :] for tree in trees])
+        value = (rows * shares / shares.sum(axis=1, keepdims=True) + prior) / (rows + 1)
     return Trees(inputs, dataclasses.replace(nodes, threshold=rounded_down(nodes.threshold)), value, gain)
 
 

@@ -153,7 +153,10 @@ PREDICTIONS = Table(
     columns={
         "row_id": (pa.int64(), "row of observations"),
         "time": (TIME, "time of the observation, UTC"),
-        "prediction": (pa.float64(), "in the target's unit"),
+        "prediction": (
+            pa.float64(),
+            "in the target's unit; of classes the probability of the positive or likeliest one",
+        ),
         "segment": (pa.string(), "segment whose calibration was used; empty for all rows together"),
         "model_version": (pa.string(), "hash of the model's content"),
         "calibration_version": (pa.string(), "hash of the calibration"),

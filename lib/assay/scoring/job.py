@@ -62,12 +62,14 @@ def _execute(context: JobContext, identity: str, target: TargetConfig, found: Ch
         *(Condition(stored_name(c), "==", v) for c, v in config.where),
         *_scored(found, stored_name(target.name)),
     ]
-    kernel = _scorer(found, target, entity)
+    classes = any(one.decides for one in config.dataset.targets)
+    kernel = _scorer(found, target, entity, classes)
     if found.tested is not None:
         unknown = stored_name(target.name) if found.model.drawn else None
-        kernel = dataclasses.replace(kernel, tested=_scorer(found.tested, target, entity), learned_column=unknown)
+        tested = _scorer(found.tested, target, entity, classes)
+        kernel = dataclasses.replace(kernel, tested=tested, learned_column=unknown)
         columns = list(dict.fromkeys([*columns, *([unknown] if unknown is not None else [])]))
-    schema = prediction_schema(levels, entity)
+    schema = prediction_schema(levels, entity, classes=classes)
     commit = context.commit(JOB, target.name, identity, model=found.model.version, run_id=found.run_id)
     with context.reporter.step("scoring"):
         written = (
@@ -89,8 +91,9 @@ def _scored(found: Champion, target: str) -> list[Condition]:
     return [any_of(test, [Condition(target, "is_null")])] if found.model.drawn else test
 
 
-def _scorer(found: Calibrated, target: TargetConfig, entity: tuple[str, ...]) -> ScoreRows:
-    return ScoreRows(Carried.of(found.model), found.calibration, found.calibration_version, target.name, entity)
+def _scorer(found: Calibrated, target: TargetConfig, entity: tuple[str, ...], classes: bool) -> ScoreRows:
+    carried = Carried.of(found.model)
+    return ScoreRows(carried, found.calibration, found.calibration_version, target.name, entity, classes)
 
 
 def _owned(context: JobContext, schema: pa.Schema, target: TargetConfig) -> dict[str, str]:

@@ -18,10 +18,16 @@ from assay.runtime.arrow_files import conform
 from assay.runtime.tables import PREDICTIONS, level_label
 
 
-def prediction_schema(levels: tuple[float, ...], entity: tuple[str, ...]) -> pa.Schema:
-    """Schema of `predictions` for these levels and entity keys."""
+def prediction_schema(levels: tuple[float, ...], entity: tuple[str, ...], *, classes: bool = False) -> pa.Schema:
+    """Schema of `predictions` for these levels and entity keys. classes: whether a target of the dataset has some."""
     ends = [pa.field(f"{end}_{level_label(level)}", pa.float64()) for level in levels for end in ("lower", "upper")]
-    return PREDICTIONS.schema([*(pa.field(name, pa.string()) for name in entity), *ends])
+    decided = [
+        pa.field("predicted_class", pa.string()),
+        pa.field("probabilities", pa.list_(pa.float64())),
+        *(pa.field(f"set_{level_label(level)}", pa.list_(pa.string())) for level in levels),
+    ]
+    keys = (pa.field(name, pa.string()) for name in entity)
+    return PREDICTIONS.schema([*keys, *ends, *(decided if classes else [])])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +43,7 @@ class ScoreRows:
     calibration_version: str
     target: str
     entity: tuple[str, ...]
+    classes: bool = False
     tested: ScoreRows | None = None
     learned_column: str | None = None
 
@@ -63,10 +70,12 @@ class ScoreRows:
     def scored(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """One batch of `predictions`, all by the model itself."""
         model, fitted = self.carried.model(), self.fitted
-        schema = prediction_schema(fitted.levels, self.entity)
+        schema = prediction_schema(fitted.levels, self.entity, classes=self.classes)
         rows = batch.num_rows
         columns = {name: batch.column(name) for name in ("row_id", "time", *self.entity, "month")}
-        columns |= {k: pa.array(v) for k, v in score_batch(model, fitted, batch).items()}
+        columns |= {field.name: pa.nulls(rows, field.type) for field in schema if field.name not in columns}
+        scored = score_batch(model, fitted, batch)
+        columns |= {k: v if isinstance(v, pa.Array) else pa.array(v) for k, v in scored.items()}
         columns["model_version"] = pa.array([model.version] * rows)
         columns["calibration_version"] = pa.array([self.calibration_version] * rows)
         columns["target"] = pa.array([self.target] * rows)

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from assay.errors import AssayError
+from assay.model.outcome import Kind
 from assay.runtime.barrier import Batches, RankContext
 from assay.runtime.plane import Plane
 from assay.runtime.signals import Sender, listen
 from assay.training.catboost_judge import judged
 from assay.training.catboost_models import bytes_of, constant, merged
 from assay.training.catboost_params import QUIET, metric_of, reason_of, resolve
-from assay.training.catboost_progress import LogLines, reporter
+from assay.training.catboost_progress import LogLines, reporter, told_as
 from assay.training.catboost_rows import Rows, read_rows
 from assay.training.engine import Boosting, FitRequest, FitResult, OnRound, hearing
 
@@ -39,13 +40,16 @@ class CatBoostEngine:
     name = "catboost"
     columns: tuple[str, ...] = ()
     alone = False
+    kinds: tuple[Kind, ...] = ("value", "quantiles", "binary", "multiclass")
 
     def fit(self, plane: Plane, request: FitRequest, on_round: OnRound) -> FitResult:
         """One barrier stage of `request.ranks` ranks, each on its own share; rank 0 tells its rounds while it runs.
 
         With several ranks a second, short stage judges the merged model and each shard alone on the whole tune period.
         """
-        params = resolve(request.params, request.encoding, seed=request.seed, monotone=request.monotone)
+        params = resolve(
+            request.params, request.encoding, seed=request.seed, monotone=request.monotone, outcome=request.outcome
+        )
 
         with listen(request.driver_host, hearing(on_round)) as address:
             task = RankTask.of(request, params=params, address=address)
@@ -58,10 +62,10 @@ class CatBoostEngine:
         figures = {}
         if request.tune is not None and len(shards) > 1:
             before = list(zip(parts, (shard["judged"] for shard in shards), strict=True))
-            figures = judged(request.tune, request.encoding, request.scale, before)
+            figures = judged(request.tune, request.encoding, request.scale, before, request.outcome)
         after = list(zip(parts, (shard["booster"] for shard in shards), strict=True))
         return FitResult(
-            stored=merged(after, numeric=not request.encoding.categories),
+            stored=merged(after, numeric=not request.encoding.categories and request.outcome.kind == "value"),
             rounds=results[0]["rounds"],
             history=results[0]["history"],
             devices=tuple(result["device"] for result in results),
@@ -122,7 +126,7 @@ class RankTask(Boosting):
         import catboost
 
         if rows.total <= 0 or rows.label.min() == rows.label.max():
-            return constant(rows.mean if rows.total > 0 else 0.0), {}
+            return constant(self._plain(rows)), {}
         params = {**self.params, "iterations": rounds, "thread_count": self.threads, **QUIET, **device}
         more: dict[str, Any] = {}
         if tune is not None and len(tune):
@@ -133,7 +137,7 @@ class RankTask(Boosting):
             sender = Sender(self.address)
             if device:  # CatBoost calls nobody back from a GPU
                 params["logging_level"] = "Verbose"
-                more["log_cout"] = LogLines(sender, f"tune_{metric_of(params).lower()}")
+                more["log_cout"] = LogLines(sender, told_as(metric_of(params)))
             else:
                 more["callbacks"] = [reporter(sender)]
         model = catboost.CatBoost(params)
@@ -142,13 +146,27 @@ class RankTask(Boosting):
         except catboost.CatBoostError as error:
             if NOTHING_TO_SPLIT not in str(error):
                 raise
-            return constant(rows.mean), {}
+            return constant(self._plain(rows)), {}
         found = model.evals_result_.get("validation", {})
-        return model, {f"tune_{name.lower()}": list(values) for name, values in found.items()}
+        return model, {told_as(name): list(values) for name, values in found.items()}
+
+    def _plain(self, rows: Rows) -> float | list[float]:
+        """What is said of every row where inputs tell nothing: the mean, shares of classes, or quantiles."""
+        some = rows.total > 0
+        if self.outcome.kind == "multiclass":
+            classes = len(self.outcome.classes)
+            counts = np.bincount(rows.label.astype(np.intp), rows.weight, classes) if some else np.ones(classes)
+            return [float(share) for share in counts / counts.sum()]
+        if self.outcome.kind == "quantiles":
+            label = rows.label.astype(np.float64) if some else np.zeros(1)
+            weight = rows.weight if some else None
+            found = np.quantile(label, self.outcome.levels, method="inverted_cdf", weights=weight)
+            return [float(value) for value in found]
+        return rows.mean if some else 0.0
 
     def _rounds(self, history: History, learner: Any) -> int:
         """Rounds up to the least loss; all of them where none was measured or nobody asked to stop early."""
-        losses = history.get(f"tune_{metric_of(self.params).lower()}", [])
+        losses = history.get(told_as(metric_of(self.params)), [])
         if self.early_stopping_rounds and losses:
             return int(np.argmin(losses)) + 1
         return self.rounds

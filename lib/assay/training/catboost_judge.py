@@ -9,30 +9,41 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
+from assay.class_metrics import log_losses
+from assay.metrics import pinball_losses
 from assay.model.catboost_predictor import CatBoostPredictor, Member
 from assay.model.encoding import Encoding
-from assay.model.scale import TargetScale, as_floats
+from assay.model.outcome import VALUE, Outcome, every_class
+from assay.model.scale import Floats, TargetScale, as_floats
 from assay.runtime.plane import Flow
 
 
-def judged(tune: Flow, encoding: Encoding, scale: TargetScale, shards: Sequence[Member]) -> dict[str, float]:
-    """RMSE on all of tune, on the model's scale, of the mean of the shards and of each of them alone."""
+def judged(
+    tune: Flow, encoding: Encoding, scale: TargetScale, shards: Sequence[Member], outcome: Outcome = VALUE
+) -> dict[str, float]:
+    """Loss on all of tune, on the model's scale, of the mean of the shards and of each of them alone.
+
+    RMSE, of classes the log loss, of quantiles the pinball loss.
+    """
     names = ["merged", *(f"shard_{number}" for number in range(len(shards)))]
     schema = pa.schema([pa.field("rows", pa.int64()), *(pa.field(name, pa.float64()) for name in names)])
-    sums = tune.map(Judge(encoding, scale, tuple(shards)), schema).collect()
+    sums = tune.map(Judge(encoding, scale, tuple(shards), outcome), schema).collect()
     rows = sum(sums.column("rows").to_pylist())
     if not rows:
         return {}
-    return {f"tune_rmse_{name}": math.sqrt(math.fsum(sums.column(name).to_pylist()) / rows) for name in names}
+    loss = {"value": "rmse", "quantiles": "pinball"}.get(outcome.kind, "log_loss")
+    means = {name: math.fsum(sums.column(name).to_pylist()) / rows for name in names}
+    return {f"tune_{loss}_{name}": math.sqrt(mean) if loss == "rmse" else mean for name, mean in means.items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-    """Kernel: rows, and sums of squared errors of the mean and of each shard, over a task's batches."""
+    """Kernel: rows, and sums of losses of the mean and of each shard, over a task's batches."""
 
     encoding: Encoding
     scale: TargetScale
     shards: tuple[Member, ...]
+    outcome: Outcome = VALUE
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """One row per task that has rows."""
@@ -43,9 +54,18 @@ class Judge:
             truth = self.scale.forward(as_floats(batch.column(self.scale.target)), batch)
             matrix = self.encoding.matrix(batch)
             alone = np.array([predictor.predict(matrix) for predictor in predictors])
-            errors = np.vstack([weights @ alone, alone]) - truth
-            rows, squares = rows + batch.num_rows, squares + (errors**2).sum(axis=1)
+            each = [np.tensordot(weights, alone, axes=1), *alone]
+            losses = [self._losses(truth, found).sum() for found in each]
+            rows, squares = rows + batch.num_rows, squares + losses
         if rows:
             names = ["merged", *(f"shard_{number}" for number in range(len(self.shards)))]
             columns = {name: pa.array([value]) for name, value in zip(names, squares.tolist(), strict=True)}
             yield pa.record_batch({"rows": pa.array([rows], pa.int64()), **columns})
+
+    def _losses(self, truth: Floats, found: Floats) -> Floats:
+        """Of each row, (n,)."""
+        if self.outcome.decides:
+            return log_losses(truth, every_class(found))
+        if self.outcome.levels:
+            return pinball_losses(truth, np.sort(found, axis=1), self.outcome.levels)
+        return (found - truth) ** 2

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.model.catboost_predictor import Member, inputs, loaded, packed
+from assay.model.catboost_predictor import CONSTANT, Member, inputs, loaded, packed
 from assay.training.catboost_params import QUIET
 
 VOLATILE = ("model_guid", "train_finish_time")
@@ -19,9 +19,9 @@ VOLATILE = ("model_guid", "train_finish_time")
 def merged(shards: Sequence[Member], *, numeric: bool) -> bytes:
     """The weighted mean of the shards as one model. The weights sum to 1.
 
-    numeric: no input is a category. Then CatBoost sums the trees, which is the mean but for rounding. With categories
-    it would merge what shards learned of each category as well, which is another model that nobody has tested: shards
-    stay apart, and their predictions are averaged.
+    numeric: no input is a category, and predictions are the trees' own sums. Then CatBoost sums the trees, which is the
+    mean but for rounding. With categories it would merge what shards learned of each category as well, which is another
+    model that nobody has tested: shards stay apart, and their predictions are averaged.
     """
     if len(shards) == 1 or not numeric:
         return packed(shards)
@@ -31,13 +31,19 @@ def merged(shards: Sequence[Member], *, numeric: bool) -> bytes:
     return bytes_of(catboost.sum_models(models, weights=[weight for weight, _ in shards]))
 
 
-def constant(value: float) -> Any:
-    """A CatBoost model that always predicts `value`: a tree that counts for nothing, and the value as bias."""
+def constant(value: float | Sequence[float]) -> Any:
+    """A CatBoost model that always predicts `value`: a tree that counts for nothing, and the value as bias.
+
+    Several values, one per class or level, are kept beside it.
+    """
     import catboost
 
     model = catboost.CatBoost({"iterations": 1, "depth": 1, "bootstrap_type": "No", "thread_count": 1, **QUIET})
     model.fit(inputs(np.array([[0.0], [1.0]], np.float32), 1), [0.0, 1.0])
-    model.set_scale_and_bias(0.0, value)
+    if isinstance(value, Sequence):
+        model.get_metadata()[CONSTANT] = json.dumps(list(value))
+    else:
+        model.set_scale_and_bias(0.0, value)
     return model
 
 

@@ -13,10 +13,13 @@ import numpy as np
 from assay.errors import ConfigError
 from assay.model.catboost_predictor import inputs
 from assay.model.encoding import Encoding
+from assay.model.outcome import VALUE, Kind, Outcome
 
 DEFAULTS: dict[str, Any] = {"loss_function": "RMSE", "depth": 6, "learning_rate": 0.05}
 OTHER_NAMES = {"objective": "loss_function", "max_depth": "depth", "eta": "learning_rate"}
 # Losses whose model predicts one value on the target's scale; as metrics, less is better, and shares can be pooled.
+# Losses of the other kinds of outcomes.
+OBJECTIVES: dict[Kind, str] = {"binary": "Logloss", "multiclass": "MultiClass", "quantiles": "MultiQuantile"}
 LOSSES = ("RMSE", "MAE", "MAPE", "Quantile", "Expectile", "Huber", "LogCosh", "Lq")
 METRICS = (*LOSSES, "SMAPE", "MSLE")
 ELSEWHERE = {
@@ -43,7 +46,12 @@ ROWS = 256  # of the trial: enough for any sampling rate
 
 
 def resolve(
-    given: Mapping[str, Any], encoding: Encoding, *, seed: int, monotone: Mapping[str, int] | None = None
+    given: Mapping[str, Any],
+    encoding: Encoding,
+    *,
+    seed: int,
+    monotone: Mapping[str, int] | None = None,
+    outcome: Outcome = VALUE,
 ) -> dict[str, Any]:
     """Defaults, then what the user gave under any of CatBoost's names, then the seed and the monotone inputs.
 
@@ -52,7 +60,7 @@ def resolve(
     Raises:
         ConfigError: CatBoost does not know a parameter or does not take its value.
     """
-    params = {**DEFAULTS, **given, "random_seed": seed}
+    params = {**DEFAULTS, **_objective(given, outcome), **given, "random_seed": seed}
     for other, name in OTHER_NAMES.items():
         if other in given and name not in given:
             del params[name]
@@ -61,9 +69,9 @@ def resolve(
             raise ConfigError("engine.params.monotone_constraints: this is set by engine.monotone")
         params["monotone_constraints"] = [monotone.get(name, 0) for name in encoding.features]
     if given or monotone:
-        _refuse(given)
+        _refuse(given, outcome)
         told = [*(f"engine.params.{name}" for name in given), *(["engine.monotone"] if monotone else [])]
-        _try_out(params, encoding, told=", ".join(told))
+        _try_out(params, encoding, outcome, told=", ".join(told))
     return params
 
 
@@ -77,12 +85,33 @@ def reason_of(error: BaseException) -> str:
     return " ".join(re.sub(r"^\S+\.(?:cpp|h):\d+: ", "", str(error)).split())
 
 
-def _refuse(given: Mapping[str, Any]) -> None:
+def _objective(given: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
+    """What a kind of outcome settles."""
+    if outcome.kind == "value":
+        return {}
+    own = OBJECTIVES[outcome.kind]
+    for name in ("loss_function", "objective", "classes_count", "class_names"):
+        if given.get(name, own) != own:
+            why = "dataset.targets.task" if outcome.decides else "engine.quantiles"
+            raise ConfigError(f"engine.params.{name}={given[name]}: this is set by {why}, to {own}; leave it out")
+    if outcome.kind == "quantiles":
+        return {"loss_function": f"{own}:alpha={','.join(f'{level:g}' for level in outcome.levels)}"}
+    return {"loss_function": own, **({"classes_count": len(outcome.classes)} if outcome.kind == "multiclass" else {})}
+
+
+def _refuse(given: Mapping[str, Any], outcome: Outcome) -> None:
     for name in given:
         if name in ELSEWHERE:
             raise ConfigError(f"engine.params.{name}: this is set by {ELSEWHERE[name]}")
         if name in NOT_HERE:
             raise ConfigError(f"engine.params.{name}: not here: {NOT_HERE[name]}")
+    if outcome.kind != "value":
+        if "eval_metric" in given:
+            raise ConfigError(
+                f"engine.params.eval_metric={given['eval_metric']}: early stopping listens to "
+                f"{OBJECTIVES[outcome.kind]} here; leave it out"
+            )
+        return
     chosen = [("loss_function", LOSSES), ("objective", LOSSES), ("eval_metric", METRICS)]
     for name, known in chosen:
         kind = str(given.get(name, known[0])).partition(":")[0]
@@ -90,14 +119,14 @@ def _refuse(given: Mapping[str, Any]) -> None:
             raise ConfigError(f"engine.params.{name}={given[name]}: choose among {', '.join(known)}")
 
 
-def _try_out(params: Mapping[str, Any], encoding: Encoding, *, told: str) -> None:
+def _try_out(params: Mapping[str, Any], encoding: Encoding, outcome: Outcome, *, told: str) -> None:
     """One round on a few invented rows with the real columns: CatBoost checks most parameters no earlier."""
     import catboost
 
     numbers, features = len(encoding.numeric), len(encoding.features)
     data = np.random.default_rng(0).integers(0, 2, (ROWS, features)).astype(np.float32)
     data[0], data[1] = 0, 1
-    label = np.linspace(0.25, 1.0, ROWS)
+    label = np.arange(ROWS) % len(outcome.classes) if outcome.decides else np.linspace(0.25, 1.0, ROWS)
     try:
         pool = catboost.Pool(inputs(data, numbers), label, cat_features=list(range(numbers, features)) or None)
         catboost.CatBoost({**params, "iterations": 1, "thread_count": 1, **QUIET}).fit(pool)

@@ -10,13 +10,18 @@ from assay.runtime.signals import Sender
 LINE = re.compile(r"^(\d+):.*?\btest: (\S+)")
 
 
+def told_as(metric: str) -> str:
+    """What a metric on tune is called: without its own settings, which names of metrics do not take."""
+    return f"tune_{metric.partition(':')[0].lower()}"
+
+
 def reporter(sender: Sender) -> Any:
     """A callback that sends the figures of each round on tune. CatBoost takes none on a GPU."""
 
     class Report:
         def after_iteration(self, info: Any) -> bool:
             found = info.metrics.get("validation", {})
-            metrics = {f"tune_{name.lower()}": values[-1] for name, values in found.items()}
+            metrics = {told_as(name): values[-1] for name, values in found.items()}
             sender.send(round=info.iteration - 1, metrics=metrics)
             return True
 

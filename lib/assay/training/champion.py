@@ -25,6 +25,8 @@ def incomparable(champion: Champion, model: Model, test: Period, columns: set[st
 
     columns: what the features have.
     """
+    if champion.judged.outcome.classes != model.outcome.classes:
+        return "it predicts another kind of outcome, or other classes"
     if champion.judged.plan_hash != model.plan_hash or not set(champion.judged.input_columns) <= columns:
         return "it learned from other features"
     known = dt.datetime.fromisoformat(champion.judged.learned_until)
@@ -35,7 +37,7 @@ def incomparable(champion: Champion, model: Model, test: Period, columns: set[st
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Two models on the same rows. rmse, champion_rmse: of all rows, in the target's unit.
+    """Two models on the same rows. rmse, champion_rmse: of all rows, in the target's unit; of classes the log loss.
 
     low, high: ends of the confidence interval of their difference (new minus champion); NaN with fewer than two days.
     """
@@ -54,22 +56,35 @@ class Comparison:
 def compare(
     actual: Floats, new: Floats, champion: Floats, days: np.ndarray[Any, Any], config: GatesConfig, *, seed: int
 ) -> Comparison:
-    """RMSE of both, and a paired bootstrap of their difference that resamples whole days: rows of a day err together.
+    """RMSE of both, and how sure their difference is: `compare_losses` of squared errors.
 
-    actual, new, champion: (n,) in the target's unit.  days: (n,) the day of each row.  The bound is one-sided:
-    with `champion_confidence` the difference is above `low`. (Percentile bootstrap: Efron and Tibshirani 1993, ch. 13;
-    clusters: Field and Welsh 2007.)
+    actual, new, champion: (n,) in the target's unit.  days: (n,) the day of each row.
+    """
+    return compare_losses((new - actual) ** 2, (champion - actual) ** 2, days, config, seed=seed, root=True)
+
+
+def compare_losses(
+    new: Floats, champion: Floats, days: np.ndarray[Any, Any], config: GatesConfig, *, seed: int, root: bool = False
+) -> Comparison:
+    """Mean losses of both, and a paired bootstrap of their difference, by whole days: rows of a day err together.
+
+    new, champion: (n,) losses.  days: (n,) the day of each row.  root: the means' roots are compared.  The bound is
+    one-sided: with `champion_confidence` the difference is above `low`. (Percentile bootstrap: Efron and Tibshirani
+    1993, ch. 13; clusters: Field and Welsh 2007.)
     """
     from scipy.stats import bootstrap
 
     _, place = np.unique(days, return_inverse=True)
     rows = np.bincount(place).astype(np.float64)
-    ours, theirs = (np.bincount(place, (found - actual) ** 2) for found in (new, champion))
+    ours, theirs = (np.bincount(place, losses) for losses in (new, champion))
+
+    def mean(losses: Floats, count: Floats) -> Floats:
+        found: Floats = losses / count
+        return np.sqrt(found) if root else found
 
     def difference(ours: Floats, theirs: Floats, rows: Floats, axis: int = -1) -> Floats:
         count = rows.sum(axis=axis)
-        found: Floats = np.sqrt(ours.sum(axis=axis) / count) - np.sqrt(theirs.sum(axis=axis) / count)
-        return found
+        return mean(ours.sum(axis=axis), count) - mean(theirs.sum(axis=axis), count)
 
     low = high = float("nan")
     if len(rows) >= LEAST_DAYS:
@@ -86,12 +101,12 @@ def compare(
         ).confidence_interval
         low, high = float(spread.low), float(spread.high)
     total = rows.sum()
-    return Comparison(float(np.sqrt(ours.sum() / total)), float(np.sqrt(theirs.sum() / total)), low, high)
+    return Comparison(float(mean(ours.sum(), total)), float(mean(theirs.sum(), total)), low, high)
 
 
-def verdict(found: Comparison, champion: Champion, config: GatesConfig) -> Verdict:
-    """The gate's outcome in words."""
-    said = f"RMSE on the test period is {figure(found.rmse)}, that of the champion (version {champion.number}) "
+def verdict(found: Comparison, champion: Champion, config: GatesConfig, loss: str = "RMSE") -> Verdict:
+    """The gate's outcome in words. loss: what was compared."""
+    said = f"{loss} on the test period is {figure(found.rmse)}, that of the champion (version {champion.number}) "
     said += figure(found.champion_rmse)
     if found.worse and np.isfinite(found.low):
         said += f"; with {config.champion_confidence:.0%} confidence it is worse by {figure(found.low)} or more"

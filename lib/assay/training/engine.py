@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, Self
 
+from assay.errors import ConfigError
 from assay.model.encoding import Encoding
+from assay.model.outcome import VALUE, Kind, Outcome
 from assay.model.scale import TargetScale
 from assay.runtime.barrier import Batches
 from assay.runtime.plane import Flow, Kernel, Plane
@@ -31,6 +33,7 @@ class FitRequest:
     monotone: input -> 1 or -1, the direction in which predictions on the model's scale may move as it rises.
     checkpoint_rounds: rounds between checkpoints, of which an engine repeats no more when an executor is lost; 0: none.
     sample_rows: most rows that an engine learns from that does not scale; 0 leaves it to the engine.
+    outcome: what is to be predicted; of classes, the target is their code.
     """
 
     train: Flow
@@ -52,6 +55,7 @@ class FitRequest:
     monotone: Mapping[str, int] = dataclasses.field(default_factory=dict)
     checkpoint_rounds: int = 0
     sample_rows: int = 0
+    outcome: Outcome = VALUE
 
     @property
     def flows(self) -> list[Flow]:
@@ -70,6 +74,7 @@ class Teaching:
     refit_rule: Kernel | None = None
     weights: Weights | None = None
     refit_weights: Weights | None = None
+    outcome: Outcome = VALUE
 
     @classmethod
     def of(cls, request: FitRequest, **own: Any) -> Self:
@@ -133,11 +138,13 @@ class Engine(Protocol):
     """A way to learn.
 
     columns: that it needs of its flows besides inputs and target.  alone: it learns in one rank, whatever is asked for.
+    kinds: of outcomes that it can predict.
     """
 
     name: str
     columns: tuple[str, ...]
     alone: bool
+    kinds: tuple[Kind, ...]
 
     def fit(self, plane: Plane, request: FitRequest, on_round: OnRound) -> FitResult:
         """Learn, distributed over `request.ranks` ranks."""
@@ -153,3 +160,25 @@ def engine_named(name: str) -> Engine:
 
     engines: list[Engine] = [XGBoostEngine(), CatBoostEngine(), LinearEngine(), *map(SampledEngine, SAMPLE_ROWS)]
     return {engine.name: engine for engine in engines}[name]
+
+
+SETTINGS: dict[Kind, str] = {
+    "value": "dataset.targets.task=regression",
+    "quantiles": "engine.quantiles",
+    "binary": "dataset.targets.task=binary",
+    "multiclass": "dataset.targets.task=multiclass",
+}
+
+
+def check_kind(engine: Engine, outcome: Outcome, target: str) -> None:
+    """Refuse what an engine cannot predict.
+
+    Raises:
+        ConfigError: names both settings.
+    """
+    kinds: tuple[Kind, ...] = getattr(engine, "kinds", ("value",))
+    if outcome.kind not in kinds:
+        can = ", ".join(SETTINGS[kind] for kind in kinds)
+        raise ConfigError(
+            f"engine.name={engine.name} cannot learn target {target!r} with {SETTINGS[outcome.kind]}; it can with {can}"
+        )

@@ -7,12 +7,13 @@ import dataclasses
 from assay.config.dataset import stored_name
 from assay.config.profile import EngineConfig
 from assay.model.encoding import Encoding
+from assay.model.outcome import Outcome
 from assay.model.scale import TargetScale
 from assay.runtime import preflight
 from assay.runtime.barrier import free_slots
 from assay.runtime.memory import python_memory
 from assay.runtime.session import is_local
-from assay.training.engine import FitRequest, FitResult, OnRound, engine_named
+from assay.training.engine import FitRequest, FitResult, OnRound, check_kind, engine_named
 from assay.training.monotone import directions
 from assay.training.preparation import Prepared
 from assay.training.ranks import ranks_worth
@@ -27,7 +28,7 @@ def fit_engine(
     """Let an engine learn from the train period, judged by the tune period, on as many ranks as that is worth.
 
     Raises:
-        ConfigError: more ranks are asked for than there are slots.
+        ConfigError: more ranks are asked for than there are slots, or what the engine cannot predict.
     """
     judged = bool(engine.early_stopping_rounds)
     request, columns = _request(rows, engine, prepared, scale, split.train, split.tune if judged else None)
@@ -79,6 +80,8 @@ def _request(
     encoding, rule = prepared.encoding, prepared.teaches
     session = rows.context.spark()
     learner = engine_named(engine.name)
+    outcome = Outcome.of(rows.target, engine.quantiles)
+    check_kind(learner, outcome, rows.target.name)
     worth = engine.ranks or ranks_worth(
         engine,
         train=train.rows,
@@ -119,5 +122,6 @@ def _request(
         monotone=directions(monotone, encoding),
         checkpoint_rounds=engine.checkpoint_rounds,
         sample_rows=engine.sample_rows,
+        outcome=outcome,
     )
     return request, columns

@@ -16,22 +16,23 @@ from assay.errors import DataError
 from assay.model.baselines import Baselines
 from assay.model.bundle import MANIFEST, Model, digest_of
 from assay.model.encoding import Encoding
+from assay.model.outcome import Outcome
 from assay.model.registry import BUNDLES, model_tag
 from assay.model.scale import TargetScale
 from assay.runtime import preflight
 from assay.runtime.barrier import free_slots
 from assay.runtime.job import Done, JobContext, Plan
-from assay.runtime.progress import figure
 from assay.runtime.tables import FEATURES
 from assay.training.baselines import fit_baselines
 from assay.training.crossvalidation import folds_of, over_folds
 from assay.training.drawing import drawn_split, spread_of
-from assay.training.engine import FitResult
+from assay.training.engine import FitResult, check_kind, engine_named
 from assay.training.fitting import fit_engine, refit_engine
-from assay.training.gates import judge
-from assay.training.holdout import Holdout, figures_on
+from assay.training.holdout import Holdout, Rules, figures_on
+from assay.training.judging import folds_sentence, gates, merged_sentence, refit_sentence, sentence
 from assay.training.monotone import directions
 from assay.training.preparation import Prepared, prepare, prepare_again
+from assay.training.rates import fit_rates
 from assay.training.rows import LabelledRows
 from assay.training.split import Period, Split, forward_split, together
 from assay.training.validation import period
@@ -61,6 +62,7 @@ class Training:
         self.config = context.config
         self.target = target
         self.column = stored_name(target.name)
+        self.outcome = Outcome.of(target, context.config.profile.engine.quantiles)
         self.version = version
         self.rows = LabelledRows(context, target, version)
         commit = context.plane.last_commit(FEATURES.name, "all")
@@ -85,7 +87,7 @@ class Training:
             self.column,
             self.target.transform,
             self._last_value() if self.target.relative_to == "last_value" else None,
-            baselines.global_median,
+            baselines.global_median if isinstance(baselines, Baselines) else 0.0,
         )
         with reporter.step("preparing inputs") if self.config.profile.preparation.active else contextlib.nullcontext():
             prepared = self.prepare(split, encoding, scale)
@@ -107,7 +109,7 @@ class Training:
             ).figures(model, baselines, held_back)
         if self.config.profile.validation.method != "none":
             metrics |= self.over_folds(times, split, fitted, prepared, scale, baselines)
-        verdicts = [*judge(metrics, self.config.training), *compared]
+        verdicts = [*gates(metrics, self.config.training, self.outcome), *compared]
         failed = [v for v in verdicts if not v.passed]
         refused = (
             "; ".join(v.rule for v in failed) if failed and self.config.training.force_production_quality else None
@@ -115,34 +117,17 @@ class Training:
         self._record(model, fitted, baselines, split, verdicts)
         self._record_models({"model": model, "served": served, "held_back": held_back})
         self._record_prepared(prepared)
-        best = min((k for k in metrics if k.startswith("baseline_") and k.endswith("_rmse")), key=lambda k: metrics[k])
-        summary = [
-            f"{self.target.name}: RMSE {figure(metrics['test_rmse'])} on the test period, best baseline "
-            f"{figure(metrics['best_baseline_rmse'])} ({best.removeprefix('baseline_').removesuffix('_rmse')}); "
-            f"R² {metrics['test_r2']:.3f}, median error {metrics['test_median_ape']:.1%}, "
-            f"{metrics['test_within_20pct']:.1f} % within 20 %",
-        ]
+        summary = [sentence(self.target.name, metrics, self.outcome)]
         if held_back is not None:
             summary.append(
-                f"fitted again on all rows known by then: RMSE {figure(metrics['test_rmse'])}, without "
-                f"{figure(metrics['test_rmse_without_refit'])}; the model that serves learned "
-                + ("from all rows" if split.test.drawn is not None else f"until {everything.last:%Y-%m-%d}")
+                refit_sentence(metrics, self.outcome, None if split.test.drawn is not None else everything.last)
             )
-        if "cv_rmse" in metrics:
-            summary.append(
-                f"over {metrics['cv_folds']:.0f} folds ({self.config.profile.validation.method}): RMSE "
-                f"{figure(metrics['cv_rmse'])} ± {figure(metrics['cv_rmse_std'])}"
-            )
+        summary += folds_sentence(metrics, self.outcome, self.config.profile.validation.method)
         if fitted.sample is not None:
             drawn, there_were = fitted.sample
             metrics = {**metrics, "learned_rows": drawn}
             summary.append(f"learned from a sample of {drawn:,} of {there_were:,} rows (engine.sample_rows)")
-        if "tune_rmse_merged" in fitted.figures:
-            alone = sorted(v for k, v in fitted.figures.items() if k.startswith("tune_rmse_shard_"))
-            summary.append(
-                f"the mean of {len(alone)} shards: RMSE {figure(fitted.figures['tune_rmse_merged'])} on the tune "
-                f"period and the model's scale, each alone {figure(alone[0])} to {figure(alone[-1])}"
-            )
+        summary += merged_sentence(fitted.figures)
         summary += [("refused: " if refused else "below threshold, not enforced: ") + v.rule for v in failed]
         return Done(
             metrics={**metrics, **prepared.metrics, **fitted.figures, "rounds": fitted.rounds},
@@ -152,8 +137,9 @@ class Training:
         )
 
     def _check(self) -> None:
-        """What would fail late: columns that the features do not have, a barrier stage that could never start."""
+        """What would fail late: an engine that cannot do it, missing columns, a stage that could never start."""
         dataset, ranks = self.config.dataset, self.config.profile.engine.ranks
+        check_kind(engine_named(self.config.profile.engine.name), self.outcome, self.target.name)
         names = (
             self.target.name,
             *dataset.columns.categorical,
@@ -183,7 +169,8 @@ class Training:
         method = self.config.profile.split.method
         if method != "auto":
             return method
-        return "forward" if self.config.dataset.time.dated else "random"
+        drawn = "stratified" if self.outcome.decides else "random"
+        return "forward" if self.config.dataset.time.dated else drawn
 
     def over_folds(
         self,
@@ -192,7 +179,7 @@ class Training:
         fitted: FitResult,
         prepared: Prepared,
         scale: TargetScale,
-        baselines: Baselines,
+        baselines: Rules,
     ) -> dict[str, float]:
         """The model's error on folds of the rows before the test period, with what the first fit chose."""
         config, delay = self.config.profile.validation, self.config.dataset.delay_days(self.target.name)
@@ -230,7 +217,7 @@ class Training:
         scale: TargetScale,
         split: Split,
         known: Period,
-        baselines: Baselines,
+        baselines: Rules,
     ) -> Model:
         """The model that learned from all rows of a period as the first fit chose to: inputs, parameters, rounds."""
         engine, settings, rows = self.config.profile.engine, self.config.profile.preparation, self.rows
@@ -240,20 +227,21 @@ class Training:
         again = refit_engine(rows, engine, known, prepared, encoding, scale, fitted.rounds, self._on_round)
         return self.model(again, encoding, scale, split, baselines, learned_until=known.last)
 
-    def baselines(self, periods: Sequence[Period], times: Mapping[dt.datetime, int]) -> Baselines:
+    def baselines(self, periods: Sequence[Period], times: Mapping[dt.datetime, int]) -> Rules:
         """Baselines that saw consecutive periods: as much as the model will have seen."""
         dataset = self.config.dataset
         groups = dataset.segments or next((g for g in dataset.groups if g), ())
-        return fit_baselines(
-            self.context.plane,
-            version=self.version,
-            where=self.rows.where(*periods),
-            target=self.column,
-            transform=self.target.transform,
-            group_columns=[stored_name(g) for g in groups],
-            periods=periods,
-            times=sum(periods[0].first <= time <= periods[-1].last for time in times),
-        )
+        told: dict[str, Any] = {
+            "version": self.version,
+            "where": self.rows.where(*periods),
+            "target": self.column,
+            "group_columns": [stored_name(g) for g in groups],
+            "periods": periods,
+            "times": sum(periods[0].first <= time <= periods[-1].last for time in times),
+        }
+        if self.outcome.decides:
+            return fit_rates(self.context.plane, classes=len(self.outcome.classes), **told)
+        return fit_baselines(self.context.plane, transform=self.target.transform, **told)
 
     def _last_value(self) -> str:
         return f"{self.column}__own__lag_1"
@@ -287,7 +275,7 @@ class Training:
         encoding: Encoding,
         scale: TargetScale,
         split: Split,
-        baselines: Baselines,
+        baselines: Rules,
         learned_until: dt.datetime | None = None,
     ) -> Model:
         """Everything that belongs to the model, in one piece."""
@@ -298,6 +286,7 @@ class Training:
             scale=scale,
             plan=self.feature_plan,
             plan_hash=self.plan_hash,
+            outcome=self.outcome,
             facts={
                 "target": self.target.name,
                 "split": split.to_dict(),
@@ -308,7 +297,7 @@ class Training:
             },
         )
 
-    def _record(self, model: Model, fitted: FitResult, baselines: Baselines, split: Split, verdicts: list[Any]) -> None:
+    def _record(self, model: Model, fitted: FitResult, baselines: Rules, split: Split, verdicts: list[Any]) -> None:
         tracking = self.context.tracking
         tracking.rounds(fitted.history)
         tracking.json(split.to_dict(), "split.json")

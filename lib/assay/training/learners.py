@@ -10,7 +10,9 @@ import numpy as np
 from assay.model.encoding import Encoding, Matrix
 from assay.model.learner_inputs import LearnerInputs
 from assay.model.nearest import Nearest, placed
+from assay.model.outcome import Outcome
 from assay.model.scale import Floats
+from assay.model.support_classes import SupportClasses
 from assay.model.support_vectors import SupportVectors
 from assay.model.trees import Trees, trees_of
 from assay.training.learner_inputs import fit_inputs, usable_spread
@@ -19,6 +21,8 @@ from assay.training.learner_rows import Rows
 
 CACHE_MB = 500  # of kernel values that the support vector machine's solver keeps
 BLOCK_ROWS = 16_384
+FOLDS = 3  # that a machine of classes is scaled by
+LEAST_SHARE = 1e-4
 
 
 class Stored(Protocol):
@@ -32,26 +36,42 @@ class Stored(Protocol):
 class Learn(Protocol):
     """Fits a learner on rows in memory."""
 
-    def __call__(self, rows: Rows, encoding: Encoding, params: Any, *, seed: int, threads: int) -> Stored:
+    def __call__(
+        self, rows: Rows, encoding: Encoding, params: Any, *, seed: int, threads: int, outcome: Outcome
+    ) -> Stored:
         """Learn."""
         ...
 
 
-def learn_nearest(rows: Rows, encoding: Encoding, params: KnnParams, *, seed: int, threads: int) -> Nearest:
+def learn_nearest(
+    rows: Rows, encoding: Encoding, params: KnnParams, *, seed: int, threads: int, outcome: Outcome
+) -> Nearest:
     """Keeps the rows."""
     inputs = fit_inputs(rows, encoding, max_categories=params.max_categories, scales=True)
-    points = placed(inputs, rows.matrix)
-    return Nearest(inputs, points, rows.target, rows.weight, params.n_neighbors, params.weights == "distance")
+    points, closer = placed(inputs, rows.matrix), params.weights == "distance"
+    if outcome.decides:
+        shares, came = shares_of_classes(rows, outcome), np.eye(len(outcome.classes))[rows.target.astype(np.intp)]
+        told = (rows.target, shares[1:]) if outcome.kind == "binary" else (came, shares)
+        return Nearest(inputs, points, told[0], rows.weight, params.n_neighbors, closer, told[1])
+    return Nearest(inputs, points, rows.target, rows.weight, params.n_neighbors, closer)
+
+
+def shares_of_classes(rows: Rows, outcome: Outcome) -> Floats:
+    """How often each class came, by weight, (K,)."""
+    counts = np.bincount(rows.target.astype(np.intp), rows.weight, len(outcome.classes))
+    return np.asarray(counts / counts.sum())
 
 
 def learn_support_vectors(
-    rows: Rows, encoding: Encoding, params: SvmParams, *, seed: int, threads: int
-) -> SupportVectors:
+    rows: Rows, encoding: Encoding, params: SvmParams, *, seed: int, threads: int, outcome: Outcome
+) -> SupportVectors | SupportClasses:
     """`sklearn.svm.SVR` on the standardised target; a row's weight multiplies its C."""
     from sklearn.svm import SVR
 
     inputs = fit_inputs(rows, encoding, max_categories=params.max_categories, scales=True)
     values = inputs.apply(rows.matrix)
+    if outcome.decides:
+        return learn_support_classes(rows, inputs, params, outcome)
     centre = float(np.average(rows.target, weights=rows.weight))
     spread = float(np.sqrt(np.average((rows.target - centre) ** 2, weights=rows.weight)))
     gamma = params.gamma if params.gamma != "scale" else _gamma(values, rows.weight)
@@ -70,6 +90,45 @@ def learn_support_vectors(
     )
 
 
+def learn_support_classes(rows: Rows, inputs: LearnerInputs, params: SvmParams, outcome: Outcome) -> SupportClasses:
+    """`sklearn.svm.SVC` of each class against all others; a sigmoid of values that a machine gave to rows unseen.
+
+    A class with fewer than twice `FOLDS` rows on either side has its share for all rows.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_predict
+    from sklearn.svm import SVC
+
+    values, shares = inputs.apply(rows.matrix), shares_of_classes(rows, outcome)
+    gamma = params.gamma if params.gamma != "scale" else _gamma(values, rows.weight)
+    machines, scaled = [], []
+    for code in range(1 if outcome.kind == "binary" else 0, len(outcome.classes)):
+        came = (rows.target == code).astype(np.float64)
+        if min(came.sum(), (1 - came).sum()) < 2 * FOLDS or not len(inputs):
+            share = float(np.clip(shares[code], LEAST_SHARE, 1 - LEAST_SHARE))
+            machines.append(SupportVectors(inputs, values[:0], np.empty(0), 0.0, gamma))
+            scaled.append((0.0, float(np.log(share / (1 - share)))))
+            continue
+        machine = SVC(C=params.C, gamma=gamma, tol=params.tol, max_iter=params.max_iter, cache_size=CACHE_MB)
+        unseen = cross_val_predict(
+            machine, values, came, cv=FOLDS, method="decision_function", params={"sample_weight": rows.weight}
+        )
+        sigmoid = LogisticRegression(C=1e3).fit(unseen[:, None], came, sample_weight=rows.weight)
+        machine.fit(values, came, sample_weight=rows.weight)
+        machines.append(
+            SupportVectors(
+                inputs,
+                np.ascontiguousarray(machine.support_vectors_),
+                machine.dual_coef_[0],
+                float(machine.intercept_[0]),
+                gamma,
+            )
+        )
+        scaled.append((float(sigmoid.coef_[0, 0]), float(sigmoid.intercept_[0])))
+    slope, offset = np.array(scaled).T
+    return SupportClasses(inputs, tuple(machines), slope.copy(), offset.copy())
+
+
 def _gamma(values: Floats, weight: Floats) -> float:
     """What scikit-learn calls `scale`: 1 / (inputs * the variance of all their values)."""
     if not values.size:
@@ -79,25 +138,44 @@ def _gamma(values: Floats, weight: Floats) -> float:
     return 1.0 / (int(values.shape[1]) * (variance or 1.0))
 
 
-def learn_tree(rows: Rows, encoding: Encoding, params: TreeParams, *, seed: int, threads: int) -> Trees:
-    """`sklearn.tree.DecisionTreeRegressor`."""
-    from sklearn.tree import DecisionTreeRegressor
+def learn_tree(
+    rows: Rows, encoding: Encoding, params: TreeParams, *, seed: int, threads: int, outcome: Outcome
+) -> Trees:
+    """`sklearn.tree.DecisionTreeRegressor`, or of classes its classifier."""
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     inputs, told = fit_inputs(rows, encoding, max_categories=params.max_categories, scales=False), _told(params)
-    tree = DecisionTreeRegressor(**told, random_state=seed)
+    tree = (DecisionTreeClassifier if outcome.decides else DecisionTreeRegressor)(**told, random_state=seed)
     tree.fit(_singles(inputs, rows), rows.target, sample_weight=rows.weight)
-    return trees_of([tree.tree_], inputs, tree.feature_importances_[: len(inputs)])
+    gain = tree.feature_importances_[: len(inputs)]
+    return _kept([tree.tree_], inputs, gain, rows, outcome)
 
 
-def learn_forest(rows: Rows, encoding: Encoding, params: ForestParams, *, seed: int, threads: int) -> Trees:
-    """`sklearn.ensemble.RandomForestRegressor`."""
-    from sklearn.ensemble import RandomForestRegressor
+def learn_forest(
+    rows: Rows, encoding: Encoding, params: ForestParams, *, seed: int, threads: int, outcome: Outcome
+) -> Trees:
+    """`sklearn.ensemble.RandomForestRegressor`, or of classes its classifier."""
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
     inputs, told = fit_inputs(rows, encoding, max_categories=params.max_categories, scales=False), _told(params)
     told["max_samples"] = max(1, round(params.max_samples * len(rows)))  # a share would be one of the weights' sum
-    forest = RandomForestRegressor(**told, random_state=seed, n_jobs=threads)
+    kind = RandomForestClassifier if outcome.decides else RandomForestRegressor
+    forest = kind(**told, random_state=seed, n_jobs=threads)
     forest.fit(_singles(inputs, rows), rows.target, sample_weight=rows.weight)
-    return trees_of([tree.tree_ for tree in forest.estimators_], inputs, forest.feature_importances_[: len(inputs)])
+    gain = forest.feature_importances_[: len(inputs)]
+    return _kept([tree.tree_ for tree in forest.estimators_], inputs, gain, rows, outcome)
+
+
+def _kept(trees: list[Any], inputs: LearnerInputs, gain: Floats, rows: Rows, outcome: Outcome) -> Trees:
+    """The trees as arrays; of classes a column for each, whether it came or not."""
+    if not outcome.decides:
+        return trees_of(trees, inputs, gain)
+    shares = shares_of_classes(rows, outcome)
+    seen = np.flatnonzero(np.bincount(rows.target.astype(np.intp), minlength=len(shares)))
+    found = trees_of(trees, inputs, gain, shares[seen])
+    value = np.zeros((len(found.value), len(shares)))
+    value[:, seen] = found.value
+    return dataclasses.replace(found, value=value[:, 1] if outcome.kind == "binary" else value)
 
 
 def _told(params: TreeParams | ForestParams) -> dict[str, Any]:

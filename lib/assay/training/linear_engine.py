@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from assay.errors import AssayError
+from assay.errors import AssayError, ConfigError
 from assay.model.arrays import from_bytes, to_bytes
 from assay.model.learner_inputs import LearnerInputs
 from assay.model.linear import Linear
+from assay.model.outcome import Kind
 from assay.model.scale import Floats
 from assay.runtime.barrier import Batches, RankContext
 from assay.runtime.plane import Plane
@@ -30,24 +31,41 @@ BLOCK_ROWS = 8192
 
 
 class LinearEngine:
-    """Ridge regression and the elastic net, over any number of ranks and rows."""
+    """Ridge regression, the elastic net and logistic regression, over any number of ranks and rows."""
 
     name = "linear"
     columns: tuple[str, ...] = ()
     alone = False
+    kinds: tuple[Kind, ...] = ("value", "binary", "multiclass")
 
     def fit(self, plane: Plane, request: FitRequest, on_round: OnRound) -> FitResult:
         """One barrier stage of `request.ranks` ranks, and a small problem on the driver."""
         params: LinearParams = resolve(self.name, request.params)
+        if request.outcome.decides:
+            return self._decide(plane, request, params)
         task = LinearTask.of(request, max_categories=params.max_categories)
         parts = plane.train(request.flows, task, request.ranks)
         fitted = solve(parts[0]["inputs"], together([p["train"] for p in parts]), params)
         history = {}
         if request.tune is not None:
-            history["tune_rmse"] = [together([p["tune"] for p in parts]).rmse(fitted.slopes, fitted.intercept)]
+            history["tune_rmse"] = [together([p["tune"] for p in parts]).rmse(fitted.slopes, float(fitted.intercept))]
             if request.refit:
                 fitted = solve(parts[0]["inputs_again"], together([p["again"] for p in parts]), params)
         return FitResult(stored=fitted.store(), rounds=1, history=history, devices=("cpu",) * len(parts))
+
+    def _decide(self, plane: Plane, request: FitRequest, params: LinearParams) -> FitResult:
+        """Logistic regression, in one barrier stage."""
+        from assay.training.logistic import LogisticTask  # which stands on this module
+
+        if params.l1_ratio:
+            raise ConfigError(
+                f"engine.params.l1_ratio={params.l1_ratio:g}: logistic regression (dataset.targets.task="
+                f"{request.outcome.kind}) has the ridge's penalty alone here; leave it out"
+            )
+        task = LogisticTask.of(request, max_categories=params.max_categories, alpha=params.alpha)
+        parts = plane.train(request.flows, task, request.ranks)
+        devices = ("cpu",) * len(parts)
+        return FitResult(stored=parts[0]["stored"], rounds=1, history=parts[0]["history"], devices=devices)
 
 
 def solve(inputs: LearnerInputs, triangle: Triangle, params: LinearParams) -> Linear:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from assay.class_metrics import log_losses
 from assay.errors import AssayError
+from assay.model.outcome import Kind, every_class
 from assay.model.predictors import load_predictor
 from assay.model.row_sample import ROW
 from assay.runtime.barrier import Batches, RankContext
@@ -29,6 +31,7 @@ class SampledEngine:
 
     columns: tuple[str, ...] = (ROW,)
     alone = True
+    kinds: tuple[Kind, ...] = ("value", "binary", "multiclass")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -67,7 +70,8 @@ class SampledTask(Teaching):
     def __call__(self, context: RankContext, shares: list[Batches]) -> dict[str, Any]:
         """Learn; returns the learner, the rows it saw and there were, and its error on the later period."""
         stored, rows = self._learn(shares[:1], RowReader(self.engine, self.encoding, self.scale, self.weights))
-        history = {"tune_rmse": [self._error(stored, shares[1:])]} if len(shares) > 1 else {}
+        loss = "log_loss" if self.outcome.decides else "rmse"
+        history = {f"tune_{loss}": [self._error(stored, shares[1:])]} if len(shares) > 1 else {}
         if self.refit and len(shares) > 1:
             again, encoding, weights = self.again(shares)
             stored, rows = self._learn(again, RowReader(self.engine, encoding, self.scale, weights))
@@ -77,13 +81,19 @@ class SampledTask(Teaching):
         rows, seen = reader.sample(shares, self.cap)
         if not len(rows):
             raise AssayError(f"engine {self.engine}: no row teaches, of {seen}")
-        learner = LEARNERS[self.engine](rows, reader.encoding, self.params, seed=self.seed, threads=self.threads)
+        learner = LEARNERS[self.engine](
+            rows, reader.encoding, self.params, seed=self.seed, threads=self.threads, outcome=self.outcome
+        )
         return learner.store(), (len(rows), seen)
 
     def _error(self, stored: bytes, shares: Sequence[Batches]) -> float:
         predictor = load_predictor(self.engine, stored, threads=self.threads)
         total, count = 0.0, 0
         for rows in RowReader(self.engine, self.encoding, self.scale).blocks(shares, BLOCK_ROWS):
-            total += float(np.sum((rows.target - predictor.predict(rows.matrix)) ** 2))
+            found = predictor.predict(rows.matrix)
+            losses = log_losses(rows.target, every_class(found)) if self.outcome.decides else (rows.target - found) ** 2
+            total += float(np.sum(losses))
             count += len(rows)
-        return math.sqrt(total / count) if count else math.nan
+        if not count:
+            return math.nan
+        return total / count if self.outcome.decides else math.sqrt(total / count)

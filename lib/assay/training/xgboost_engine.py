@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from assay.errors import AssayError, NeighbourLost
 from assay.model.encoding import Encoding
+from assay.model.outcome import Kind
 from assay.runtime.barrier import Batches, RankContext
 from assay.runtime.plane import Plane
 from assay.runtime.signals import Sender, Shelf, listen
@@ -34,6 +35,7 @@ class XGBoostEngine:
     name = "xgboost"
     columns: tuple[str, ...] = ()
     alone = False
+    kinds: tuple[Kind, ...] = ("value", "quantiles", "binary", "multiclass")
 
     def fit(self, plane: Plane, request: FitRequest, on_round: OnRound) -> FitResult:
         """One barrier stage of `request.ranks` ranks; live rounds come back over a socket while it runs."""
@@ -43,6 +45,7 @@ class XGBoostEngine:
             seed=request.seed,
             rounds=request.rounds,
             monotone=request.monotone,
+            outcome=request.outcome,
         )
 
         with listen(request.driver_host, hearing(on_round), Shelf()) as address:
@@ -85,7 +88,7 @@ class RankTask(Boosting):
                 train, _ = self._matrix(shares[:1], params, self.encoding, self.weights)
                 # Evaluating on train costs a pass a round and tells nothing that tune does not tell better.
                 later = [
-                    (matrix, "tune", Judge(self.scale, rows, context.ranks))
+                    (matrix, "tune", Judge(self.scale, rows, context.ranks, self.outcome))
                     for share in shares[1:]
                     for matrix, rows in [self._matrix([share], params, self.encoding, None, ref=train)]
                 ]

@@ -12,6 +12,7 @@ import numpy as np
 
 from assay.errors import ConfigError
 from assay.model.encoding import Encoding
+from assay.model.outcome import VALUE, Kind, Outcome
 
 DEFAULTS: dict[str, Any] = {
     "objective": "reg:squarederror",
@@ -42,6 +43,11 @@ ELSEWHERE = {
     "seed_per_iteration": "engine.seed and engine.checkpoint_rounds",
 }
 ROWS = 8  # of the trial
+OBJECTIVES: dict[Kind, str] = {
+    "binary": "binary:logistic",
+    "multiclass": "multi:softprob",
+    "quantiles": "reg:quantileerror",
+}
 
 
 def resolve(
@@ -51,14 +57,17 @@ def resolve(
     seed: int,
     rounds: int | None = None,
     monotone: Mapping[str, int] | None = None,
+    outcome: Outcome = VALUE,
 ) -> dict[str, Any]:
     """Defaults, then what the user gave, then the seed and the monotone inputs (input -> 1 or -1).
+
+    The objective of classes and of quantiles is theirs.
 
     Raises:
         ConfigError: XGBoost does not know a parameter or does not take its value.
     """
     forest = FOREST if rounds == 1 and given.get("num_parallel_tree", 1) not in (0, 1) else {}
-    params = {**DEFAULTS, **forest, **given, "seed": seed}
+    params = {**DEFAULTS, **forest, **_objective(given, outcome), **given, "seed": seed}
     for other, name in OTHER_NAMES.items():
         if other in given and name not in given:
             params.pop(name, None)  # two names of one thing
@@ -70,7 +79,7 @@ def resolve(
         for name, setting in ELSEWHERE.items():
             if name in given:
                 raise ConfigError(f"engine.params.{name}: this is set by {setting}")
-        _try_out(params, encoding, told=", ".join(f"engine.params.{name}" for name in given))
+        _try_out(params, encoding, outcome, told=", ".join(f"engine.params.{name}" for name in given))
     return params
 
 
@@ -80,12 +89,27 @@ def reason_of(error: BaseException) -> str:
     return " ".join(re.sub(r"^\[[\d:]+\] \S+: ", "", text).split())
 
 
-def _try_out(params: Mapping[str, Any], encoding: Encoding, *, told: str) -> None:
+def _objective(given: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
+    """What a kind of outcome settles."""
+    if outcome.kind == "value":
+        return {}
+    own = OBJECTIVES[outcome.kind]
+    for name in ("objective", "num_class", "quantile_alpha"):
+        if given.get(name, own) != own:
+            why = "dataset.targets.task" if outcome.decides else "engine.quantiles"
+            raise ConfigError(f"engine.params.{name}={given[name]}: this is set by {why}, to {own}; leave it out")
+    more: dict[str, Any] = {"num_class": len(outcome.classes)} if outcome.kind == "multiclass" else {}
+    if outcome.kind == "quantiles":
+        more = {"quantile_alpha": list(outcome.levels)}
+    return {"objective": own, **more}
+
+
+def _try_out(params: Mapping[str, Any], encoding: Encoding, outcome: Outcome, *, told: str) -> None:
     """One round on a few invented rows with the real columns: XGBoost checks most parameters no earlier."""
     import xgboost as xgb
 
     data = np.arange(ROWS * len(encoding.features), dtype=np.float32).reshape(ROWS, -1) % 2
-    label = np.linspace(0.25, 1.0, ROWS)
+    label = np.arange(ROWS) % len(outcome.classes) if outcome.decides else np.linspace(0.25, 1.0, ROWS)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
@@ -107,5 +131,5 @@ def _try_out(params: Mapping[str, Any], encoding: Encoding, *, told: str) -> Non
             near = difflib.get_close_matches(unused[1], (*DEFAULTS, *OTHERS), n=1, cutoff=0.5)
             hint = f"; did you mean engine.params.{near[0]}?" if near else ""
             raise ConfigError(f"engine.params.{unused[1]}: XGBoost has no use for it here{hint}")
-    if shape != (ROWS,):
+    if shape != (ROWS,) and outcome.kind in {"value", "binary"}:
         raise ConfigError(f"{told}: this objective predicts {shape[1]} values per row, a target is one")

@@ -134,7 +134,7 @@ def test_segments_have_means_of_their_own_largest_first(model):
 
 
 def test_the_figure_names_the_inputs(model):
-    page = to_svg(plots.contributions(sample_of(model, market()), log=True), "contributions", "what")
+    page = to_svg(plots.contributions(sample_of(model, market()), "log"), "contributions", "what")
     for word in ("size", "city", "noise", "0.01 is about 1 %"):
         assert word in page
 

@@ -1,0 +1,119 @@
+"""Consumes invented rows of classes, checks their segment table, plots and page."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import polars as pl
+import pytest
+from report_pages import parse, text_of
+from sklearn.metrics import log_loss, roc_auc_score
+
+from assay.class_metrics import class_metrics, log_losses
+from assay.evaluation import class_plots
+from assay.evaluation.class_content import ClassContent, class_figures, class_summary, set_results
+from assay.evaluation.class_report import CAPTIONS, render_classes
+from assay.evaluation.class_segments import class_segment_table, probabilities_of, sets_of
+from assay.evaluation.content import Gate
+from assay.evaluation.data_facts import data_facts
+
+THREE, TWO = ("bad", "fine", "good & <new>"), ("no", "yes")
+LEVELS = [0.8, 0.9]
+
+
+def rows_of(classes, count=600, seed=0):
+    """Rows whose probabilities are the truth, and sets of what they are surest of."""
+    random = np.random.default_rng(seed)
+    each = random.dirichlet(np.ones(len(classes)), count)
+    actual = np.array([random.choice(len(classes), p=p) for p in each])
+    start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    return pl.DataFrame(
+        {
+            "time": [start + dt.timedelta(days=day) for day in range(count)],
+            "actual": actual.astype(float),
+            "probabilities": each.tolist(),
+            **{
+                f"set_{label}": [[c for c, q in zip(classes, p, strict=True) if q >= least] for p in each]
+                for label, least in (("80", 0.25), ("90", 0.1))
+            },
+            "town": [None if n % 10 == 0 else f"t{n % 3}" for n in range(count)],
+            "baseline_global_rate": np.full(count, np.log(len(classes))),
+        }
+    )
+
+
+def content_of(classes):
+    rows = rows_of(classes)
+    table = class_segment_table(rows, ["town"], LEVELS, classes)
+    return ClassContent(
+        title="shop: mood",
+        target="mood",
+        created=dt.datetime(2021, 1, 1, tzinfo=dt.UTC),
+        classes=classes,
+        rows=rows.height,
+        start=rows["time"].min(),
+        end=rows["time"].max(),
+        metrics=class_metrics(rows["actual"].to_numpy(), probabilities_of(rows, len(classes))),
+        baselines={"global_rate": float(rows["baseline_global_rate"].mean())},
+        coverage=set_results(rows, LEVELS, classes, 500),
+        segments=table,
+        figures={
+            "reliability": class_plots.reliability_plot(rows, classes),
+            "confusion": class_plots.confusion_plot(rows, classes),
+            "loss": class_plots.loss_over_time(rows, classes, "mood"),
+        },
+        data=data_facts([]),
+        splits=[],
+        run={"Engine": "xgboost, 3 rounds"},
+        tables={"predictions": 1},
+        gates=[Gate("beats best baseline", 0.5, 0.6, True, "", False)],
+    )
+
+
+@pytest.mark.parametrize("classes", [TWO, THREE])
+def test_the_page_is_well_formed_and_speaks_of_classes(classes):
+    content = content_of(classes)
+    page = render_classes(content)
+    assert parse(page) is not None
+    words = text_of(page)
+    for expected in ("log loss", "Can the sets be trusted?", "global rate", "(missing)", "Passed its quality gate"):
+        assert expected in words
+    assert ("AUC" in words.split("Terms")[0]) == (classes is TWO)
+    assert set(content.figures) <= set(CAPTIONS)
+
+
+@pytest.mark.parametrize("classes", [TWO, THREE])
+def test_segments_are_measured_as_scikit_learn_measures_them(classes):
+    rows = rows_of(classes)
+    table = class_segment_table(rows, ["town"], LEVELS, classes)
+    part = rows.filter(pl.col("town") == "t1")
+    each, found = (
+        probabilities_of(part, len(classes)),
+        dict(table.filter(pl.col("segment") == "t1").select("metric", "value").iter_rows()),
+    )
+    actual = part["actual"].to_numpy()
+    assert found["log_loss"] == pytest.approx(log_loss(actual, each, labels=range(len(classes))))
+    assert found["accuracy"] == pytest.approx(np.mean(each.argmax(axis=1) == actual))
+    if classes is TWO:
+        assert found["auc"] == pytest.approx(roc_auc_score(actual, each[:, 1]))
+    held = sets_of(part, 0.8, classes)
+    assert found["coverage_80"] == pytest.approx(held[np.arange(len(actual)), actual.astype(int)].mean())
+    assert found["set_size_80"] == pytest.approx(np.mean([len(s) for s in part["set_80"]]))
+    sizes = table.filter(pl.col("metric") == "log_loss").select("segment", "rows")
+    assert dict(sizes.iter_rows())["(missing)"] == 60
+    assert table["metric"].n_unique() * 5 == table.height  # all rows, three towns, and those of none
+
+
+def test_the_summary_and_figures_are_those_of_the_rows():
+    content = content_of(TWO)
+    figures, rows = class_figures(content), rows_of(TWO)
+    losses = log_losses(rows["actual"].to_numpy(), probabilities_of(rows, 2))
+    assert figures["test_log_loss"] == pytest.approx(losses.mean())
+    assert figures["skill_over_best_baseline"] == pytest.approx(1 - losses.mean() / np.log(2))
+    assert {"coverage_80", "set_size_90", "best_baseline_log_loss"} <= set(figures)
+    assert any("global rate" in line for line in class_summary(content))
+
+
+def test_many_classes_have_no_picture_of_mistakes():
+    assert class_plots.confusion_plot(rows_of(tuple("abcdefghijklmno"), 50), tuple("abcdefghijklmno")) is None

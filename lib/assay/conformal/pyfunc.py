@@ -26,7 +26,10 @@ class AssayModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         self.calibration = load_calibration(root, sha256=recorded["calibration_sha256"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Columns prediction, lower_80, upper_80, ... in the target's unit, one row per input row."""
+        """Columns prediction, lower_80, upper_80, ... in the target's unit, one row per input row.
+
+        An ensemble adds disagreement, on the model's scale.
+        """
         from assay.conformal.intervals import score_batch
 
         texts = [*self.model.encoding.categories, *self.calibration["segment_columns"]]

@@ -154,6 +154,10 @@ PREDICTIONS = Table(
         "row_id": (pa.int64(), "row of observations"),
         "time": (TIME, "time of the observation, UTC"),
         "prediction": (pa.float64(), "in the target's unit"),
+        "disagreement": (
+            pa.float64(),
+            "weighted standard deviation of an ensemble's members, on the model's scale; null for a single model",
+        ),
         "segment": (pa.string(), "segment whose calibration was used; empty for all rows together"),
         "model_version": (pa.string(), "hash of the model's content"),
         "calibration_version": (pa.string(), "hash of the calibration"),

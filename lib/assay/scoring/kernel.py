@@ -67,6 +67,7 @@ class ScoreRows:
         rows = batch.num_rows
         columns = {name: batch.column(name) for name in ("row_id", "time", *self.entity, "month")}
         columns |= {k: pa.array(v) for k, v in score_batch(model, fitted, batch).items()}
+        columns.setdefault("disagreement", pa.nulls(rows, pa.float64()))
         columns["model_version"] = pa.array([model.version] * rows)
         columns["calibration_version"] = pa.array([self.calibration_version] * rows)
         columns["target"] = pa.array([self.target] * rows)

@@ -1,0 +1,195 @@
+"""Consumes a run's periods and members, produces one learner: members fitted, predicted out of time, chosen, refitted.
+
+Each member learns from the train period, the tune period choosing its rounds; with these rounds it learns from the rows
+before each of a few blocks at the end of the train period. So there are predictions of all members for those blocks and
+for tune, made without rows of their own time or later; by them `ensemble_choice` decides. What was chosen is fitted
+again on train and tune, as a single engine is. Members learn one after another, each on all slots that it is worth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from assay.config.members import members_of
+from assay.config.profile import EngineConfig, ProfileConfig
+from assay.errors import DataError
+from assay.model.ensemble import Member, packed
+from assay.model.row_sample import sample_threshold
+from assay.model.scale import TargetScale
+from assay.runtime.progress import figure
+from assay.training.engine import FitResult, OnRound
+from assay.training.ensemble_choice import Choice, choose
+from assay.training.fitting import fit_engine, fit_together
+from assay.training.out_of_time import out_of_time, predict_members
+from assay.training.preparation import Prepared
+from assay.training.rows import LabelledRows
+from assay.training.split import Split
+from assay.training.validation import Fold, rolling_origin
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """What training found. engine: of the model.  record: of an ensemble, for its facts; None for a single engine."""
+
+    engine: str
+    fitted: FitResult
+    record: Mapping[str, Any] | None = None
+    summary: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class EnsembleTraining:
+    """One run's ensemble. times: labelled rows at each time.  gap_days: between rows that teach and rows that judge."""
+
+    rows: LabelledRows
+    split: Split
+    prepared: Prepared
+    scale: TargetScale
+    times: Mapping[dt.datetime, int]
+    gap_days: float
+    delay_days: float
+
+    @property
+    def profile(self) -> ProfileConfig:
+        """The run's profile."""
+        return self.rows.context.config.profile
+
+    def run(self) -> Learned:
+        """All of it."""
+        members, settings, reporter = members_of(self.profile), self.profile.ensemble, self.rows.context.reporter
+        first: dict[str, FitResult] = {}
+        for name, engine in members.items():
+            with reporter.step(f"training member {name} on {self.split.train.rows:,} rows"):
+                judged = dataclasses.replace(engine, refit=False)
+                first[name] = fit_engine(self.rows, judged, self.split, self.prepared, self.scale, self._told(name))
+        fixed = {
+            name: dataclasses.replace(engine, early_stopping_rounds=0, rounds=max(1, first[name].rounds))
+            for name, engine in members.items()
+        }
+        folds = self.folds()
+        threshold = sample_threshold(self.split.tune.rows + sum(f.validate.rows for f in folds), settings.rows)
+        tables = []
+        for number, fold in enumerate(folds, start=1):
+            with reporter.step(f"members up to {fold.train.last:%Y-%m-%d}, block {number} of {len(folds)}"):
+                part = dataclasses.replace(self.split, train=fold.train)
+                fitted = {
+                    name: fit_engine(self.rows, engine, part, self.prepared, self.scale, self._told(name))
+                    for name, engine in fixed.items()
+                }
+                tables.append(self._predicted(fold.validate, members, fitted, threshold))
+        with reporter.step("choosing among members and combinations"):
+            tables.append(self._predicted(self.split.tune, members, first, threshold))
+            choice = choose(
+                out_of_time(tables, tuple(members), most=settings.rows),
+                self.methods(),
+                share=settings.choose_share,
+                gap_days=self.gap_days,
+                delay_days=self.delay_days,
+                halflife_days=settings.halflife_days,
+            )
+        weights = dict(zip(members, choice.chosen.combination.weights, strict=True))
+        last = {name: first[name] for name, weight in weights.items() if weight > 0}
+        if self.profile.engine.refit and self.profile.engine.early_stopping_rounds:
+            rows = self.split.train.rows + self.split.tune.rows
+            for name in last:
+                with reporter.step(f"training member {name} again on {rows:,} rows"):
+                    last[name] = fit_together(
+                        self.rows, fixed[name], self.split, self.prepared, self.scale, self._told(name)
+                    )
+        return learned(choice, members, first, last)
+
+    def methods(self) -> list[str]:
+        """Those of `ensemble.methods` that the flags let through."""
+        flags = self.rows.context.config.training
+        left_out = set() if flags.use_stacking else {"stacking"}
+        left_out |= set() if flags.use_voting else {"average", "voting"}
+        return [method for method in self.profile.ensemble.methods if method not in left_out]
+
+    def folds(self) -> list[Fold]:
+        """Blocks at the end of the train period; fewer where it has too few times, which is said."""
+        train, settings = self.split.train, self.profile.ensemble
+        inside = {time: rows for time, rows in self.times.items() if train.first <= time <= train.last}
+        gap = dt.timedelta(days=self.gap_days)
+        for wanted in range(settings.folds, 0, -1):
+            try:
+                found = rolling_origin(
+                    list(inside), list(inside.values()), folds=wanted, share=settings.fold_share, gap=gap
+                )
+            except DataError as error:
+                if wanted == 1:
+                    self.rows.context.reporter.say(f"  ensemble.folds: none, only the tune period: {error}", "yellow")
+                continue
+            return found
+        return []
+
+    def _predicted(
+        self,
+        period: Any,
+        members: Mapping[str, EngineConfig],
+        fitted: Mapping[str, FitResult],
+        threshold: int,
+    ) -> Any:
+        stored = [Member(name, engine.name, fitted[name].stored) for name, engine in members.items()]
+        return predict_members(self.rows, period, stored, self.prepared.encoding, self.scale, threshold=threshold)
+
+    def _told(self, name: str) -> OnRound:
+        def on_round(number: int, metrics: Mapping[str, float]) -> None:
+            figures = " ".join(f"{k} {v:.5g}" for k, v in metrics.items())
+            self.rows.context.reporter.note(f"{name}, round {number + 1}: {figures}")
+
+        return on_round
+
+
+def learned(
+    choice: Choice, members: Mapping[str, EngineConfig], first: Mapping[str, FitResult], last: Mapping[str, FitResult]
+) -> Learned:
+    """What serves, as one learner. first: fits on train, of all members.  last: what serves, of those with a weight."""
+    combination = choice.chosen.combination
+    weights = dict(zip(members, combination.weights, strict=True))
+    record = choice.to_dict()
+    record["members"] = [
+        {"name": name, "engine": engine.name, "rounds": first[name].rounds, "weight": float(weights[name])}
+        for name, engine in members.items()
+    ]
+    history = {f"{name}_{key}": values for name, one in first.items() for key, values in one.history.items()}
+    figures = {f"{name}_{key}": value for name, one in first.items() for key, value in one.figures.items()}
+    figures |= {f"choose_rmse_{c.name}": c.chosen_rmse for c in choice.candidates}
+    alone = next(iter(last))
+    fitted = FitResult(
+        stored=last[alone].stored
+        if choice.single
+        else packed(
+            [Member(name, members[name].name, one.stored) for name, one in last.items()],
+            combination.of([i for i, name in enumerate(members) if name in last]),
+        ),
+        rounds=sum(first[name].rounds for name in last),
+        history=history,
+        devices=max((one.devices for one in last.values()), key=len),
+        sample=last[alone].sample if choice.single else None,
+        figures=figures,
+    )
+    samples = [
+        f"member {name} learned from a sample of {one.sample[0]:,} of {one.sample[1]:,} rows"
+        for name, one in last.items()
+        if one.sample is not None and not choice.single
+    ]
+    engine = members[alone].name if choice.single else "ensemble"
+    return Learned(engine, fitted, record, [_sentence(choice, weights), *samples])
+
+
+def _sentence(choice: Choice, weights: Mapping[str, float]) -> str:
+    best, chosen = choice.best_member, choice.chosen
+    on = f"on {len(choice.judge.truth):,} later rows and the model's scale"
+    if choice.single:
+        rest = [c for c in choice.candidates if c.name not in choice.names]
+        second = min(rest, key=lambda c: c.chosen_rmse, default=None)
+        told = f", the best combination ({second.name}) {figure(second.chosen_rmse)}" if second is not None else ""
+        return f"ensemble: member {best.name} serves alone: RMSE {figure(best.chosen_rmse)} {on}{told}"
+    parts = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items() if weight > 0)
+    return (
+        f"ensemble: {chosen.name} of {parts}: RMSE {figure(chosen.chosen_rmse)} {on}, "
+        f"the best member ({best.name}) {figure(best.chosen_rmse)}"
+    )

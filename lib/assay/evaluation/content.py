@@ -146,6 +146,7 @@ class Refit:
     without: float
 
 
+@dataclass(frozen=True)
 class Rival:
     """A member of an ensemble, or a combination of members, as training compared them.
 

@@ -251,7 +251,7 @@ class Evaluation:
                 "Profile": self.config.profile_name,
                 "Model version": self.model.version,
                 **({"Model that serves": self.served.version} if self.served is not None else {}),
-                "Engine": f"{self.model.engine}, {self.model.facts['rounds']} rounds",
+                "Engine": f"{' and '.join(self.model.engines)}, {self.model.facts['rounds']} rounds",
                 "Seed": str(self.model.facts["seed"]),
                 "MLflow run": self.trained_run_id,
                 "Configuration hash": trained.data.tags.get("assay.config_hash", "")[:16],

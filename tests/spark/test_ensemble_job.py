@@ -117,17 +117,18 @@ def test_an_ensemble_is_one_model_from_training_to_the_report(train, run_job, bu
     np.testing.assert_allclose(sums["contribution"], sums["prediction"], rtol=1e-4)
 
     assert run_job("train", built[1], overrides=BOTH).status == "unchanged"
-    assert run_job("train", built[1], overrides=[*BOTH, "ensemble.halflife_days=9"]).status == "done"
 
 
 def test_a_member_that_serves_alone_is_what_its_engine_trains_by_itself(train, run_job, built, workspace):
     twins = [*ON, "ensemble.members={one: {name: linear}, two: {name: linear}}", "ensemble.folds=1"]
+    twins.append("ensemble.methods=[average, voting]")
     result, model, tracking = train(twins)
     assert model.facts["ensemble"]["chosen"] == "one"  # a tie, which a single member wins
     assert model.engine == "linear"
     run_job("score", built[1], overrides=twins)
     scored, batch = scored_rows(workspace)
     assert scored["disagreement"].null_count() == scored.height
+    assert run_job("train", built[1], overrides=[*twins, "ensemble.folds=0"]).status == "done"  # another run
     alone = run_job("train", built[1], overrides=[*ON, "training.enable_advanced_ensemble=false", "engine.name=linear"])
     plain = load_trained(tracking, alone.run_id).model
     assert alone.run_id != result.run_id

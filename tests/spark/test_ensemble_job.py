@@ -26,9 +26,9 @@ ON = [
     "training.enable_advanced_ensemble=true",
     "engine.rounds=12",
     "engine.early_stopping_rounds=5",
-    "split.embargo_days=3",
 ]
-BOTH = [*ON, "ensemble.members={line: {name: linear}, steps: {name: xgboost, params: {max_depth: 2, eta: 0.3}}}"]
+BOTH = [*ON, "split.embargo_days=3", "ensemble.folds=1"]
+BOTH.append("ensemble.members={line: {name: linear}, steps: {name: xgboost, params: {max_depth: 2, eta: 0.3}}}")
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +60,13 @@ def built(run_in, tmp_path_factory):
 
 @pytest.fixture
 def train(run_job, built, workspace):
-    """train(settings) in the test's own workspace -> result, model, tracking."""
+    """train(settings) in the test's own workspace -> result, its models, tracking."""
     shutil.copytree(built[0] / "lake", workspace / "lake")
 
     def run(settings):
         result = run_job("train", built[1], overrides=settings)
         tracking = Tracking(load_run(dataset=workspace / "dataset.yml", workspace=workspace))
-        return result, load_trained(tracking, result.run_id).model, tracking
+        return result, load_trained(tracking, result.run_id), tracking
 
     return run
 
@@ -79,7 +79,8 @@ def scored_rows(folder):
 
 
 def test_an_ensemble_is_one_model_from_training_to_the_report(train, run_job, built, workspace):
-    result, model, tracking = train(BOTH)
+    result, trained, tracking = train(BOTH)
+    model = trained.model
     record = model.facts["ensemble"]
     errors = {c["name"]: c["chosen_rmse"] for c in record["candidates"]}
     assert model.engine == "ensemble"
@@ -96,6 +97,10 @@ def test_an_ensemble_is_one_model_from_training_to_the_report(train, run_job, bu
     members, combination = unpacked(model.stored)
     assert [(m.name, m.engine) for m in members] == [("line", "linear"), ("steps", "xgboost")]
     assert combination.method == record["chosen"]
+    for other in (trained.held_back, trained.served):  # learned from other rows, combined alike
+        assert other.version != model.version
+        assert other.facts["ensemble"] == record
+        np.testing.assert_array_equal(unpacked(other.stored)[1].weights, combination.weights)
 
     run_job("score", built[1], overrides=BOTH)
     scored, batch = scored_rows(workspace)
@@ -105,8 +110,9 @@ def test_an_ensemble_is_one_model_from_training_to_the_report(train, run_job, bu
     assert scored["disagreement"].max() > 1
     served = tracking.mlflow.pyfunc.load_model(f"models:/made.price@{CHAMPION}")
     found = served.predict(scored.select(model.input_columns).to_pandas())
-    for name in ("prediction", "lower_90", "upper_90", "disagreement"):
-        np.testing.assert_array_equal(found[name], scored[name])
+    assert list(found.columns) == ["prediction", "lower_80", "upper_80", "lower_90", "upper_90", "disagreement"]
+    np.testing.assert_array_equal(found["prediction"], trained.served.predict(batch))
+    np.testing.assert_array_equal(found["disagreement"], trained.served.disagreement(batch))
 
     evaluated = run_job("evaluate", built[1], overrides=BOTH)
     assert -1 <= evaluated.metrics["disagreement_error_correlation"] <= 1
@@ -121,15 +127,17 @@ def test_an_ensemble_is_one_model_from_training_to_the_report(train, run_job, bu
 
 def test_a_member_that_serves_alone_is_what_its_engine_trains_by_itself(train, run_job, built, workspace):
     twins = [*ON, "ensemble.members={one: {name: linear}, two: {name: linear}}", "ensemble.folds=1"]
-    twins.append("ensemble.methods=[average, voting]")
-    result, model, tracking = train(twins)
+    twins += ["ensemble.methods=[average, voting]", "serving.learns_until=tune"]
+    result, trained, tracking = train(twins)
+    model = trained.model
     assert model.facts["ensemble"]["chosen"] == "one"  # a tie, which a single member wins
     assert model.engine == "linear"
     run_job("score", built[1], overrides=twins)
     scored, batch = scored_rows(workspace)
     assert scored["disagreement"].null_count() == scored.height
     assert run_job("train", built[1], overrides=[*twins, "ensemble.folds=0"]).status == "done"  # another run
-    alone = run_job("train", built[1], overrides=[*ON, "training.enable_advanced_ensemble=false", "engine.name=linear"])
+    single = ["training.enable_advanced_ensemble=false", "engine.name=linear", "serving.learns_until=tune"]
+    alone = run_job("train", built[1], overrides=[*ON, *single])
     plain = load_trained(tracking, alone.run_id).model
     assert alone.run_id != result.run_id
     assert "ensemble" not in plain.facts

@@ -3,41 +3,80 @@
 Each member learns from the train period, the tune period choosing its rounds; with these rounds it learns from the rows
 before each of a few blocks at the end of the train period. So there are predictions of all members for those blocks and
 for tune, made without rows of their own time or later; by them `ensemble_choice` decides. What was chosen is fitted
-again on train and tune, as a single engine is. Members learn one after another, each on all slots that it is worth.
+again on train and tune, and on whatever else is known, as a single engine is. Members learn one after another, each on
+all slots that it is worth.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import pyarrow as pa
 
 from assay.config.members import members_of
 from assay.config.profile import EngineConfig, ProfileConfig
 from assay.errors import DataError
-from assay.model.ensemble import Member, packed
+from assay.model.encoding import Encoding
+from assay.model.ensemble import Combination, Member, packed
 from assay.model.row_sample import sample_threshold
 from assay.model.scale import TargetScale
 from assay.runtime.progress import figure
 from assay.training.engine import FitResult, OnRound
 from assay.training.ensemble_choice import Choice, choose
-from assay.training.fitting import fit_engine, fit_together
+from assay.training.fitting import fit_engine, refit_engine
 from assay.training.out_of_time import out_of_time, predict_members
 from assay.training.preparation import Prepared
 from assay.training.rows import LabelledRows
-from assay.training.split import Split
+from assay.training.split import Period, Split
 from assay.training.validation import Fold, rolling_origin
+
+Refit = Callable[[EngineConfig, int], FitResult]
 
 
 @dataclasses.dataclass(frozen=True)
 class Learned:
-    """What training found. engine: of the model.  record: of an ensemble, for its facts; None for a single engine."""
+    """What training found: what learns, for how many rounds, and how that is combined.
 
-    engine: str
+    members: name -> engine and rounds, of what serves; one alone unless there is a combination, with weights in the
+    same order.  record: of an ensemble, for its facts; None for a single engine.
+    """
+
     fitted: FitResult
+    members: Mapping[str, tuple[EngineConfig, int]]
+    combination: Combination | None = None
     record: Mapping[str, Any] | None = None
     summary: Sequence[str] = ()
+
+    @classmethod
+    def alone(cls, engine: EngineConfig, fitted: FitResult) -> Learned:
+        """Of one engine."""
+        return cls(fitted, {engine.name: (engine, fitted.rounds)})
+
+    @property
+    def engine(self) -> str:
+        """Of the model."""
+        return next(iter(self.members.values()))[0].name if self.combination is None else "ensemble"
+
+    def again(self, refit: Refit) -> Learned:
+        """The same from other rows: `refit` lets an engine learn for so many rounds."""
+        found = {name: refit(engine, rounds) for name, (engine, rounds) in self.members.items()}
+        return dataclasses.replace(self, fitted=self.joined(found))
+
+    def joined(self, parts: Mapping[str, FitResult]) -> FitResult:
+        """Fits of the members as one."""
+        if self.combination is None:
+            (alone,) = parts.values()
+            return alone
+        stored = [Member(name, self.members[name][0].name, part.stored) for name, part in parts.items()]
+        return FitResult(
+            stored=packed(stored, self.combination),
+            rounds=sum(rounds for _, rounds in self.members.values()),
+            history={},
+            devices=max((part.devices for part in parts.values()), key=len),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,20 +104,12 @@ class EnsembleTraining:
             with reporter.step(f"training member {name} on {self.split.train.rows:,} rows"):
                 judged = dataclasses.replace(engine, refit=False)
                 first[name] = fit_engine(self.rows, judged, self.split, self.prepared, self.scale, self._told(name))
-        fixed = {
-            name: dataclasses.replace(engine, early_stopping_rounds=0, rounds=max(1, first[name].rounds))
-            for name, engine in members.items()
-        }
         folds = self.folds()
         threshold = sample_threshold(self.split.tune.rows + sum(f.validate.rows for f in folds), settings.rows)
         tables = []
         for number, fold in enumerate(folds, start=1):
             with reporter.step(f"members up to {fold.train.last:%Y-%m-%d}, block {number} of {len(folds)}"):
-                part = dataclasses.replace(self.split, train=fold.train)
-                fitted = {
-                    name: fit_engine(self.rows, engine, part, self.prepared, self.scale, self._told(name))
-                    for name, engine in fixed.items()
-                }
+                fitted = {name: self._again(name, engine, first[name], fold.train) for name, engine in members.items()}
                 tables.append(self._predicted(fold.validate, members, fitted, threshold))
         with reporter.step("choosing among members and combinations"):
             tables.append(self._predicted(self.split.tune, members, first, threshold))
@@ -93,12 +124,12 @@ class EnsembleTraining:
         weights = dict(zip(members, choice.chosen.combination.weights, strict=True))
         last = {name: first[name] for name, weight in weights.items() if weight > 0}
         if self.profile.engine.refit and self.profile.engine.early_stopping_rounds:
-            rows = self.split.train.rows + self.split.tune.rows
+            train, tune = self.split.train, self.split.tune
+            both = dataclasses.replace(train, end=tune.end, rows=train.rows + tune.rows, last=tune.last)
+            encoding = self.prepared.again or self.prepared.encoding
             for name in last:
-                with reporter.step(f"training member {name} again on {rows:,} rows"):
-                    last[name] = fit_together(
-                        self.rows, fixed[name], self.split, self.prepared, self.scale, self._told(name)
-                    )
+                with reporter.step(f"training member {name} again on {both.rows:,} rows"):
+                    last[name] = self._again(name, members[name], first[name], both, encoding)
         return learned(choice, members, first, last)
 
     def methods(self) -> list[str]:
@@ -125,13 +156,20 @@ class EnsembleTraining:
             return found
         return []
 
+    def _again(
+        self, name: str, engine: EngineConfig, first: FitResult, period: Period, encoding: Encoding | None = None
+    ) -> FitResult:
+        """The member from the rows of another period, with the rounds of its first fit."""
+        given, inputs = self.prepared, encoding or self.prepared.encoding
+        return refit_engine(self.rows, engine, period, given, inputs, self.scale, first.rounds, self._told(name))
+
     def _predicted(
         self,
-        period: Any,
+        period: Period,
         members: Mapping[str, EngineConfig],
         fitted: Mapping[str, FitResult],
         threshold: int,
-    ) -> Any:
+    ) -> pa.Table:
         stored = [Member(name, engine.name, fitted[name].stored) for name, engine in members.items()]
         return predict_members(self.rows, period, stored, self.prepared.encoding, self.scale, threshold=threshold)
 
@@ -157,27 +195,21 @@ def learned(
     history = {f"{name}_{key}": values for name, one in first.items() for key, values in one.history.items()}
     figures = {f"{name}_{key}": value for name, one in first.items() for key, value in one.figures.items()}
     figures |= {f"choose_rmse_{c.name}": c.chosen_rmse for c in choice.candidates}
-    alone = next(iter(last))
-    fitted = FitResult(
-        stored=last[alone].stored
-        if choice.single
-        else packed(
-            [Member(name, members[name].name, one.stored) for name, one in last.items()],
-            combination.of([i for i, name in enumerate(members) if name in last]),
-        ),
-        rounds=sum(first[name].rounds for name in last),
-        history=history,
-        devices=max((one.devices for one in last.values()), key=len),
-        sample=last[alone].sample if choice.single else None,
-        figures=figures,
-    )
     samples = [
         f"member {name} learned from a sample of {one.sample[0]:,} of {one.sample[1]:,} rows"
         for name, one in last.items()
         if one.sample is not None and not choice.single
     ]
-    engine = members[alone].name if choice.single else "ensemble"
-    return Learned(engine, fitted, record, [_sentence(choice, weights), *samples])
+    serving = combination.of([i for i, name in enumerate(members) if name in last])
+    found = Learned(
+        fitted=next(iter(last.values())),
+        members={name: (members[name], first[name].rounds) for name in last},
+        combination=None if choice.single else serving,
+        record=record,
+        summary=[_sentence(choice, weights), *samples],
+    )
+    fitted = dataclasses.replace(found.joined(last), rounds=sum(first[name].rounds for name in last))
+    return dataclasses.replace(found, fitted=dataclasses.replace(fitted, history=history, figures=figures))
 
 
 def _sentence(choice: Choice, weights: Mapping[str, float]) -> str:

@@ -280,9 +280,7 @@ class Training:
         settings = self.config.profile.preparation
         return prepare(settings, encoding, scale, self.rows.training_rows(split.train), again, seed=engine.seed)
 
-    def learn(
-        self, split: Split, prepared: Prepared, scale: TargetScale, times: Mapping[dt.datetime, int]
-    ) -> Learned:
+    def learn(self, split: Split, prepared: Prepared, scale: TargetScale, times: Mapping[dt.datetime, int]) -> Learned:
         """Run the engine, or the members of an ensemble."""
         engine = self.config.profile.engine
         if not self.config.training.enable_advanced_ensemble:

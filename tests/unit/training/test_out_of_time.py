@@ -15,7 +15,6 @@ from assay.model.ensemble import Combination, Member, packed
 from assay.model.row_sample import EVERY_ROW, row_hash, sample_threshold
 from assay.model.scale import TargetScale
 from assay.runtime.tables import TIME
-from assay.training.fitting import WithoutGap
 from assay.training.out_of_time import PredictMembers, out_of_time, predicted_schema
 
 START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
@@ -69,12 +68,3 @@ def test_a_sample_is_the_rows_with_the_least_hashes(model):
     hashes = row_hash(batch.column("row_id").to_numpy())
     expected = batch.take(pa.array(np.sort(np.argsort(hashes)[:50])))
     np.testing.assert_array_equal(np.sort(found.truth), np.sort(expected.column("y").to_numpy()))
-
-
-def test_rows_of_a_gap_teach_nobody():
-    batch = dated(40)
-    gap = WithoutGap(START + dt.timedelta(days=2), START + dt.timedelta(days=5))
-    (kept,) = gap(iter([batch]))
-    days = [(time - START).days for time in kept.column("time").to_pylist()]
-    assert sorted(set(days)) == [0, 1, 5, 6, 7, 8, 9]
-    assert not list(gap(iter([batch.slice(8, 12)])))

@@ -45,6 +45,13 @@ def members_of(profile: ProfileConfig, origin: str = "ensemble") -> dict[str, En
     return found
 
 
+def methods_of(profile: ProfileConfig) -> list[str]:
+    """Those of `ensemble.methods` that the flags `training.use_stacking` and `training.use_voting` let through."""
+    left_out = set() if profile.training.use_stacking else {"stacking"}
+    left_out |= set() if profile.training.use_voting else {"average", "voting"}
+    return [method for method in profile.ensemble.methods if method not in left_out]
+
+
 def _check_shared(member: EngineConfig, engine: EngineConfig, path: str, origin: str) -> None:
     if member.monotone != engine.monotone:
         raise ConfigError(f"{origin}: {path}.monotone: a promise of the whole model; set engine.monotone")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from assay.config.members import members_of
+from assay.config.members import members_of, methods_of
 from assay.config.profile import EngineConfig, ProfileConfig
 from assay.errors import DataError
 from assay.model.encoding import Encoding
@@ -115,7 +115,7 @@ class EnsembleTraining:
             tables.append(self._predicted(self.split.tune, members, first, threshold))
             choice = choose(
                 out_of_time(tables, tuple(members), most=settings.rows),
-                self.methods(),
+                methods_of(self.profile),
                 share=settings.choose_share,
                 gap_days=self.gap_days,
                 delay_days=self.delay_days,
@@ -131,13 +131,6 @@ class EnsembleTraining:
                 with reporter.step(f"training member {name} again on {both.rows:,} rows"):
                     last[name] = self._again(name, members[name], first[name], both, encoding)
         return learned(choice, members, first, last)
-
-    def methods(self) -> list[str]:
-        """Those of `ensemble.methods` that the flags let through."""
-        flags = self.rows.context.config.training
-        left_out = set() if flags.use_stacking else {"stacking"}
-        left_out |= set() if flags.use_voting else {"average", "voting"}
-        return [method for method in self.profile.ensemble.methods if method not in left_out]
 
     def folds(self) -> list[Fold]:
         """Blocks at the end of the train period; fewer where it has too few times, which is said."""

@@ -3,7 +3,8 @@
 import pytest
 
 from assay.config import load_run
-from assay.config.members import members_of
+from assay.config.ensemble import METHODS
+from assay.config.members import members_of, methods_of
 from assay.errors import ConfigError
 
 ON = "training.enable_advanced_ensemble=true"
@@ -64,6 +65,12 @@ def test_what_cannot_be_is_refused_before_anything_runs(tree, load, settings, me
     with pytest.raises(ConfigError) as caught:
         load(tree, ON, *settings)
     assert message in str(caught.value)
+
+
+def test_flags_leave_methods_out(tree, load):
+    assert methods_of(load(tree).profile) == list(METHODS)
+    plain = methods_of(load(tree, "training.use_stacking=false", "training.use_voting=false").profile)
+    assert plain == ["weighted", "dynamic_rmse", "dynamic_sharpe"]
 
 
 def test_members_and_methods_are_part_of_what_a_training_is(tree, load):

@@ -212,6 +212,8 @@ def _sentence(choice: Choice, weights: Mapping[str, float]) -> str:
         rest = [c for c in choice.candidates if c.name not in choice.names]
         second = min(rest, key=lambda c: c.chosen_rmse, default=None)
         told = f", the best combination ({second.name}) {figure(second.chosen_rmse)}" if second is not None else ""
+        if second is not None and second.chosen_rmse < best.chosen_rmse:
+            told += ", but with a larger mean absolute error"
         return f"ensemble: member {best.name} serves alone: RMSE {figure(best.chosen_rmse)} {on}{told}"
     parts = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items() if weight > 0)
     return (

@@ -1,7 +1,8 @@
 """Consumes out-of-time predictions of members, produces what serves: the best member, or a combination that beats it.
 
 Combinations are fitted on the earlier of these rows and judged on the later ones, where each is compared with every
-member. One is taken only if its error there is below the best member's: never worse there than the best member.
+member. One is taken only if its squared error there is below the best member's, and its absolute error not above it:
+large errors that shrink do not pay for small ones that grow.
 """
 
 from __future__ import annotations
@@ -44,11 +45,16 @@ class OutOfTime:
         """Root of the mean squared error; NaN without rows."""
         return float(np.sqrt(np.mean((prediction - self.truth) ** 2))) if len(self.truth) else math.nan
 
+    def mae(self, prediction: Floats) -> float:
+        """Mean absolute error; NaN without rows."""
+        return float(np.mean(np.abs(prediction - self.truth))) if len(self.truth) else math.nan
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Candidate:
     """A member or a combination. fitted_rmse, chosen_rmse: on the earlier and the later rows, on the model's scale.
 
+    chosen_mae: mean absolute error on the later rows.
     combination: what would serve; of a member, itself alone.
     """
 
@@ -56,6 +62,7 @@ class Candidate:
     combination: Combination
     fitted_rmse: float
     chosen_rmse: float
+    chosen_mae: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,6 +103,7 @@ class Choice:
                     "member": c.name in self.names,
                     "fitted_rmse": number(c.fitted_rmse),
                     "chosen_rmse": number(c.chosen_rmse),
+                    "chosen_mae": number(c.chosen_mae),
                     "weights": [float(w) for w in c.combination.weights],
                 }
                 for c in self.candidates
@@ -108,7 +116,7 @@ class Choice:
 def choose(
     rows: OutOfTime, methods: Sequence[str], *, share: float, gap_days: float, delay_days: float, halflife_days: float
 ) -> Choice:
-    """The member or combination with the least squared error on the later rows.
+    """The best member on the later rows, or the combination with the least squared error of those that are no worse.
 
     methods: of `EnsembleConfig`, in the order in which the first of equal ones is taken; a member comes before them.
     share: of the rows, the later ones.  gap_days: between the last row that combinations are fitted on and the first
@@ -117,12 +125,14 @@ def choose(
     early, late = cut(rows.times, share, round(gap_days * DAY))
     fit, judge = rows.where(early), rows.where(late)
     candidates = [
-        Candidate(name, Combination("member", weights), *(part.rmse(part.members @ weights) for part in (fit, judge)))
+        _compared(name, Combination("member", weights), fit, judge, [p.members @ weights for p in (fit, judge)])
         for name, weights in zip(rows.names, np.eye(len(rows.names)), strict=True)
     ]
     past = track(rows.times, rows.truth, rows.members, delay_days=delay_days, halflife_days=halflife_days)
     candidates += [found for method in methods if (found := _candidate(method, rows, fit, judge, past)) is not None]
-    chosen = min(candidates, key=lambda c: c.chosen_rmse)  # members come first, so a tie is a member's
+    best = min(candidates[: len(rows.names)], key=lambda c: c.chosen_rmse)
+    no_worse = [c for c in candidates if c.name not in rows.names and c.chosen_mae <= best.chosen_mae]
+    chosen = min([best, *no_worse], key=lambda c: c.chosen_rmse)  # the member comes first, so a tie is its
     return Choice(rows.names, candidates, chosen, fit, judge)
 
 
@@ -151,14 +161,22 @@ def _candidate(method: str, rows: OutOfTime, fit: OutOfTime, judge: OutOfTime, p
     measure: Measure = "rmse" if method == "dynamic_rmse" else "sharpe"
     if measure == "sharpe" and not (rows.truth.min() < 0 < rows.truth.max()):
         return None  # a level, not a change: its sign is no signal
-    each = [part.rmse((past.weights(measure, part.times) * part.members).sum(axis=1)) for part in (fit, judge)]
+    each = [(past.weights(measure, part.times) * part.members).sum(axis=1) for part in (fit, judge)]
     as_of = dt.datetime.fromtimestamp(int(past.times[-1]) / 1e6, dt.UTC).isoformat()
-    return Candidate(method, Combination(method, trimmed(past.weights(measure)[0]), as_of=as_of), *each)
+    return _compared(method, Combination(method, trimmed(past.weights(measure)[0]), as_of=as_of), fit, judge, each)
 
 
 def _judged(combination: Combination, fit: OutOfTime, judge: OutOfTime) -> Candidate:
-    each = [part.rmse(combination.apply(part.members)) for part in (fit, judge)]
-    return Candidate(combination.method, combination, *each)
+    each = [combination.apply(part.members) for part in (fit, judge)]
+    return _compared(combination.method, combination, fit, judge, each)
+
+
+def _compared(
+    name: str, combination: Combination, fit: OutOfTime, judge: OutOfTime, predictions: Sequence[Floats]
+) -> Candidate:
+    """predictions: of the earlier and of the later rows."""
+    earlier, later = predictions
+    return Candidate(name, combination, fit.rmse(earlier), judge.rmse(later), judge.mae(later))
 
 
 def _told(rows: OutOfTime) -> dict[str, Any]:

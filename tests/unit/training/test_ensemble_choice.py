@@ -34,6 +34,7 @@ def test_the_chosen_one_is_never_worse_there_than_the_best_member(seed, count, m
     assert found.chosen.chosen_rmse <= min(each)
     if not found.single:
         assert found.chosen.chosen_rmse < min(each)
+        assert found.chosen.chosen_mae <= found.best_member.chosen_mae
         if not found.chosen.name.startswith("dynamic"):  # what was judged is what serves
             serving = found.chosen.combination.apply(found.judge.members)
             assert found.judge.rmse(serving) == pytest.approx(found.chosen.chosen_rmse, rel=1e-12)
@@ -53,6 +54,18 @@ def test_errors_of_their_own_average_out():
     found = choose(OutOfTime(("a", "b", "c"), np.arange(900) * DAY, truth, members), METHODS, **TOLD)
     assert not found.single
     assert found.chosen.chosen_rmse < 0.75 * found.best_member.chosen_rmse
+
+
+def test_fewer_large_errors_do_not_pay_for_many_small_ones():
+    random = np.random.default_rng(0)
+    truth = random.normal(size=1000)
+    rare = np.where(np.arange(1000) % 50 == 0, 10.0, 0.0)  # seldom far off, and else never
+    members = truth[:, None] + np.stack([rare, random.choice([-1.6, 1.6], 1000)], axis=1)
+    found = choose(OutOfTime(("a", "b"), np.arange(1000) * DAY, truth, members), ["average"], **TOLD)
+    average = found.candidates[-1]
+    assert average.chosen_rmse < found.best_member.chosen_rmse
+    assert average.chosen_mae > found.best_member.chosen_mae
+    assert found.chosen.name == "a"
 
 
 def test_nothing_of_the_later_rows_moves_what_is_fitted():

@@ -30,7 +30,7 @@ from assay.training.fitting import fit_engine, refit_engine
 from assay.training.out_of_time import out_of_time, predict_members
 from assay.training.preparation import Prepared
 from assay.training.rows import LabelledRows
-from assay.training.split import Period, Split
+from assay.training.split import Period, Split, together
 from assay.training.validation import Fold, rolling_origin
 
 Refit = Callable[[EngineConfig, int], FitResult]
@@ -124,8 +124,7 @@ class EnsembleTraining:
         weights = dict(zip(members, choice.chosen.combination.weights, strict=True))
         last = {name: first[name] for name, weight in weights.items() if weight > 0}
         if self.profile.engine.refit and self.profile.engine.early_stopping_rounds:
-            train, tune = self.split.train, self.split.tune
-            both = dataclasses.replace(train, end=tune.end, rows=train.rows + tune.rows, last=tune.last)
+            both = together([self.split.train, self.split.tune])
             encoding = self.prepared.again or self.prepared.encoding
             for name in last:
                 with reporter.step(f"training member {name} again on {both.rows:,} rows"):
@@ -133,8 +132,10 @@ class EnsembleTraining:
         return learned(choice, members, first, last)
 
     def folds(self) -> list[Fold]:
-        """Blocks at the end of the train period; fewer where it has too few times, which is said."""
+        """Blocks at the end of the train period; fewer where it has too few times, none where rows are drawn."""
         train, settings = self.split.train, self.profile.ensemble
+        if train.drawn is not None:
+            return []
         inside = {time: rows for time, rows in self.times.items() if train.first <= time <= train.last}
         gap = dt.timedelta(days=self.gap_days)
         for wanted in range(settings.folds, 0, -1):

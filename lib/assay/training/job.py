@@ -18,6 +18,7 @@ from assay.model.bundle import MANIFEST, Model, digest_of
 from assay.model.encoding import Encoding
 from assay.model.registry import BUNDLES, model_tag
 from assay.model.scale import TargetScale
+from assay.model.verdict import Verdict
 from assay.runtime import preflight
 from assay.runtime.barrier import free_slots
 from assay.runtime.job import Done, JobContext, Plan
@@ -38,6 +39,10 @@ from assay.training.split import Period, Split, forward_split, together
 from assay.training.validation import period
 
 JOB = "train"
+SECTIONS = (
+    *("dataset", "training", "split", "validation", "preparation"),
+    *("engine", "ensemble", "gates", "serving", "where"),
+)
 NOT_YET = ("enable_hyperparameter_tuning",)
 
 
@@ -47,10 +52,7 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
     return Plan(
         job=JOB,
         inputs={FEATURES.name: version},
-        sections=(
-            *("dataset", "training", "split", "validation", "preparation"),
-            *("engine", "ensemble", "gates", "serving", "where"),
-        ),
+        sections=SECTIONS,
         slots=[],
         extra={"target": target.name},
         execute=lambda identity: Training(context, target, version).run(identity),
@@ -94,7 +96,6 @@ class Training:
         with reporter.step("preparing inputs") if self.config.profile.preparation.active else contextlib.nullcontext():
             prepared = self.prepare(split, encoding, scale)
         learned = self.learn(split, prepared, scale, times)
-        fitted = learned.fitted
         model = self.model(learned, prepared.again or prepared.encoding, scale, split, baselines)
         held_back = served = None
         if self.config.profile.serving.learns_until == "newest":
@@ -137,6 +138,7 @@ class Training:
                 f"over {metrics['cv_folds']:.0f} folds ({self.config.profile.validation.method}): RMSE "
                 f"{figure(metrics['cv_rmse'])} ± {figure(metrics['cv_rmse_std'])}"
             )
+        fitted = learned.fitted
         if fitted.sample is not None:
             drawn, there_were = fitted.sample
             metrics = {**metrics, "learned_rows": drawn}
@@ -147,8 +149,7 @@ class Training:
                 f"the mean of {len(alone)} shards: RMSE {figure(fitted.figures['tune_rmse_merged'])} on the tune "
                 f"period and the model's scale, each alone {figure(alone[0])} to {figure(alone[-1])}"
             )
-        summary += learned.summary
-        summary += [("refused: " if refused else "below threshold, not enforced: ") + v.rule for v in failed]
+        summary += [*learned.summary, *_missed(failed, enforced=refused is not None)]
         return Done(
             metrics={**metrics, **prepared.metrics, **fitted.figures, "rounds": fitted.rounds},
             written=[],
@@ -369,3 +370,8 @@ class Training:
                 self.context.reporter.say(
                     f"  training.{flag} is on, but this version does nothing with it yet", "yellow"
                 )
+
+
+def _missed(failed: Sequence[Verdict], *, enforced: bool) -> list[str]:
+    word = "refused" if enforced else "below threshold, not enforced"
+    return [f"{word}: {verdict.rule}" for verdict in failed]

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
@@ -40,6 +40,7 @@ def best_by_trying_all_faces(truth, members):
     return min(found)
 
 
+@settings(deadline=None)
 @given(SEEDS, st.integers(2, 5))
 def test_optimised_weights_are_the_best_of_the_simplex(seed, members):
     truth, found = rows(seed, members=members)
@@ -56,6 +57,7 @@ def test_members_without_any_error_share_the_weights():
     np.testing.assert_allclose(optimised_weights(truth, np.stack([truth, truth], axis=1)), [0.5, 0.5])
 
 
+@settings(deadline=None)
 @given(SEEDS)
 def test_stacking_is_scikit_learns_ridge_on_the_predictions(seed):
     truth, members = rows(seed)
@@ -92,6 +94,7 @@ def test_a_member_that_hardly_counts_is_left_out():
     assert weighted(truth, members).weights[2] == 0
 
 
+@settings(deadline=None)
 @given(SEEDS, st.sampled_from(["average", "voting", "weighted"]), st.booleans())
 def test_combinations_are_numpys_means_and_medians(seed, method, classes):
     random = np.random.default_rng(seed)
@@ -104,6 +107,7 @@ def test_combinations_are_numpys_means_and_medians(seed, method, classes):
     np.testing.assert_array_equal(found, alone)  # to the last bit: a row is the same in any batch
 
 
+@settings(deadline=None)
 @given(SEEDS)
 def test_disagreement_is_the_weighted_standard_deviation(seed):
     random = np.random.default_rng(seed)

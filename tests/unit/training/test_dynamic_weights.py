@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.training.dynamic_weights import DAY, FEW_MOMENTS, track
@@ -41,6 +41,7 @@ def by_hand(times, truth, members, at, *, delay, halflife, measure):
 
 
 @MEASURES
+@settings(deadline=None)
 @given(SEEDS, st.sampled_from([0.0, 3.0]), st.floats(1, 50))
 def test_weights_of_each_moment_are_those_of_the_definition(measure, seed, delay, halflife):
     times, truth, members = rows(seed)
@@ -53,6 +54,7 @@ def test_weights_of_each_moment_are_those_of_the_definition(measure, seed, delay
 
 
 @MEASURES
+@settings(deadline=None)
 @given(SEEDS, st.integers(1, 24), st.integers(0, 5))
 def test_what_is_not_known_yet_changes_nothing(measure, seed, day, delay):
     times, truth, members = rows(seed)

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.config.ensemble import METHODS
@@ -26,6 +26,7 @@ def rows(seed, count=300, members=3, *, days=60, bias=0.3):
     return OutOfTime(tuple(f"m{i}" for i in range(members)), times, truth, found)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 300), st.integers(2, 4), st.sets(st.sampled_from(METHODS), min_size=1))
 def test_the_chosen_one_is_never_worse_there_than_the_best_member(seed, count, members, methods):
     found = choose(rows(seed, count, members), sorted(methods), **TOLD)
@@ -101,6 +102,7 @@ def test_signals_of_a_target_that_is_no_change_say_nothing():
     assert "dynamic_sharpe" not in {c.name for c in choose(level, METHODS, **TOLD).candidates}
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=200), st.floats(0.05, 0.95), st.integers(0, 10))
 def test_the_cut_is_between_times_and_keeps_the_gap(days, share, gap):
     times = np.sort(np.array(days)) * DAY

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from assay.config.dataset import DatasetConfig, JdbcConfig, SourceConfig, stored_name
+from assay.config.members import members_of
 from assay.config.preparation import PreparationConfig
 from assay.config.profile import MONOTONE, SAMPLED, ProfileConfig
 from assay.config.quality import METRICS, SCORES, parse_check
@@ -63,6 +64,9 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
         raise ConfigError(
             f"{origin}: engine.monotone has no use with engine.name={engine.name}; it is of {' and '.join(MONOTONE)}"
         )
+    if profile.training.enable_advanced_ensemble or profile.ensemble.members:
+        members_of(profile, origin)
+    _check_repeats([("ensemble.methods", profile.ensemble.methods)], origin)
     _check_preparation(profile.preparation, origin)
     _check_quality_names(profile, origin)
 

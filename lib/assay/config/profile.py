@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from assay.config.ensemble import EnsembleConfig
 from assay.config.preparation import PreparationConfig
 from assay.config.quality import QualityConfig
 from assay.config.strict import STRICT
@@ -20,6 +21,8 @@ SAMPLED = ("knn", "svm", "decision_tree", "random_forest")  # engines that learn
 class AdvancedTrainingConfig:
     """Feature flags and quality thresholds of a training run.
 
+    enable_advanced_ensemble: several learners instead of one (section `ensemble`). use_stacking: let a meta-learner
+        combine them. use_voting: let their mean or median.
     min_business_accuracy: percent of test predictions within 20 % of the outcome.
     force_production_quality: a model that misses a threshold is recorded but not registered, and the job exits 3.
     """
@@ -205,6 +208,7 @@ class ProfileConfig:
     validation: ValidationConfig = ValidationConfig()
     preparation: PreparationConfig = PreparationConfig()
     engine: EngineConfig = EngineConfig()
+    ensemble: EnsembleConfig = EnsembleConfig()
     gates: GatesConfig = GatesConfig()
     serving: ServingConfig = ServingConfig()
     conformal: ConformalConfig = ConformalConfig()

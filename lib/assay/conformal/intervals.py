@@ -22,18 +22,21 @@ def score_batch(model: Model, calibration: Calibration | dict[str, Any], batch: 
 
     Returns:
         prediction (n,), per level lower_* and upper_* (n,) in the target's unit (infinite where calibration had too few
-        rows), and the segment (n,) whose calibration was used. Of classes see `score_classes`.
+        rows), the segment (n,) whose calibration was used, and, of an ensemble, its members' disagreement (n,) on the
+        model's scale. Of classes see `score_classes`.
     """
     fitted = calibration if isinstance(calibration, Calibration) else Calibration.from_dict(calibration)
     if model.outcome.decides:
         return score_classes(model, fitted, batch)
-    scaled = model.predict_scaled(batch)
+    scaled, spread = model.predict_with_spread(batch)
     quantiles, used = fitted.quantiles_for(np.array(labels_of(batch, fitted.segment_columns), dtype=object))
     scored: dict[str, Any] = {"prediction": model.scale.inverse(scaled, batch)}
     for position, level in enumerate(fitted.levels):
         lower, upper = SCORES[fitted.score].interval(scaled, quantiles[:, position])
         scored[f"lower_{level_label(level)}"] = model.scale.inverse(lower, batch)
         scored[f"upper_{level_label(level)}"] = model.scale.inverse(upper, batch)
+    if spread is not None:
+        scored["disagreement"] = spread
     scored["segment"] = used
     return scored
 

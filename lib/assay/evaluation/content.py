@@ -148,6 +148,45 @@ class Refit:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """A member of an ensemble, or a combination of members, as training compared them.
+
+    fitted_rmse, chosen_rmse: on the rows that combinations were fitted on and on the later ones that decided, both on
+    the model's scale; None where there were none.  weight: of a member in what was chosen; None for a combination.
+    """
+
+    name: str
+    fitted_rmse: float | None
+    chosen_rmse: float | None
+    chosen: bool
+    weight: float | None
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """How members' disagreement goes with errors on evaluated rows.
+
+    correlation: Spearman's, with the error's size.  mean: on the model's scale.  ratio: mean size of the error in the
+    fifth of rows with most disagreement over that in the fifth with least; None where the latter is 0.
+    """
+
+    correlation: float
+    mean: float
+    ratio: float | None
+
+
+@dataclass(frozen=True)
+class EnsembleResult:
+    """Members and combinations. fitted_rows, chosen_rows: of the comparison.  as_of: see `Combination`."""
+
+    rivals: Sequence[Rival]
+    fitted_rows: int
+    chosen_rows: int
+    as_of: str = ""
+    disagreement: Disagreement | None = None
+
+
+@dataclass(frozen=True)
 class ReportContent:
     """Everything that the page says.
 
@@ -155,6 +194,7 @@ class ReportContent:
     metrics: `point_metrics` of the model.  segments: `segment_table`.  run: label -> value, shown as it is (dataset,
     profile, model and calibration version, config hash, git revision, ...).  tables: table name -> version read.
     drivers: what moves predictions, of all rows and of the largest segments.
+    ensemble: members and combinations, where there were several learners.
     gates_enforced: whether a failed gate keeps the model from being registered.
     """
 
@@ -176,6 +216,7 @@ class ReportContent:
     run: Mapping[str, str]
     tables: Mapping[str, int]
     drivers: Sequence[Drivers] = ()
+    ensemble: EnsembleResult | None = None
     gates: Sequence[Gate] = ()
     refit: Refit | None = None
     gates_enforced: bool = True

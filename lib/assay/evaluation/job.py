@@ -29,6 +29,8 @@ from assay.evaluation.content import (
     coverage_results,
 )
 from assay.evaluation.data_facts import COLUMNS, data_facts
+from assay.evaluation.ensemble import COLUMN as DISAGREEMENT
+from assay.evaluation.ensemble import ensemble_result
 from assay.evaluation.explanations import Explained, ExplainRows, explainable, explained, explained_schema
 from assay.evaluation.report import render
 from assay.evaluation.segments import best_and_worst, segment_table
@@ -146,6 +148,7 @@ class Evaluation:
         baselines = Baselines.from_dict(self.model.facts["baselines"])
         schema = plane.schema(PREDICTIONS.name)
         ends = [n for n in schema.names if n.startswith(("lower_", "upper_"))]
+        spread = [DISAGREEMENT] if DISAGREEMENT in schema.names else []
         labels = [n.removeprefix("lower_") for n in ends if n.startswith("lower_")]
         levels = [float(label.replace("_", ".")) / 100 for label in labels]
         entity = [stored_name(n) for n in self.config.dataset.entity]
@@ -153,7 +156,7 @@ class Evaluation:
         scored = plane.read(
             PREDICTIONS.name,
             version=predictions,
-            columns=["row_id", "prediction", *ends],
+            columns=["row_id", "prediction", *spread, *ends],
             where=[Condition("target", "==", self.target.name)],
         )
         outcomes = plane.read(
@@ -164,7 +167,7 @@ class Evaluation:
         )
         hint = self.context.plane.rows(PREDICTIONS.name, predictions)
         joined = scored.join(outcomes, ["row_id"], rows_hint=hint)
-        names = ["row_id", "time", "prediction", *ends, column, *dict.fromkeys([*entity, *self.segments])]
+        names = ["row_id", "time", "prediction", *spread, *ends, column, *dict.fromkeys([*entity, *self.segments])]
         named = [f"baseline_{n}" for n in baselines.names]
         wanted = pa.schema([*(joined.schema.field(n) for n in names), *(pa.field(n, pa.float64()) for n in named)])
         table = joined.map(AddBaselines(baselines, tuple(names)), wanted).collect()
@@ -262,6 +265,7 @@ class Evaluation:
             run=self.run_facts(trained),
             tables=versions,
             drivers=moves.drivers(self.segments) if moves is not None else [],
+            ensemble=ensemble_result(self.model.facts, rows, self.target.transform),
             gates=self._gates(),
             refit=self._refit(trained.data.metrics),
             gates_enforced=self.config.training.force_production_quality,
@@ -281,7 +285,7 @@ class Evaluation:
             "Profile": self.config.profile_name,
             "Model version": self.model.version,
             **({"Model that serves": self.served.version} if self.served is not None else {}),
-            "Engine": f"{self.model.engine}, {self.model.facts['rounds']} rounds",
+            "Engine": f"{' and '.join(self.model.engines)}, {self.model.facts['rounds']} rounds",
             "Seed": str(self.model.facts["seed"]),
             "MLflow run": self.trained_run_id,
             "Configuration hash": trained.data.tags.get("assay.config_hash", "")[:16],
@@ -377,6 +381,8 @@ def figures_of(content: ReportContent) -> dict[str, float]:
         metrics[f"coverage_{label}_chance_low"], metrics[f"coverage_{label}_chance_high"] = result.low, result.high
     if content.strongest_baseline is not None:
         metrics["best_baseline_rmse"] = content.strongest_baseline.metrics["rmse"]
+    if content.ensemble is not None and content.ensemble.disagreement is not None:
+        metrics["disagreement_error_correlation"] = content.ensemble.disagreement.correlation
     if content.skill is not None:
         metrics["skill_over_best_baseline"] = content.skill
     return metrics

@@ -15,6 +15,7 @@ import pyarrow as pa
 from assay.config import canonical_json
 from assay.errors import AssayError
 from assay.model.encoding import Encoding
+from assay.model.ensemble import Ensemble
 from assay.model.outcome import VALUE, Outcome, every_class
 from assay.model.predictors import Predictor, load_predictor, stored_file
 from assay.model.preparation import Preparation
@@ -105,6 +106,27 @@ class Model:
     def truth(self, batch: pa.RecordBatch) -> Floats:
         """Labelled feature batch -> (n,): the outcome on the model's scale, of classes its code."""
         return self.scale.forward(as_floats(batch.column(self.scale.target)), batch)
+
+    def predict_with_spread(self, batch: pa.RecordBatch) -> tuple[Floats, Floats | None]:
+        """Feature batch -> predictions (n,) and the disagreement (n,) of an ensemble's members, on the model's scale.
+
+        None for a model without members.
+        """
+        predictor = self.predictor
+        if not isinstance(predictor, Ensemble):
+            return self.predict_scaled(batch), None
+        members = predictor.predict_members(self.encoding.matrix(batch))
+        return predictor.combination.apply(members), predictor.combination.spread(members)
+
+    def disagreement(self, batch: pa.RecordBatch) -> Floats | None:
+        """How far an ensemble's members are apart: weighted standard deviation (n,) on the model's scale, or None."""
+        return self.predict_with_spread(batch)[1]
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Engines whose learners are in the model: one, or those of an ensemble's members."""
+        told = [m["engine"] for m in self.facts.get("ensemble", {}).get("members", ()) if m["weight"] > 0]
+        return tuple(dict.fromkeys(told)) if self.engine == "ensemble" else (self.engine,)
 
     def residual_inputs(self, batch: pa.RecordBatch) -> tuple[Floats, Floats]:
         """Labelled feature batch -> (truth, prediction), both (n,) on the model's scale."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from assay.errors import AssayError
 from assay.model.catboost_predictor import CatBoostPredictor
 from assay.model.encoding import Matrix
+from assay.model.ensemble import Ensemble, ExplainedEnsemble, unpacked
 from assay.model.linear import load_linear
 from assay.model.nearest import load_nearest
 from assay.model.support_classes import load_support
@@ -76,6 +77,16 @@ class XGBoostPredictor:
         return {int(name.removeprefix("f")): float(gain) for name, gain in scores.items()}
 
 
+def load_ensemble(stored: bytes, threads: int) -> Ensemble:
+    """Members and their combination; one that explains where that can be."""
+    members, combination = unpacked(stored)
+    learners = {m.name: load_predictor(m.engine, m.stored, threads=threads) for m in members}
+    explaining = [learner for learner in learners.values() if isinstance(learner, Explains)]
+    if combination.linear and len(explaining) == len(learners):
+        return ExplainedEnsemble(learners, combination, explaining)
+    return Ensemble(learners, combination)
+
+
 Loader = Callable[[bytes, int], Predictor]
 LOADERS: dict[str, tuple[str, Loader]] = {
     "xgboost": ("booster.ubj", XGBoostPredictor),
@@ -85,6 +96,7 @@ LOADERS: dict[str, tuple[str, Loader]] = {
     "decision_tree": ("tree.npz", load_trees),
     "random_forest": ("trees.npz", load_trees),
     "catboost": ("booster.cbm", CatBoostPredictor),
+    "ensemble": ("ensemble.npz", load_ensemble),
 }
 
 

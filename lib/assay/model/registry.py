@@ -124,6 +124,7 @@ def register(
         if all(found.tags.get(k, "") == v for k, v in wanted.items()):
             client.set_registered_model_alias(name, CHAMPION, found.version)
             return str(found.version)
+    libraries = [name for engine in model.engines for name in LIBRARIES.get(engine, ())]
     with tempfile.TemporaryDirectory(prefix="assay-register-") as folder:
         hashes = _saved(Path(folder) / BUNDLE, model, calibration)
         artifacts, recorded = {BUNDLE: str(Path(folder) / BUNDLE)}, hashes
@@ -137,7 +138,7 @@ def register(
             artifacts=artifacts,
             model_config=hashes,
             **_signature(model, calibration),
-            pip_requirements=[f"assay=={__version__}", *LIBRARIES.get(model.engine, ()), "pyarrow", "pandas"],
+            pip_requirements=[f"assay=={__version__}", *libraries, "pyarrow", "pandas"],
         )
     tags = {**wanted, **{f"assay.{key}": digest for key, digest in recorded.items()}, "assay.run_id": trained.run_id}
     if not _is_registered(tracking, name):
@@ -254,5 +255,6 @@ def _signature(model: Model, calibration: dict[str, Any]) -> dict[str, Any]:
         )
         return {"signature": infer_signature(example, outcome), "input_example": example}
     ends = [f"{end}_{level_label(level)}" for level in calibration["levels"] for end in ("lower", "upper")]
-    outcome = pd.DataFrame({name: [1.0] for name in ["prediction", *ends]})
+    spread = ["disagreement"] if model.engine == "ensemble" else []
+    outcome = pd.DataFrame({name: [1.0] for name in ["prediction", *ends, *spread]})
     return {"signature": infer_signature(example, outcome), "input_example": example}

@@ -157,6 +157,10 @@ PREDICTIONS = Table(
             pa.float64(),
             "in the target's unit; of classes the probability of the positive or likeliest one",
         ),
+        "disagreement": (
+            pa.float64(),
+            "weighted standard deviation of an ensemble's members, on the model's scale; null for a single model",
+        ),
         "segment": (pa.string(), "segment whose calibration was used; empty for all rows together"),
         "model_version": (pa.string(), "hash of the model's content"),
         "calibration_version": (pa.string(), "hash of the calibration"),

@@ -19,6 +19,7 @@ from assay.model.encoding import Encoding
 from assay.model.outcome import Outcome
 from assay.model.registry import BUNDLES, model_tag
 from assay.model.scale import TargetScale
+from assay.model.verdict import Verdict
 from assay.runtime import preflight
 from assay.runtime.barrier import free_slots
 from assay.runtime.job import Done, JobContext, Plan
@@ -27,6 +28,7 @@ from assay.training.baselines import fit_baselines
 from assay.training.crossvalidation import folds_of, over_folds
 from assay.training.drawing import drawn_split, spread_of
 from assay.training.engine import FitResult, check_kind, engine_named
+from assay.training.ensemble import EnsembleTraining, Learned
 from assay.training.fitting import fit_engine, refit_engine
 from assay.training.holdout import Holdout, Rules, figures_on
 from assay.training.judging import folds_sentence, gates, merged_sentence, refit_sentence, sentence
@@ -38,7 +40,11 @@ from assay.training.split import Period, Split, forward_split, together
 from assay.training.validation import period
 
 JOB = "train"
-NOT_YET = ("enable_hyperparameter_tuning", "enable_advanced_ensemble")
+SECTIONS = (
+    *("dataset", "training", "split", "validation", "preparation"),
+    *("engine", "ensemble", "gates", "serving", "where"),
+)
+NOT_YET = ("enable_hyperparameter_tuning",)
 
 
 def plan(context: JobContext, target: TargetConfig) -> Plan:
@@ -47,7 +53,7 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
     return Plan(
         job=JOB,
         inputs={FEATURES.name: version},
-        sections=("dataset", "training", "split", "validation", "preparation", "engine", "gates", "serving", "where"),
+        sections=SECTIONS,
         slots=[],
         extra={"target": target.name},
         execute=lambda identity: Training(context, target, version).run(identity),
@@ -91,30 +97,29 @@ class Training:
         )
         with reporter.step("preparing inputs") if self.config.profile.preparation.active else contextlib.nullcontext():
             prepared = self.prepare(split, encoding, scale)
-        with reporter.step(f"training {self.config.profile.engine.name} on {split.train.rows:,} rows"):
-            fitted = self.fit(split, prepared, scale)
-        model = self.model(fitted, prepared.again or prepared.encoding, scale, split, baselines)
+        learned = self.learn(split, prepared, scale, times)
+        model = self.model(learned, prepared.again or prepared.encoding, scale, split, baselines)
         held_back = served = None
         if self.config.profile.serving.learns_until == "newest":
             held_back = model
             known, everything = self.known(times, split)
             baselines = self.baselines([known], times)
             with reporter.step(f"fitting again on {known.rows:,} rows known before the test period"):
-                model = self.fitted_again(fitted, prepared, scale, split, known, baselines)
+                model = self.fitted_again(learned, prepared, scale, split, known, baselines)
             with reporter.step(f"fitting again on all {everything.rows:,} rows, to serve"):
-                served = self.fitted_again(fitted, prepared, scale, split, everything, baselines)
+                served = self.fitted_again(learned, prepared, scale, split, everything, baselines)
         with reporter.step(f"testing on {split.test.rows:,} later rows"):
             metrics, compared = Holdout(
                 self.context, self.target, self.version, self.rows.where(split.test), split.test
             ).figures(model, baselines, held_back)
         if self.config.profile.validation.method != "none":
-            metrics |= self.over_folds(times, split, fitted, prepared, scale, baselines)
+            metrics |= self.over_folds(times, split, learned, prepared, scale, baselines)
         verdicts = [*gates(metrics, self.config.training, self.outcome), *compared]
         failed = [v for v in verdicts if not v.passed]
         refused = (
             "; ".join(v.rule for v in failed) if failed and self.config.training.force_production_quality else None
         )
-        self._record(model, fitted, baselines, split, verdicts)
+        self._record(model, learned, baselines, split, verdicts)
         self._record_models({"model": model, "served": served, "held_back": held_back})
         self._record_prepared(prepared)
         summary = [sentence(self.target.name, metrics, self.outcome)]
@@ -123,12 +128,13 @@ class Training:
                 refit_sentence(metrics, self.outcome, None if split.test.drawn is not None else everything.last)
             )
         summary += folds_sentence(metrics, self.outcome, self.config.profile.validation.method)
+        fitted = learned.fitted
         if fitted.sample is not None:
             drawn, there_were = fitted.sample
             metrics = {**metrics, "learned_rows": drawn}
             summary.append(f"learned from a sample of {drawn:,} of {there_were:,} rows (engine.sample_rows)")
         summary += merged_sentence(fitted.figures)
-        summary += [("refused: " if refused else "below threshold, not enforced: ") + v.rule for v in failed]
+        summary += [*learned.summary, *_missed(failed, enforced=refused is not None)]
         return Done(
             metrics={**metrics, **prepared.metrics, **fitted.figures, "rounds": fitted.rounds},
             written=[],
@@ -176,7 +182,7 @@ class Training:
         self,
         times: Mapping[dt.datetime, int],
         split: Split,
-        fitted: FitResult,
+        learned: Learned,
         prepared: Prepared,
         scale: TargetScale,
         baselines: Rules,
@@ -186,7 +192,7 @@ class Training:
         folds = folds_of(config, self.rows, times, self.known(times, split)[0], delay_days=delay)
 
         def fold_fitted(period: Period) -> Model:
-            return self.fitted_again(fitted, prepared, scale, split, period, baselines)
+            return self.fitted_again(learned, prepared, scale, split, period, baselines)
 
         def figures(model: Model, period: Period) -> dict[str, float]:
             return figures_on(self.rows, model, period)
@@ -212,7 +218,7 @@ class Training:
 
     def fitted_again(
         self,
-        fitted: FitResult,
+        learned: Learned,
         prepared: Prepared,
         scale: TargetScale,
         split: Split,
@@ -224,7 +230,9 @@ class Training:
         encoding = prepare_again(
             settings, prepared, rows.encoding(known), scale, rows.training_rows(known), seed=engine.seed
         )
-        again = refit_engine(rows, engine, known, prepared, encoding, scale, fitted.rounds, self._on_round)
+        again = learned.again(
+            lambda one, rounds: refit_engine(rows, one, known, prepared, encoding, scale, rounds, self._on_round)
+        )
         return self.model(again, encoding, scale, split, baselines, learned_until=known.last)
 
     def baselines(self, periods: Sequence[Period], times: Mapping[dt.datetime, int]) -> Rules:
@@ -261,6 +269,22 @@ class Training:
         settings = self.config.profile.preparation
         return prepare(settings, encoding, scale, self.rows.training_rows(split.train), again, seed=engine.seed)
 
+    def learn(self, split: Split, prepared: Prepared, scale: TargetScale, times: Mapping[dt.datetime, int]) -> Learned:
+        """Run the engine, or the members of an ensemble."""
+        engine, wanted = self.config.profile.engine, self.config.training.enable_advanced_ensemble
+        if wanted and self.outcome.kind != "value":
+            self.context.reporter.say(
+                f"  training.enable_advanced_ensemble: ensembles are of numbers, {self.target.name} is learned by "
+                f"{engine.name} alone",
+                "yellow",
+            )
+        if not wanted or self.outcome.kind != "value":
+            with self.context.reporter.step(f"training {engine.name} on {split.train.rows:,} rows"):
+                return Learned.alone(engine, self.fit(split, prepared, scale))
+        delay = self.config.dataset.delay_days(self.target.name)
+        gap = max(delay, self.config.profile.split.embargo_days)
+        return EnsembleTraining(self.rows, split, prepared, scale, times, gap_days=gap, delay_days=delay).run()
+
     def fit(self, split: Split, prepared: Prepared, scale: TargetScale) -> FitResult:
         """Run the engine."""
         return fit_engine(self.rows, self.config.profile.engine, split, prepared, scale, self._on_round)
@@ -271,7 +295,7 @@ class Training:
 
     def model(
         self,
-        fitted: FitResult,
+        learned: Learned,
         encoding: Encoding,
         scale: TargetScale,
         split: Split,
@@ -280,8 +304,8 @@ class Training:
     ) -> Model:
         """Everything that belongs to the model, in one piece."""
         return Model(
-            engine=self.config.profile.engine.name,
-            stored=fitted.stored,
+            engine=learned.engine,
+            stored=learned.fitted.stored,
             encoding=encoding,
             scale=scale,
             plan=self.feature_plan,
@@ -290,20 +314,23 @@ class Training:
             facts={
                 "target": self.target.name,
                 "split": split.to_dict(),
-                "rounds": fitted.rounds,
+                "rounds": learned.fitted.rounds,
                 "baselines": baselines.to_dict(),
                 "seed": self.config.profile.engine.seed,
                 "learned_until": (learned_until or self._learned_until(split)).isoformat(),
+                **({"ensemble": dict(learned.record)} if learned.record is not None else {}),
             },
         )
 
-    def _record(self, model: Model, fitted: FitResult, baselines: Rules, split: Split, verdicts: list[Any]) -> None:
-        tracking = self.context.tracking
+    def _record(self, model: Model, learned: Learned, baselines: Rules, split: Split, verdicts: list[Any]) -> None:
+        tracking, fitted = self.context.tracking, learned.fitted
         tracking.rounds(fitted.history)
         tracking.json(split.to_dict(), "split.json")
         tracking.json(baselines.to_dict(), "baselines.json")
         tracking.json([dataclasses.asdict(v) for v in verdicts], "gates.json")
         tracking.json(model.importance(), "importance.json")
+        if learned.record is not None:
+            tracking.json(dict(learned.record), "ensemble.json")
         tracking.tags(
             {
                 "assay.target": self.target.name,
@@ -338,3 +365,8 @@ class Training:
                 self.context.reporter.say(
                     f"  training.{flag} is on, but this version does nothing with it yet", "yellow"
                 )
+
+
+def _missed(failed: Sequence[Verdict], *, enforced: bool) -> list[str]:
+    word = "refused" if enforced else "below threshold, not enforced"
+    return [f"{word}: {verdict.rule}" for verdict in failed]

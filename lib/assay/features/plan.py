@@ -131,8 +131,8 @@ class FeaturePlan:
 
     def own_lags(self, column: str) -> tuple[int, ...]:
         """Lags of the entity's own history of a column; an anchored target always has its last value."""
-        lags = self.settings.lags if self.temporal else ()
-        return tuple(sorted({*lags, 1})) if column in self.anchors else tuple(sorted(set(lags)))
+        lags = {*self.settings.lags, *range(1, self.settings.lookback + 1)} if self.temporal else set()
+        return tuple(sorted(lags | {1} if column in self.anchors else lags))
 
     def anchor(self, target: str) -> str:
         """Feature with the target's last known value."""

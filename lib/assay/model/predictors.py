@@ -13,6 +13,7 @@ from assay.model.catboost_predictor import CatBoostPredictor
 from assay.model.encoding import Matrix
 from assay.model.linear import load_linear
 from assay.model.nearest import load_nearest
+from assay.model.neural import load_neural
 from assay.model.support_vectors import load_support_vectors
 from assay.model.trees import load_trees
 
@@ -82,6 +83,8 @@ LOADERS: dict[str, tuple[str, Loader]] = {
     "decision_tree": ("tree.npz", load_trees),
     "random_forest": ("trees.npz", load_trees),
     "catboost": ("booster.cbm", CatBoostPredictor),
+    "lstm": ("network.npz", load_neural),
+    "gru": ("network.npz", load_neural),
 }
 
 

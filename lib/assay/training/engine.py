@@ -148,8 +148,10 @@ def engine_named(name: str) -> Engine:
     """The engine of `engine.name`."""
     from assay.training.catboost_engine import CatBoostEngine
     from assay.training.linear_engine import LinearEngine
+    from assay.training.neural_engine import NeuralEngine
     from assay.training.sampled_engine import SAMPLE_ROWS, SampledEngine
     from assay.training.xgboost_engine import XGBoostEngine
 
     engines: list[Engine] = [XGBoostEngine(), CatBoostEngine(), LinearEngine(), *map(SampledEngine, SAMPLE_ROWS)]
+    engines += [NeuralEngine("lstm"), NeuralEngine("gru")]
     return {engine.name: engine for engine in engines}[name]

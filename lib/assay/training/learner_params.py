@@ -1,4 +1,4 @@
-"""Consumes `engine.params`, produces the parameters of scikit-learn's learners, checked before a stage starts."""
+"""Consumes `engine.params`, produces the parameters of learners that have no names of their own, checked at the start."""
 
 from __future__ import annotations
 
@@ -86,12 +86,42 @@ class ForestParams:
     max_categories: Categories = 50
 
 
+@dataclass(frozen=True, config=STRICT)
+class NeuralParams:
+    """An LSTM or a GRU over the last `lookback` known values of each target and outcome.
+
+    horizon: observations between the newest value that the window has and the target: lags horizon, horizon + 1, ...
+        Beyond 1 nothing else of any history is an input. hidden: units of each recurrent layer and of the dense one.
+    dropout: share of units left out in training, of what recurrent layers give and of the dense one.
+    batch_size: rows of a step, of all ranks together. epochs: most passes over all rows (`engine.rounds` may say fewer).
+    patience: epochs without a better error on tune after which training ends (`engine.early_stopping_rounds` may too).
+    clip: greatest length of a step's gradient. embedding: most numbers that stand for a category.
+    device: `auto` takes the GPU that Spark gave to the task, else one that PyTorch finds, else the CPU.
+    """
+
+    lookback: Annotated[int, Field(ge=1, le=1000)] = 20
+    horizon: Annotated[int, Field(ge=1, le=1000)] = 1
+    hidden: Annotated[int, Field(ge=1, le=4096)] = 32
+    layers: Annotated[int, Field(ge=1, le=8)] = 1
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 512
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
+    patience: Count = 4
+    learning_rate: Positive = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    clip: Positive = 1.0
+    embedding: Annotated[int, Field(ge=1, le=256)] = 8
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
 KINDS: dict[str, Any] = {
     "linear": LinearParams,
     "knn": KnnParams,
     "svm": SvmParams,
     "decision_tree": TreeParams,
     "random_forest": ForestParams,
+    "lstm": NeuralParams,
+    "gru": NeuralParams,
 }
 ELSEWHERE = {"seed": "engine.seed", "random_state": "engine.seed", "n_jobs": "spark.task.cpus"}
 

@@ -43,6 +43,7 @@ SWITCHES = ("enable_advanced_features", "enable_temporal_features", "enable_mark
 
 SETTINGS: list[dict[str, Any]] = [
     {"lags": (1,)},
+    {"lookback": 4},
     {"windows_days": (3,)},
     {"windows_rows": (4,)},
     {"statistics": ("mean",)},

@@ -212,8 +212,8 @@ class TargetEncodingConfig:
 class FeaturesConfig:
     """Refines the feature families that the profile's flags switch on. Windows are in days, lags in observations.
 
-    lags: k-th last known value.  lookback: the lags 1 to so many of targets and outcomes, the window that recurrent
-        networks read (`engine.params.lookback`); 0 for none.  windows_days, windows_rows: spans of `statistics`, in days and in known values.
+    lags: k-th last known value.  lookback: lags 1 to so many besides, the window that an LSTM or GRU reads.
+    windows_days, windows_rows: spans of `statistics`, in days and in known values.
     halflives_days: of exponentially weighted means.  expanding: statistics over everything known.
     trend_days: spans of slope, trend strength and change-point score.  seasonality_days: periods whose strength is
         measured.  group_families: what groups have beside lag, age and windows.

@@ -1,4 +1,4 @@
-"""Consumes `engine.params`, produces the parameters of learners that have no names of their own, checked at the start."""
+"""Consumes `engine.params`, produces parameters of learners whose names are ours, checked before a stage starts."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ class NeuralParams:
     horizon: observations between the newest value that the window has and the target: lags horizon, horizon + 1, ...
         Beyond 1 nothing else of any history is an input. hidden: units of each recurrent layer and of the dense one.
     dropout: share of units left out in training, of what recurrent layers give and of the dense one.
-    batch_size: rows of a step, of all ranks together. epochs: most passes over all rows (`engine.rounds` may say fewer).
-    patience: epochs without a better error on tune after which training ends (`engine.early_stopping_rounds` may too).
+    batch_size: rows of a step, of all ranks together. epochs: most passes over all rows; fewer if `engine.rounds` is.
+    patience: epochs without a better error on tune that end training; fewer if `engine.early_stopping_rounds` is.
     clip: greatest length of a step's gradient. embedding: most numbers that stand for a category.
     device: `auto` takes the GPU that Spark gave to the task, else one that PyTorch finds, else the CPU.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from assay.errors import ConfigError
 from assay.model.encoding import Encoding
 from assay.model.neural import Neural
+from assay.model.neural_inputs import Floats
 from assay.model.row_sample import ROW
 from assay.runtime.barrier import Batches, RankContext
 from assay.runtime.plane import Plane
@@ -26,7 +27,7 @@ from assay.training.learner_params import NeuralParams, resolve
 from assay.training.learner_rows import RowReader
 from assay.training.neural_epochs import REFIT, TRAIN, Course, Examples, Progress, learn
 from assay.training.neural_group import Group, joined
-from assay.training.neural_inputs import TargetSpread, arranged, by_feature, fitted
+from assay.training.neural_inputs import arranged, by_feature, fitted
 from assay.training.neural_network import arrays_of, network, tensors
 from assay.training.weights import Weights
 
@@ -106,46 +107,45 @@ class NeuralTask(Teaching):
         device = device_of(context, self.params.device)
         sender = Sender(self.address) if context.rank == 0 and self.address is not None else None
         with contextlib.closing(sender) if sender is not None else contextlib.nullcontext(), joined(context) as group:
-            return self._train(context, shares, device, sender, group)
+            return self._train(shares, device, sender, group)
 
-    def _train(
-        self, context: RankContext, shares: list[Batches], device: str, sender: Sender | None, group: Group
-    ) -> dict[str, Any]:
-        keep: Callable[[Progress], None] | None = None
-        start = Progress()
-        if self.checkpoints:
-            stored = sender.newest() if sender is not None else b""
-            start = Progress.from_bytes(group.of_first(stored))
-            if sender is not None:
-                keep = lambda progress: sender.keep(progress.order, progress.to_bytes())  # noqa: E731
-        report = (lambda number, figures: sender.send(round=number, metrics=dict(figures))) if sender else None
-        again = self.refit and len(shares) > 1
-        found: _Fit | None = None
+    def _train(self, shares: list[Batches], device: str, sender: Sender | None, group: Group) -> dict[str, Any]:
+        keep, report = _messages(sender, self.checkpoints)
+        stored = sender.newest() if sender is not None and self.checkpoints else b""
+        start = Progress.from_bytes(group.of_first(stored) if self.checkpoints else b"")
+        network = b""
         if start.phase == TRAIN:
-            found = _Fit(self, shares[:1], self.encoding, self.weights, device, group)
-            later = found.judge(shares[1:], self.encoding) if len(shares) > 1 else None
-            ended = learn(
-                found.network,
-                found.examples,
-                later,
-                found.course(self.epochs, self.patience if later is not None else 0),
-                group,
-                start,
-                keep=keep,
-                report=report,
-            )
-            start = Progress(REFIT, history=ended.history, chosen=ended.chosen)
-            del later
-        if again:
+            start, network = self._chosen(shares, device, group, start, keep, report)
+        if self.refit and len(shares) > 1:
             if keep is not None and not start.done:
                 keep(start)
-            del found
-            found = _Fit(self, *self.again(shares), device, group)
-            learn(found.network, found.examples, None, found.course(start.chosen, 0), group, start, keep=keep)
-        assert found is not None
-        worth = found.worth()
-        stored = found.stored(worth) if context.rank == 0 else b""
-        return {"network": stored, "epochs": start.chosen, "history": dict(start.history), "device": device}
+            both = _Fit(self, *self.again(shares), device, group)
+            learn(both.network, both.examples, None, both.course(start.chosen, 0), group, start, keep=keep)
+            network = both.stored()
+        return {"network": network, "epochs": start.chosen, "history": dict(start.history), "device": device}
+
+    def _chosen(
+        self, shares: list[Batches], device: str, group: Group, start: Progress, keep: Keep | None, report: Tell | None
+    ) -> tuple[Progress, bytes]:
+        """Learn from train, judged by tune: where the fit on both begins, and the network as it is without that."""
+        fit = _Fit(self, shares[:1], self.encoding, self.weights, device, group)
+        later = fit.judge(shares[1:], self.encoding) if len(shares) > 1 else None
+        course = fit.course(self.epochs, self.patience if later is not None else 0)
+        ended = learn(fit.network, fit.examples, later, course, group, start, keep=keep, report=report)
+        network = b"" if self.refit and later is not None else fit.stored()
+        return Progress(REFIT, history=ended.history, chosen=ended.chosen), network
+
+
+Keep = Callable[[Progress], None]
+Tell = Callable[[int, Mapping[str, float]], None]
+
+
+def _messages(sender: Sender | None, checkpoints: bool) -> tuple[Keep | None, Tell | None]:
+    """What takes a rank's checkpoints and epochs; None on all ranks but the one that talks to the driver."""
+    if sender is None:
+        return None, None
+    keep: Keep = lambda progress: sender.keep(progress.order, progress.to_bytes())  # noqa: E731
+    return keep if checkpoints else None, lambda number, figures: sender.send(round=number, metrics=dict(figures))
 
 
 class _Fit:
@@ -177,7 +177,7 @@ class _Fit:
         width = self.target.divisor
         return Course(self.task.cell, self.task.params, epochs, patience, self.task.seed, width)
 
-    def worth(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def worth(self) -> Floats:
         """How much the standardised target moves with each feature (features,): the mean of |gradient * input|."""
         import torch
 
@@ -201,12 +201,13 @@ class _Fit:
             sums[:-1] = by_feature(self.inputs, self.features, moved[0], moved[1], categories)
             sums[-1] = count
         sums = self.group.sum(sums)
-        return sums[:-1] / max(sums[-1], 1.0)
+        return np.asarray(sums[:-1] / max(sums[-1], 1.0))
 
-    def stored(self, worth: Any) -> bytes:
-        """The network as it is now, as bytes."""
-        target: TargetSpread = self.target
-        weights = arrays_of(self.network)
+    def stored(self) -> bytes:
+        """The network as it is now, as bytes; of rank 0 alone."""
+        worth, weights, target = self.worth(), arrays_of(self.network), self.target
+        if self.group.rank:
+            return b""
         return Neural(self.task.cell, self.inputs, weights, target.centre, target.width, worth).store()
 
     def _examples(self, hashes: Any, rows: Any) -> Examples:

@@ -70,8 +70,8 @@ class Progress:
         if not stored:
             return cls()
         arrays = from_bytes(stored)
-        told = json.loads(str(arrays.pop("told")))
-        return cls(**told, **arrays)
+        told: dict[str, Any] = json.loads(str(arrays.pop("told")))
+        return cls(**{**told, **arrays})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -36,8 +36,8 @@ def arranged(engine: str, encoding: Encoding, scale: TargetScale, params: Neural
     """
     if params.horizon > 1 and scale.anchor is not None:
         raise ConfigError(
-            f"engine.params.horizon={params.horizon}: the target is learned relative to its last value, which is nearer; "
-            "leave it at 1 and set dataset.features.horizon_days, or drop dataset.targets' relative_to"
+            f"engine.params.horizon={params.horizon}: the target is learned relative to its last value, which is "
+            "nearer; leave it at 1 and set dataset.features.horizon_days, or drop relative_to of dataset.targets"
         )
     at = {name: position for position, name in enumerate(encoding.numeric)}
     lags: dict[str, dict[str, dict[int, int]]] = defaultdict(lambda: {"": {}, "__relative": {}})
@@ -55,9 +55,9 @@ def arranged(engine: str, encoding: Encoding, scale: TargetScale, params: Neural
                 used |= {*known.values(), *(p for lag, p in kinds[""].items() if lag > 1)}
     if not windows:
         raise ConfigError(
-            f"engine.name={engine} reads the last {params.lookback} values of each target and outcome, and no column has "
-            f"its lags {wanted[-1]} to {wanted[0]} among the inputs: set dataset.features.lookback={wanted[0]}, or "
-            "engine.params.lookback to less"
+            f"engine.name={engine} reads the last {params.lookback} values of each target and outcome, and no column "
+            f"has its lags {wanted[-1]} to {wanted[0]} among the inputs: set dataset.features.lookback={wanted[0]}, "
+            f"which builds them, or engine.params.lookback={params.lookback} to less"
         )
     plain = [
         position
@@ -166,7 +166,7 @@ def moments(columns: Sequence[Callable[[], Floats]], weight: Floats, group: Grou
 def by_feature(
     inputs: NeuralInputs, features: int, window: Floats, numbers: Floats, categories: Floats
 ) -> npt.NDArray[np.float64]:
-    """Worth of each cell of a window (lookback, channels), number (q,) and category (c,) -> of each feature (features,).
+    """Worth of a window's cells (lookback, channels), of numbers (q,) and categories (c,) -> of features (features,).
 
     What a window's mean and spread are worth counts for its newest value that is an input.
     """

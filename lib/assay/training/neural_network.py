@@ -17,8 +17,8 @@ SMALL = 0.1  # spread of what stands for a category at first
 def network(cell: str, inputs: NeuralInputs, params: NeuralParams, seed: int) -> Any:
     """A `torch.nn.Module` whose forward takes (window, numbers, embedded categories, spread, dropout's generator).
 
-    Recurrent layers read the window with a flag for each missing value. Their last state, the window itself, numbers and
-    categories go to a dense layer of rectified units and, beside it, straight to the two outputs a and b: a linear
+    Recurrent layers read the window with a flag for each missing value. Their last state, the window itself, numbers
+    and categories go to a dense layer of rectified units and, beside it, straight to the two outputs a and b: a linear
     autoregression that the rest improves on (Lai and others, 2018, "Modeling long- and short-term temporal patterns").
     The standardised target is a + spread * b.
     """
@@ -64,10 +64,7 @@ def network(cell: str, inputs: NeuralInputs, params: NeuralParams, seed: int) ->
             kept = torch.rand(values.shape, generator=generator, device=values.device) >= self.dropout
             return values * kept / (1 - self.dropout)
 
-    # Built without memory, so that the process's own random numbers are left alone.
-    with torch.device("meta"):
-        made = Network()
-    made = made.to_empty(device="cpu")
+    made = Network()
     _initialise(made, params.hidden, seed)
     return made
 

@@ -49,9 +49,9 @@ class NeuralInputs:
     window: (channels, lookback) columns of the matrix, oldest first; `ZERO` is the last value relative to itself.
     target: channel of the target, -1 where it has none.
     plain: (p,) columns taken as numbers.  categories: (c,) columns of codes.  known: (c,) how many codes there are.
-    centre, width: (p + 2 * channels,) mean and spread in training of the plain numbers and of the signed logarithms of
-    windows' means and spreads.  low, high: (p + 2 * channels,) their range in training, in which they are held, as a
-    tree would; missing numbers are 0, the mean.  flags: (f,) which of the plain numbers get an input more that says
+    centre, width: (r,) mean and spread in training of the r = p + 4 * channels raw numbers: the plain ones, windows'
+    means and spreads, and the signed logarithms of these.  low, high: (r,) their range in training, in which they are
+    held, as a tree would; missing numbers are 0, the mean.  flags: (f,) which of the plain numbers get an input more that says
     whether they are missing.  typical: mean spread of the target's windows in training.
     """
 
@@ -113,8 +113,8 @@ class NeuralInputs:
         return window, np.where(np.hstack([some, some]), np.hstack([mean, spread]), np.nan)
 
     def raw(self, matrix: Matrix, levels: Floats) -> Floats:
-        """Numbers before they are scaled (n, p + 2 * channels), missing as NaN; levels: what `normalised` found."""
-        return np.hstack([matrix[:, self.plain].astype(np.float64), np.sign(levels) * np.log1p(np.abs(levels))])
+        """Numbers before they are scaled (n, r), missing as NaN; levels: what `normalised` found."""
+        return np.hstack([matrix[:, self.plain].astype(np.float64), levels, signed_log(levels)])
 
     def arrays(self) -> dict[str, Any]:
         """For `to_bytes`, beside the network's own."""
@@ -125,6 +125,11 @@ class NeuralInputs:
         """Read back `arrays`."""
         told = {field.name: arrays[f"inputs.{field.name}"] for field in dataclasses.fields(cls)}
         return cls(**{**told, "target": int(told["target"]), "typical": float(told["typical"])})
+
+
+def signed_log(values: Floats) -> Floats:
+    """log(1 + |value|) with the value's sign."""
+    return np.asarray(np.sign(values) * np.log1p(np.abs(values)))
 
 
 def blocks(matrix: Matrix) -> list[tuple[range, Matrix]]:

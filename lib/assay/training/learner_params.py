@@ -91,7 +91,9 @@ class NeuralParams:
     """An LSTM or a GRU over the last `lookback` known values of each target and outcome.
 
     horizon: observations between the newest value that the window has and the target: lags horizon, horizon + 1, ...
-        Beyond 1 nothing else of any history is an input. hidden: units of each recurrent layer and of the dense one.
+        Beyond 1 nothing else of any history may be an input. history: whether other features of the past (means, trends,
+        markets) are inputs beside the window. Without, they are the row's own attributes, its calendar and the last
+        value that a change is learned from. hidden: units of each recurrent layer and of the dense one.
     dropout: share of units left out in training, of what recurrent layers give and of the dense one.
     batch_size: rows of a step, of all ranks together. epochs: most passes over all rows; fewer if `engine.rounds` is.
     patience: epochs without a better error on tune that end training; fewer if `engine.early_stopping_rounds` is.
@@ -101,6 +103,7 @@ class NeuralParams:
 
     lookback: Annotated[int, Field(ge=1, le=1000)] = 20
     horizon: Annotated[int, Field(ge=1, le=1000)] = 1
+    history: bool = False
     hidden: Annotated[int, Field(ge=1, le=4096)] = 32
     layers: Annotated[int, Field(ge=1, le=8)] = 1
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1

@@ -151,7 +151,7 @@ def learn(
         for name, value in figures.items():
             history.setdefault(name, []).append(value)
         best = now.best
-        if _best(history) == epoch + 1 or not len(best):
+        if tune is None or _best(history) == epoch + 1:
             best = _flat(weights)
         first, second = (_flat([optimizer.state[w][name] for w in weights]) for name in ("exp_avg", "exp_avg_sq"))
         now = dataclasses.replace(

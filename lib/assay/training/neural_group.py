@@ -58,6 +58,10 @@ class Group:
         self._wait(given, "SUM")
         return bytes(given.numpy())
 
+    def leave(self) -> None:
+        """Close the connections, which tells the others; only the last reference to PyTorch's group going does so."""
+        self._group = None
+
     def _reduced(self, values: Floats, how: str) -> npt.NDArray[np.float64]:
         if self.ranks == 1:
             return values
@@ -96,16 +100,15 @@ def joined(context: RankContext) -> Iterator[Group]:
         options = dist.ProcessGroupGloo._Options()
         options._devices = [dist.ProcessGroupGloo.create_device(hostname=context.host)]
         options._timeout = PATIENCE
-        group = dist.ProcessGroupGloo(dist.PrefixStore("assay", store), context.rank, context.ranks, options)
+        made = dist.ProcessGroupGloo(dist.PrefixStore("assay", store), context.rank, context.ranks, options)
     except RuntimeError as error:
         raise NeighbourLost(f"rank {context.rank} did not find the others") from error
+    group = Group(context.rank, context.ranks, made)
+    del made
     try:
-        yield Group(context.rank, context.ranks, group)
+        yield group
     except BaseException:
-        group.abort()
+        group.leave()
         raise
-    context.at_the_end.callback(_keep, group, store)  # others may still be reading what was sent last
-
-
-def _keep(*_: Any) -> None:
-    """Lets go of what it was given."""
+    # Others may still be reading what was sent last, and the store is theirs too.
+    context.at_the_end.callback(lambda *_: None, group, store)

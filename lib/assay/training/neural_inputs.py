@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from assay.errors import AssayError, ConfigError
 from assay.model.encoding import Encoding
-from assay.model.neural_inputs import ZERO, Floats, NeuralInputs, blocks
+from assay.model.neural_inputs import ZERO, Floats, NeuralInputs, blocks, signed_log
 from assay.model.scale import TargetScale
 from assay.training.learner_inputs import usable_spread
 from assay.training.learner_params import NeuralParams
@@ -59,12 +59,13 @@ def arranged(engine: str, encoding: Encoding, scale: TargetScale, params: Neural
             f"has its lags {wanted[-1]} to {wanted[0]} among the inputs: set dataset.features.lookback={wanted[0]}, "
             f"which builds them, or engine.params.lookback={params.lookback} to less"
         )
+    all_of_it = params.history and params.horizon == 1
     plain = [
         position
         for name, position in at.items()
-        if position not in used and (params.horizon == 1 or not OF_HISTORY.match(name))
+        if position not in used and (all_of_it or name == scale.anchor or not OF_HISTORY.match(name))
     ]
-    count = len(plain) + 2 * len(windows)
+    count = len(plain) + 4 * len(windows)
     nothing, numbers = np.zeros(count), len(encoding.numeric)
     return NeuralInputs(
         window=np.array(list(windows.values()), np.int32),
@@ -100,12 +101,13 @@ def fitted(inputs: NeuralInputs, rows: Rows, group: Group, engine: str) -> tuple
     levels = np.empty((len(rows), 2 * channels))
     for here, block in blocks(rows.matrix):
         levels[here.start : here.stop] = inputs.normalised(block)[1][: len(here)]
-    levels = np.sign(levels) * np.log1p(np.abs(levels))
+    logs = signed_log(levels)
 
     def column(position: int) -> Floats:
         if position < len(inputs.plain):
             return rows.matrix[:, inputs.plain[position]].astype(np.float64)
-        return levels[:, position - len(inputs.plain)]
+        position -= len(inputs.plain)
+        return levels[:, position] if position < levels.shape[1] else logs[:, position - levels.shape[1]]
 
     count = len(inputs.centre)
     centre, width = moments([partial(column, p) for p in range(count)], rows.weight, group)
@@ -126,7 +128,7 @@ def fitted(inputs: NeuralInputs, rows: Rows, group: Group, engine: str) -> tuple
     mean, spread = moments([lambda: rows.target], rows.weight, group)
     typical = 0.0
     if inputs.target >= 0:
-        own = np.expm1(levels[:, channels + inputs.target])
+        own = levels[:, channels + inputs.target]
         typical = float(moments([lambda: own], rows.weight, group)[0][0])
     ready = dataclasses.replace(
         inputs,
@@ -174,7 +176,7 @@ def by_feature(
     for channel, positions in enumerate(inputs.window):
         there = positions != ZERO
         np.add.at(worth, positions[there], window[there, channel])
-        level = numbers[[len(inputs.plain) + channel, len(inputs.plain) + len(inputs.window) + channel]].sum()
+        level = numbers[len(inputs.plain) + channel : len(inputs.centre) : len(inputs.window)].sum()
         if there.any():
             worth[positions[there][-1]] += level
     np.add.at(worth, inputs.plain, numbers[: len(inputs.plain)])

@@ -115,7 +115,7 @@ def fit(
     Engines that read windows get the lags of a column that tells nothing beside the inputs.
     """
     engine = engine_named(engine) if isinstance(engine, str) else engine
-    if engine.name in WINDOWED:
+    if engine.name in WINDOWED and not any("__own__lag_" in name for name in encoding.numeric):
         encoding = dataclasses.replace(encoding, numeric=(*encoding.numeric, *LAGS))
     request = FitRequest(
         train=Listed(train),

@@ -51,8 +51,8 @@ class NeuralInputs:
     plain: (p,) columns taken as numbers.  categories: (c,) columns of codes.  known: (c,) how many codes there are.
     centre, width: (r,) mean and spread in training of the r = p + 4 * channels raw numbers: the plain ones, windows'
     means and spreads, and the signed logarithms of these.  low, high: (r,) their range in training, in which they are
-    held, as a tree would; missing numbers are 0, the mean.  flags: (f,) which of the plain numbers get an input more that says
-    whether they are missing.  typical: mean spread of the target's windows in training.
+    held, as a tree would; missing numbers are 0, the mean.  flags: (f,) which of the plain numbers get an input more,
+    that says whether they are missing.  typical: mean spread of the target's windows in training.
     """
 
     window: Integers

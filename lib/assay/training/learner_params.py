@@ -90,10 +90,11 @@ class ForestParams:
 class NeuralParams:
     """An LSTM or a GRU over the last `lookback` known values of each target and outcome.
 
-    horizon: observations between the newest value that the window has and the target: lags horizon, horizon + 1, ...
-        Beyond 1 nothing else of any history may be an input. history: whether other features of the past (means, trends,
-        markets) are inputs beside the window. Without, they are the row's own attributes, its calendar and the last
-        value that a change is learned from. hidden: units of each recurrent layer and of the dense one.
+    horizon: observations from the newest value of the window to the target: lags horizon, horizon + 1, ... are read.
+    history: whether other features of the past (means, trends, markets) are inputs beside the window, which they may
+        not be beyond a horizon of 1. Without them inputs are the window, the row's own attributes and calendar, and the
+        last value where a change from it is learned.
+    hidden: units of each recurrent layer and of the dense one.
     dropout: share of units left out in training, of what recurrent layers give and of the dense one.
     batch_size: rows of a step, of all ranks together. epochs: most passes over all rows; fewer if `engine.rounds` is.
     patience: epochs without a better error on tune that end training; fewer if `engine.early_stopping_rounds` is.

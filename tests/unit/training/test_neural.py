@@ -149,7 +149,7 @@ def test_the_past_is_learned_from_whatever_its_size(cell, anchored):
     scale = TargetScale("y", anchor=PAST[0] if anchored else None)
     params = {**SMALL, "lookback": STEPS, "hidden": 12}
     train, later = rows(2000), rows(500, seed=1)
-    result, model = fit(cell, [train], encoding=encoding, scale=scale, params=params, rounds=25)
+    _, model = fit(cell, [train], encoding=encoding, scale=scale, params=params, rounds=25)
     naive = np.mean([later.column(name).to_numpy() for name in PAST], axis=0)
     assert rmse(model, later) < 0.5 * np.sqrt(np.mean((later.column("y").to_numpy() - naive) ** 2))
     worth = model.importance()

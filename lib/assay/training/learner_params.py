@@ -111,7 +111,7 @@ class NeuralParams:
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 512
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
     patience: Count = 4
-    learning_rate: Positive = 2e-3
+    learning_rate: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     clip: Positive = 1.0
     embedding: Annotated[int, Field(ge=1, le=256)] = 8

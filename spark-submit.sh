@@ -9,7 +9,8 @@
 #   ./spark-submit.sh benchmark NAME ...     one of tests/benchmarks
 #   ./spark-submit.sh lock [--upgrade]       write the lock files anew after a change in pyproject.toml
 #
-# ASSAY_PYTHON names the Python to build .venv with, JAVA_HOME the Java to run Spark on.
+# ASSAY_PYTHON names the Python to build .venv with, JAVA_HOME the Java to run Spark on. ASSAY_EXTRAS=neural adds what
+# engine.name=lstm and gru learn with (PyTorch, some 5 GB on Linux); once there, it stays.
 # Exit codes: 0; 1 our failure; 2 something to put right first; 3 a quality gate refused.
 set -euo pipefail
 
@@ -57,15 +58,27 @@ wanted_python_version() {
 fingerprint() {
   {
     wanted_python_version
-    cat -- "$here"/{requirements-uv,requirements,requirements-dev}.lock "$here/pyproject.toml"
+    cat -- "$here"/{requirements-uv,requirements,requirements-neural,requirements-dev}.lock "$here/pyproject.toml"
   } | digest
 }
 
-is_ready() { # KIND: runtime or dev, which contains it
+contains() { # KIND KIND: whether an environment of the first has all of the second
+  [[ $1 == "$2" || $1 == dev || ($1 == neural && $2 == runtime) ]]
+}
+
+wanted_kind() { # of the environment that jobs run in
+  case ${ASSAY_EXTRAS:-} in
+    '') echo runtime ;;
+    neural) echo neural ;;
+    *) die 2 "ASSAY_EXTRAS=$ASSAY_EXTRAS: the only extra is neural" ;;
+  esac
+}
+
+is_ready() { # KIND: runtime, neural or dev
   local kind print folder
   [[ -x $python && -r $stamp ]] || return 1
   read -r kind print folder <"$stamp" || return 1
-  [[ $kind == dev || $kind == "$1" ]] && [[ $folder == "$here" && $print == "$(fingerprint)" ]]
+  contains "$kind" "$1" && [[ $folder == "$here" && $print == "$(fingerprint)" ]]
 }
 
 set_up() { # KIND
@@ -103,12 +116,12 @@ build() { # KIND
   fi
   say "setting up .venv, once (about a minute; details in .venv/setup.log)"
   [[ -z $base ]] || make_venv "$version" "$base"
-  # The development environment contains the other: once there, it stays.
-  [[ $previous != dev ]] || kind=dev
+  # What contains more stays, once it is there.
+  if [[ -n $previous ]] && contains "$previous" "$kind"; then kind=$previous; fi
   rm -f -- "$stamp"
   install_uv
   local lock=$here/requirements.lock
-  [[ $kind == runtime ]] || lock=$here/requirements-dev.lock
+  [[ $kind == runtime ]] || lock=$here/requirements-$kind.lock
   say "installing the libraries of ${lock##*/}"
   install_libraries "$lock"
   uv_pip install --no-deps --no-build-isolation --editable "$here" || give_up "installing assay itself"
@@ -344,12 +357,14 @@ lock() {
   install_uv
   lock_compile "$@" --output-file requirements-uv.lock - <<<$'uv\nsetuptools'
   lock_compile "$@" --extra demo --output-file requirements.lock pyproject.toml - <<<$'hatchling\neditables'
-  lock_compile "$@" --extra demo --extra dev --constraints requirements.lock --output-file requirements-dev.lock \
-    pyproject.toml - <<<$'hatchling\neditables'
+  lock_compile "$@" --extra demo --extra neural --constraints requirements.lock \
+    --output-file requirements-neural.lock pyproject.toml - <<<$'hatchling\neditables'
+  lock_compile "$@" --extra demo --extra dev --constraints requirements-neural.lock \
+    --output-file requirements-dev.lock pyproject.toml - <<<$'hatchling\neditables'
 }
 
 main() {
-  local command=${1:-}
+  local command=${1:-} kind
   case $command in
     '' | -h | --help)
       set_up runtime
@@ -383,7 +398,8 @@ main() {
       locked lock "${@:2}"
       ;;
     *)
-      set_up runtime
+      kind=$(wanted_kind)
+      set_up "$kind"
       asks_only "$@" || need_spark
       assay "$@"
       ;;

@@ -22,7 +22,8 @@ from assay.training.job import Training
 
 pytestmark = pytest.mark.spark
 
-ENGINES = [name for name in LOADERS if name not in ("xgboost", "ensemble")]  # all other tests train the first
+WINDOWED = ("lstm", "gru")
+ENGINES = [name for name in LOADERS if name not in {"xgboost", "ensemble", *WINDOWED}]  # all other tests train XGBoost
 QUICK = ["training.force_production_quality=false", "training.enable_advanced_features=false"]
 PARAMS = {"random_forest": ["engine.params.n_estimators=20"], "linear": ["engine.ranks=2"]}
 
@@ -90,3 +91,22 @@ def test_an_engine_trains_and_its_model_is_on_record(built, run_job, workspace, 
         run_job("evaluate", built[1], overrides=QUICK)
         assert table(workspace, "segment_metrics").height > 0
         assert table(workspace, "explanations").height == 0  # a forest does not say what its inputs add
+
+
+def test_a_recurrent_network_learns_in_two_ranks_from_windows(towns, run_job, workspace, no_rows_on_the_driver):
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'assay[neural]'")
+    dataset = towns(workspace / "raw", towns=4, months=60)
+    few = {"lags": [1], "lookback": 6, "windows_days": [], "halflives_days": [], "expanding": []}
+    dataset["features"] = {**few, "trend_days": [], "seasonality_days": []}
+    settings = ["training.force_production_quality=false", "training.enable_market_features=false"]
+    settings += ["engine.name=gru", "engine.ranks=2", "engine.params.lookback=6", "engine.params.epochs=4"]
+    settings += ["engine.params.batch_size=16", "serving.learns_until=tune"]
+    for job in ("ingest", "build_features"):
+        run_job(job, dataset, overrides=settings)
+    result = run_job("train", dataset, overrides=settings)
+    assert result.metrics["test_rmse"] < 0.2 * result.metrics["baseline_global_median_rmse"]
+    run = Tracking(load_run(dataset=workspace / "dataset.yml", workspace=workspace)).client.get_run(result.run_id)
+    assert run.data.tags["assay.ranks"] == "2"
+    assert run.data.metrics["tune_rmse"] > 0
+    run_job("score", dataset, overrides=settings)
+    assert table(workspace, "predictions")["prediction"].is_finite().all()

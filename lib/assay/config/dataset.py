@@ -202,7 +202,8 @@ class TargetEncodingConfig:
 class FeaturesConfig:
     """Refines the feature families that the profile's flags switch on. Windows are in days, lags in observations.
 
-    lags: k-th last known value.  windows_days, windows_rows: spans of `statistics`, in days and in known values.
+    lags: k-th last known value.  lookback: lags 1 to so many besides, the window that an LSTM or GRU reads.
+    windows_days, windows_rows: spans of `statistics`, in days and in known values.
     halflives_days: of exponentially weighted means.  expanding: statistics over everything known.
     trend_days: spans of slope, trend strength and change-point score.  seasonality_days: periods whose strength is
         measured.  group_families: what groups have beside lag, age and windows.
@@ -221,6 +222,7 @@ class FeaturesConfig:
     """
 
     lags: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = (1, 2, 3)
+    lookback: Annotated[int, Field(ge=0, le=1000)] = 0
     windows_days: tuple[Window, ...] = (30, 90, 365)
     windows_rows: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = ()
     statistics: tuple[Statistic, ...] = ("mean", "std", "count")

@@ -120,7 +120,9 @@ class EngineConfig:
     sample_rows: most rows that the engines of `SAMPLED` learn from, drawn by a hash of `row_id`; 0 is the engine's own.
     """
 
-    name: Literal["xgboost", "catboost", "linear", "knn", "svm", "decision_tree", "random_forest"] = "xgboost"
+    name: Literal["xgboost", "catboost", "linear", "knn", "svm", "decision_tree", "random_forest", "lstm", "gru"] = (
+        "xgboost"
+    )
     params: dict[str, Any] = Field(default_factory=dict)
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 600
     early_stopping_rounds: Annotated[int, Field(ge=0)] = 40

@@ -155,7 +155,7 @@ class FeaturePlan:
 
     def own_lags(self, column: str) -> tuple[int, ...]:
         """Lags of the entity's own history of a column; what is compared with its last value always has that."""
-        lags = self.settings.lags if self.temporal else ()
+        lags = {*self.settings.lags, *range(1, self.settings.lookback + 1)} if self.temporal else set()
         needed = (1,) if column in self.anchors or any(column == t.column for t in self.compared) else ()
         return tuple(sorted({*lags, *needed}))
 

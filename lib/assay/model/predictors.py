@@ -14,6 +14,7 @@ from assay.model.encoding import Matrix
 from assay.model.ensemble import Ensemble, ExplainedEnsemble, unpacked
 from assay.model.linear import load_linear
 from assay.model.nearest import load_nearest
+from assay.model.neural import load_neural
 from assay.model.support_classes import load_support
 from assay.model.trees import load_trees
 
@@ -97,6 +98,8 @@ LOADERS: dict[str, tuple[str, Loader]] = {
     "random_forest": ("trees.npz", load_trees),
     "catboost": ("booster.cbm", CatBoostPredictor),
     "ensemble": ("ensemble.npz", load_ensemble),
+    "lstm": ("network.npz", load_neural),
+    "gru": ("network.npz", load_neural),
 }
 
 

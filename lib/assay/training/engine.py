@@ -155,10 +155,12 @@ def engine_named(name: str) -> Engine:
     """The engine of `engine.name`."""
     from assay.training.catboost_engine import CatBoostEngine
     from assay.training.linear_engine import LinearEngine
+    from assay.training.neural_engine import NeuralEngine
     from assay.training.sampled_engine import SAMPLE_ROWS, SampledEngine
     from assay.training.xgboost_engine import XGBoostEngine
 
     engines: list[Engine] = [XGBoostEngine(), CatBoostEngine(), LinearEngine(), *map(SampledEngine, SAMPLE_ROWS)]
+    engines += [NeuralEngine("lstm"), NeuralEngine("gru")]
     return {engine.name: engine for engine in engines}[name]
 
 
@@ -176,9 +178,8 @@ def check_kind(engine: Engine, outcome: Outcome, target: str) -> None:
     Raises:
         ConfigError: names both settings.
     """
-    kinds: tuple[Kind, ...] = getattr(engine, "kinds", ("value",))
-    if outcome.kind not in kinds:
-        can = ", ".join(SETTINGS[kind] for kind in kinds)
+    if outcome.kind not in engine.kinds:
+        can = ", ".join(SETTINGS[kind] for kind in engine.kinds)
         raise ConfigError(
             f"engine.name={engine.name} cannot learn target {target!r} with {SETTINGS[outcome.kind]}; it can with {can}"
         )

@@ -1,4 +1,4 @@
-"""Consumes `engine.params`, produces the parameters of scikit-learn's learners, checked before a stage starts."""
+"""Consumes `engine.params`, produces parameters of learners whose names are ours, checked before a stage starts."""
 
 from __future__ import annotations
 
@@ -86,12 +86,46 @@ class ForestParams:
     max_categories: Categories = 50
 
 
+@dataclass(frozen=True, config=STRICT)
+class NeuralParams:
+    """An LSTM or a GRU over the last `lookback` known values of each target and outcome.
+
+    horizon: observations from the newest value of the window to the target: lags horizon, horizon + 1, ... are read.
+    history: whether other features of the past (means, trends, markets) are inputs beside the window, which they may
+        not be beyond a horizon of 1. Without them inputs are the window, the row's own attributes and calendar, and the
+        last value where a change from it is learned.
+    hidden: units of each recurrent layer and of the dense one.
+    dropout: share of units left out in training, of what recurrent layers give and of the dense one.
+    batch_size: rows of a step, of all ranks together. epochs: most passes over all rows; fewer if `engine.rounds` is.
+    patience: epochs without a better error on tune that end training; fewer if `engine.early_stopping_rounds` is.
+    clip: greatest length of a step's gradient. embedding: most numbers that stand for a category.
+    device: `auto` takes the GPU that Spark gave to the task, else one that PyTorch finds, else the CPU.
+    """
+
+    lookback: Annotated[int, Field(ge=1, le=1000)] = 20
+    horizon: Annotated[int, Field(ge=1, le=1000)] = 1
+    history: bool = False
+    hidden: Annotated[int, Field(ge=1, le=4096)] = 32
+    layers: Annotated[int, Field(ge=1, le=8)] = 1
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 512
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
+    patience: Count = 4
+    learning_rate: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    clip: Positive = 1.0
+    embedding: Annotated[int, Field(ge=1, le=256)] = 8
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
 KINDS: dict[str, Any] = {
     "linear": LinearParams,
     "knn": KnnParams,
     "svm": SvmParams,
     "decision_tree": TreeParams,
     "random_forest": ForestParams,
+    "lstm": NeuralParams,
+    "gru": NeuralParams,
 }
 ELSEWHERE = {"seed": "engine.seed", "random_state": "engine.seed", "n_jobs": "spark.task.cpus"}
 

@@ -86,6 +86,17 @@ class RowReader:
         del kept
         return rows.take(np.argsort(hashes, kind="stable")[:cap]), seen
 
+    def hashed(self, shares: Sequence[Batches]) -> tuple[Hashes, Rows]:
+        """All rows in the order of the hash of their `row_id`, and the hashes (n,), ascending."""
+        kept: list[tuple[Hashes, Rows]] = [(np.empty(0, np.uint64), self._empty())]
+        for given in _batches(shares):
+            batch, weight = self._teaching(given)
+            kept.append((row_hash(batch.column(ROW).to_numpy(zero_copy_only=False)), self._rows(batch, weight)))
+        hashes, rows = np.concatenate([hashes for hashes, _ in kept]), _joined([rows for _, rows in kept])
+        del kept
+        order = np.argsort(hashes, kind="stable")
+        return hashes[order], rows.take(order)
+
     def _teaching(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Floats]:
         """The rows that have weight, and their weights."""
         if self.weights is None:

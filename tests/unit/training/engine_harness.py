@@ -21,6 +21,8 @@ from thread_ranks import Ranks
 
 CITIES = ("Austin", "Dallas", "Waco")
 INPUTS = Encoding(("size", "age"), {"city": CITIES})
+WINDOWED = ("lstm", "gru")  # engines that need a past of every row
+LAGS = ("past__own__lag_1", "past__own__lag_2")
 
 
 def labelled(rows, seed=0, *, noise=0.1, first=0):
@@ -29,13 +31,18 @@ def labelled(rows, seed=0, *, noise=0.1, first=0):
     size, age, city = random.normal(size=rows), random.normal(size=rows), random.choice(CITIES, rows)
     y = 20 + 3 * size - age + 5 * (city == "Austin") + noise * random.normal(size=rows)
     age[random.random(rows) < 0.1] = np.nan
+    missing = np.where(random.random(rows) < 0.05, None, city).tolist()
+    heavy = random.choice([0.0, 1.0, 2.0], rows)
+    past = random.normal(size=(len(LAGS), rows)) + 50  # tells nothing of the outcome
+    past[1, random.random(rows) < 0.1] = np.nan
     return pa.record_batch(
         {
             "row_id": pa.array(np.arange(first, first + rows)),
             "size": pa.array(size.astype(np.float32)),
             "age": pa.array(age.astype(np.float32)),
-            "city": pa.array(np.where(random.random(rows) < 0.05, None, city).tolist(), pa.string()),
-            "heavy": pa.array(random.choice([0.0, 1.0, 2.0], rows).astype(np.float32)),
+            "city": pa.array(missing, pa.string()),
+            "heavy": pa.array(heavy.astype(np.float32)),
+            **{name: pa.array(values.astype(np.float32)) for name, values in zip(LAGS, past, strict=True)},
             "y": pa.array(y),
         }
     )
@@ -103,8 +110,13 @@ def fit(
     plane=None,
     **more,
 ):
-    """Learn from lists of batches: (what the engine says, the model). `more` is for the request."""
+    """Learn from lists of batches: (what the engine says, the model). `more` is for the request.
+
+    Engines that read windows get the lags of a column that tells nothing beside the inputs.
+    """
     engine = engine_named(engine) if isinstance(engine, str) else engine
+    if engine.name in WINDOWED and not any("__own__lag_" in name for name in encoding.numeric):
+        encoding = dataclasses.replace(encoding, numeric=(*encoding.numeric, *LAGS))
     request = FitRequest(
         train=Listed(train),
         tune=Listed(tune) if tune is not None else None,

@@ -68,6 +68,16 @@ CASES = {
     "random_forest": Case(
         reaches=1.2, typo=("n_estimator", "n_estimators"), bad={"max_features": 2.0}, params={"n_estimators": 20}
     ),
+    **{
+        cell: Case(
+            reaches=1.2,
+            typo=("hiden", "hidden"),
+            bad={"dropout": 1.0},
+            ranks=1e-5,  # sums of three parts are rounded otherwise
+            params={"lookback": 2, "hidden": 12, "dropout": 0.0, "batch_size": 128, "learning_rate": 0.03},
+        )
+        for cell in ("lstm", "gru")
+    },
 }
 every_engine = pytest.mark.parametrize("engine", CASES)
 
@@ -299,7 +309,8 @@ def test_nothing_of_engine_and_plane_goes_to_the_ranks(engine):
 
 
 def learn_with(chosen, plane):
-    return fit(chosen, [labelled(50)], tune=[labelled(30, seed=1)], plane=plane)[0].stored
+    params = CASES[chosen.name].params
+    return fit(chosen, [labelled(50)], tune=[labelled(30, seed=1)], params=params, plane=plane)[0].stored
 
 
 @every_engine

@@ -27,7 +27,7 @@ Start with:  **assay demo**  (real house prices, about a minute)
 
 Then describe your own data in one YAML file (see conf/datasets/) and run:  **assay pipeline --dataset FILE**
 
-Jobs, in the order in which rows pass through them: ingest → build_features → train → score → evaluate.
+Jobs, in the order in which rows pass through them: ingest → build_features → train (or tune) → score → evaluate.
 Exit codes: 0 done · 1 our failure · 2 a mistake in the command, data or configuration · 3 a quality gate refused.
 """
 

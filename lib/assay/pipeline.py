@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from assay.config import canonical_json
+from assay.config import TargetConfig, canonical_json
 from assay.runtime.job import DONE, REFUSED, UNCHANGED, JobContext, Result, run_stage
 
 
@@ -39,6 +39,15 @@ def build_features(context: JobContext, plan: Literal["config", "champion"] = "c
 
 def train(context: JobContext) -> Result:
     """Features -> model, and, where the gates let it pass, its calibration and its registration."""
+    return _train(context, "train", tune=context.config.training.enable_hyperparameter_tuning)
+
+
+def tune(context: JobContext) -> Result:
+    """Features -> the best parameters, and at once the model that is trained with them."""
+    return _train(context, "tune", tune=True)
+
+
+def _train(context: JobContext, job: str, *, tune: bool) -> Result:
     from assay.conformal import job as conformal
     from assay.features import certificate
     from assay.training import job as training
@@ -47,12 +56,29 @@ def train(context: JobContext) -> Result:
     certified = run_stage(context, certificate.plan(context))
     results: list[tuple[str, Result]] = [(first, certified)]
     for target in context.config.dataset.targets if certified.status != REFUSED else ():
-        trained = run_stage(context, training.plan(context, target))
+        best = None
+        if tune and not (job == "train" and _tells_classes(context, target)):
+            from assay.tuning import job as tuning
+
+            studied, best = tuning.tuned(context, target)
+            results.append((target.name, studied))
+        trained = run_stage(context, training.plan(context, target, best))
         results.append((target.name, trained))
         if trained.status != REFUSED:
             results.append((target.name, run_stage(context, conformal.plan(context, target, trained.run_id))))
-    run_id = results[1][1].run_id if len(results) > 1 else certified.run_id
-    return _merged("train", context, results, run_id=run_id)
+    run_id = next((result.run_id for _, result in results if result.job == training.JOB), certified.run_id)
+    return _merged(job, context, results, run_id=run_id)
+
+
+def _tells_classes(context: JobContext, target: TargetConfig) -> bool:
+    """Whether a target's parameters cannot be tuned, which then is said."""
+    if target.task == "regression" and not context.config.profile.engine.quantiles:
+        return False
+    context.reporter.say(
+        f"  training.enable_hyperparameter_tuning: only numbers are tuned, {target.name} is learned with engine.params",
+        "yellow",
+    )
+    return True
 
 
 def score(context: JobContext) -> Result:
@@ -134,6 +160,14 @@ JOBS: dict[str, Job] = {
             "a model in MLflow, calibrations",
             "assay train --dataset conf/datasets/txhousing.yml --set engine.rounds=300",
             train,
+        ),
+        Job(
+            "tune",
+            "Find the best parameters by trials side by side, then train with them; a killed study is gone on with.",
+            "features",
+            "a study with its report, and what train writes",
+            "assay tune --dataset conf/datasets/walmart_weekly.yml --set training.max_evals=100",
+            tune,
         ),
         Job(
             "score",

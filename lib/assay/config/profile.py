@@ -11,6 +11,7 @@ from assay.config.ensemble import EnsembleConfig
 from assay.config.preparation import PreparationConfig
 from assay.config.quality import QualityConfig
 from assay.config.strict import STRICT
+from assay.config.tuning import TuningConfig
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 MONOTONE = ("xgboost", "catboost")  # engines whose inputs may be made monotone
@@ -211,6 +212,7 @@ class ProfileConfig:
     preparation: PreparationConfig = PreparationConfig()
     engine: EngineConfig = EngineConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
+    tuning: TuningConfig = TuningConfig()
     gates: GatesConfig = GatesConfig()
     serving: ServingConfig = ServingConfig()
     conformal: ConformalConfig = ConformalConfig()

@@ -7,6 +7,7 @@ import difflib
 import json
 import math
 import reprlib
+import types
 import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -97,4 +98,6 @@ def _siblings(kind: Any, location: Sequence[str | int]) -> set[str]:
             kind = [inner for inner in typing.get_args(kind) if inner is not Ellipsis][-1]
         else:
             kind = field_types(kind)[str(part)]
+        if isinstance(kind, types.UnionType):  # X | None
+            kind = next((inner for inner in typing.get_args(kind) if dataclasses.is_dataclass(inner)), kind)
     return set(field_types(kind))

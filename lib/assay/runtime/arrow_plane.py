@@ -146,14 +146,15 @@ class ArrowPlane(Plane):
             self, schema, sources=[Spilled((path,), schema) for path in sorted(r["path"] for r in spilled)]
         )
 
-    def train(self, reads: Sequence[Flow], task: Any, ranks: int) -> list[Any]:
-        """One barrier stage in which each rank streams its own files."""
+    def train(self, reads: Sequence[Flow], task: Any, ranks: int, *, whole: bool = False) -> list[Any]:
+        """One barrier stage in which each rank streams its own files, or all of them."""
         from assay.runtime.barrier import run_barrier
 
         per_flow = []
         for flow in reads:
             assert isinstance(flow, ArrowFlow)
-            per_flow.append([(share, flow.kernels) for share in flow.shares(ranks)])
+            shares = flow.shares(1) * ranks if whole else flow.shares(ranks)
+            per_flow.append([(share, flow.kernels) for share in shares])
         work = [tuple(flow[rank] for flow in per_flow) for rank in range(ranks)]
         return run_barrier(self.spark, work, task)
 

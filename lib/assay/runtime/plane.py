@@ -239,10 +239,11 @@ class Plane(Protocol):
         """A flow whose tasks each turn one item (a part of a source file) into batches."""
         ...
 
-    def train(self, reads: Sequence[Flow], task: Any, ranks: int) -> list[Any]:
+    def train(self, reads: Sequence[Flow], task: Any, ranks: int, *, whole: bool = False) -> list[Any]:
         """Run `task` as one barrier stage of `ranks` tasks, each with its own share of every flow.
 
         task(rank_context, shares) gets, for each flow, a callable that starts a fresh iterator over its batches.
+        whole: the share of each task is all of the flow.
         """
         ...
 

@@ -123,16 +123,16 @@ def _own_names() -> set[str]:
     return {"localhost", "127.0.0.1", "::1", socket.gethostname().lower(), socket.getfqdn().lower(), *addresses}
 
 
-def check_ranks(session: SparkSession, ranks: int, slots: int) -> None:
-    """A barrier stage needs all its slots at once, from a fixed set of executors.
+def check_ranks(session: SparkSession, ranks: int, slots: int, setting: str = "engine.ranks") -> None:
+    """A barrier stage needs all its slots at once, from a fixed set of executors. setting: what asks for so many.
 
     Raises:
         PreflightError: it would wait for ever.
     """
     if ranks > slots:
         raise PreflightError(
-            f"engine.ranks={ranks} needs {ranks} free task slots at once, the cluster has {slots}: "
-            f"set engine.ranks to {slots} or less, or ask for more executors"
+            f"{setting}={ranks} needs {ranks} free task slots at once, the cluster has {slots}: "
+            f"set {setting} to {slots} or less, or ask for more executors"
         )
     if str(session.conf.get("spark.dynamicAllocation.enabled", "false")).lower() == "true":
         raise PreflightError(

@@ -2,7 +2,8 @@
 
 Lines of JSON over TCP from rank 0: live figures, and from time to time a checkpoint, which the driver keeps for a stage
 that Spark tries again. Best effort: where a cluster's network does not let executors reach the driver, training goes
-on without live figures, and a stage that is tried again starts anew.
+on without live figures, and a stage that is tried again starts anew. Questions (`Sender.ask`) are no such extra: who
+asks must know that there is no answer.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
+
+from assay.errors import AssayError
 
 LONGEST_LINE = 65_536
 LONGEST_KEPT = 4 << 30  # bytes
@@ -53,9 +56,15 @@ class Shelf:
 
 @contextlib.contextmanager
 def listen(
-    host: str, on_message: Callable[[dict[str, Any]], None], shelf: Shelf | None = None
+    host: str,
+    on_message: Callable[[dict[str, Any]], None],
+    shelf: Shelf | None = None,
+    answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> Iterator[Address | None]:
-    """Listen on a free port until the block ends. None where the driver cannot listen at the address it is known by."""
+    """Listen on a free port until the block ends. None where the driver cannot listen at the address it is known by.
+
+    answer: what a question is answered with. Each executor's questions come in its own thread.
+    """
     import secrets
 
     token = secrets.token_hex(8)
@@ -72,7 +81,7 @@ def listen(
         while not stop.is_set():
             with contextlib.suppress(OSError):
                 connection, _ = server.accept()
-                given = (connection, token, on_message, shelf)
+                given = (connection, token, on_message, shelf, answer)
                 threading.Thread(target=_read, args=given, daemon=True, name=READER).start()
 
     thread = threading.Thread(target=serve, daemon=True)
@@ -87,7 +96,13 @@ def listen(
         server.close()
 
 
-def _read(connection: socket.socket, token: str, on_message: Callable[[dict[str, Any]], None], shelf: Shelf) -> None:
+def _read(
+    connection: socket.socket,
+    token: str,
+    on_message: Callable[[dict[str, Any]], None],
+    shelf: Shelf,
+    answer: Callable[[dict[str, Any]], dict[str, Any]] | None,
+) -> None:
     with contextlib.suppress(OSError), connection, connection.makefile("rb") as lines:
         while line := lines.readline(LONGEST_LINE):
             with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
@@ -101,6 +116,8 @@ def _read(connection: socket.socket, token: str, on_message: Callable[[dict[str,
                     shelf.put([int(part) for part in message["keep"]], stored)
                 elif "newest" in message:
                     _send(connection, {}, shelf.newest())
+                elif "ask" in message and answer is not None:
+                    connection.sendall((json.dumps(answer(message)) + "\n").encode())
                 else:
                     with contextlib.suppress(Exception):  # a figure that cannot be shown is no reason to fail
                         on_message(message)
@@ -134,6 +151,23 @@ class Sender:
             self.socket.sendall((json.dumps({"token": self.token, **message}) + "\n").encode())
         except OSError:
             self.socket = None
+
+    def ask(self, what: str, **message: Any) -> dict[str, Any]:
+        """Ask the driver, and wait for its answer.
+
+        Raises:
+            AssayError: there is none.
+        """
+        with self._patiently() as connection:
+            if connection is not None:
+                connection.sendall((json.dumps({"token": self.token, "ask": what, **message}) + "\n").encode())
+                with connection.makefile("rb") as lines:
+                    answer: dict[str, Any] = json.loads(lines.readline(LONGEST_LINE))
+                    return answer
+        raise AssayError(
+            "an executor cannot reach the driver, which deals its work: spark.driver.host must be an address that "
+            "executors can connect to"
+        )
 
     def close(self) -> None:
         """Say no more."""

@@ -175,10 +175,10 @@ class SparkPlane(Plane):
         self._kept.append(frame.persist(StorageLevel.DISK_ONLY))
         return SparkFlow(self, frame, arrow_schema(frame))
 
-    def train(self, reads: Sequence[Flow], task: Any, ranks: int) -> list[Any]:
+    def train(self, reads: Sequence[Flow], task: Any, ranks: int, *, whole: bool = False) -> list[Any]:
         """One barrier stage; each rank first spools its batches to local files, because training reads them twice.
 
-        Every batch is cut into one part per rank, so that ranks are even however few batches there are.
+        Every batch is cut into one part per rank, so that ranks are even however few batches there are; or goes to all.
         """
         import pickle
 
@@ -188,7 +188,7 @@ class SparkPlane(Plane):
         frames = []
         for index, flow in enumerate(reads):
             assert isinstance(flow, SparkFlow)
-            frames.append(flow.frame.mapInArrow(Pack(index, flow.schema, ranks), PACKED))
+            frames.append(flow.frame.mapInArrow(Pack(index, flow.schema, ranks, whole), PACKED))
         # Parts arrive in any order: sorted, so that the same table gives every rank the same rows in the same order.
         dealt = functools.reduce(lambda a, b: a.unionAll(b), frames).repartitionById(ranks, "rank")
 

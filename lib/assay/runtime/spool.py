@@ -19,11 +19,15 @@ PACKED = "flow long, task long, part long, rank int, batch binary"
 
 @dataclasses.dataclass(frozen=True)
 class Pack:
-    """Kernel that cuts each batch of a flow into one part per rank, as Arrow bytes with what is needed to sort them."""
+    """Kernel that cuts each batch of a flow into one part per rank, as Arrow bytes with what is needed to sort them.
+
+    whole: every rank gets all of each batch instead.
+    """
 
     flow: int
     schema: pa.Schema
     ranks: int
+    whole: bool = False
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Rows of `PACKED`."""
@@ -36,6 +40,8 @@ class Pack:
             ranks = [rank for rank in range(self.ranks) if bounds[rank] < bounds[rank + 1]]
             fitted = conform(batch, self.schema)
             packed = [_bytes(fitted.slice(bounds[rank], bounds[rank + 1] - bounds[rank])) for rank in ranks]
+            if self.whole:
+                ranks, packed = list(range(self.ranks)), [_bytes(fitted)] * self.ranks
             yield pa.record_batch(
                 {
                     "flow": pa.array([self.flow] * len(ranks), pa.int64()),

@@ -81,20 +81,20 @@ class Learned:
 
 @dataclasses.dataclass(frozen=True)
 class EnsembleTraining:
-    """One run's ensemble. times: labelled rows at each time.  gap_days: between rows that teach and rows that judge."""
+    """One run's ensemble.
+
+    times: labelled rows at each time.  profile: the run's, with parameters that a study found.  gap_days: between rows
+    that teach and rows that judge.
+    """
 
     rows: LabelledRows
     split: Split
     prepared: Prepared
     scale: TargetScale
     times: Mapping[dt.datetime, int]
+    profile: ProfileConfig
     gap_days: float
     delay_days: float
-
-    @property
-    def profile(self) -> ProfileConfig:
-        """The run's profile."""
-        return self.rows.context.config.profile
 
     def run(self) -> Learned:
         """All of it."""

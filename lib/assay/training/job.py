@@ -37,6 +37,7 @@ from assay.training.preparation import Prepared, prepare, prepare_again
 from assay.training.rates import fit_rates
 from assay.training.rows import LabelledRows
 from assay.training.split import Period, Split, forward_split, together
+from assay.training.tuned import Tuned
 from assay.training.validation import period
 
 JOB = "train"
@@ -44,28 +45,32 @@ SECTIONS = (
     *("dataset", "training", "split", "validation", "preparation"),
     *("engine", "ensemble", "gates", "serving", "where"),
 )
-NOT_YET = ("enable_hyperparameter_tuning",)
 
 
-def plan(context: JobContext, target: TargetConfig) -> Plan:
-    """What training is about to learn."""
+def plan(context: JobContext, target: TargetConfig, tuned: Tuned | None = None) -> Plan:
+    """What training is about to learn. tuned: parameters that a study found, in place of those of the profile."""
     version = context.version(FEATURES.name, made_by="build_features")
     return Plan(
         job=JOB,
         inputs={FEATURES.name: version},
         sections=SECTIONS,
         slots=[],
-        extra={"target": target.name},
-        execute=lambda identity: Training(context, target, version).run(identity),
+        extra={"target": target.name, **({"tuned": tuned.identity} if tuned is not None else {})},
+        execute=lambda identity: Training(context, target, version, tuned).run(identity),
     )
 
 
 class Training:
     """One target's training run: split, baselines, vocabulary, fit, test, judge."""
 
-    def __init__(self, context: JobContext, target: TargetConfig, version: int) -> None:
+    def __init__(self, context: JobContext, target: TargetConfig, version: int, tuned: Tuned | None = None) -> None:
         self.context = context
         self.config = context.config
+        self.tuned = tuned
+        if tuned is not None:
+            profile = self.config.profile
+            profile = dataclasses.replace(profile, engine=tuned.engine(profile.engine))
+            self.config = dataclasses.replace(self.config, profile=profile)
         self.target = target
         self.column = stored_name(target.name)
         self.outcome = Outcome.of(target, context.config.profile.engine.quantiles)
@@ -78,8 +83,7 @@ class Training:
     def run(self, _: str) -> Done:
         """Do all of it and report."""
         reporter = self.context.reporter
-        self._warn_of_flags()
-        self._check()
+        self.check()
         with reporter.step(
             "splitting forward in time" if self.split_method() == "forward" else "drawing parts of rows"
         ):
@@ -89,12 +93,7 @@ class Training:
             baselines = self.baselines([split.train, split.tune], times)
             encoding = self.encoding(split)
         directions(self.config.profile.engine.monotone, encoding)  # refused before anything is fitted
-        scale = TargetScale(
-            self.column,
-            self.target.transform,
-            self._last_value() if self.target.relative_to == "last_value" else None,
-            baselines.global_median if isinstance(baselines, Baselines) else 0.0,
-        )
+        scale = self.scale(baselines)
         with reporter.step("preparing inputs") if self.config.profile.preparation.active else contextlib.nullcontext():
             prepared = self.prepare(split, encoding, scale)
         learned = self.learn(split, prepared, scale, times)
@@ -122,6 +121,7 @@ class Training:
         self._record(model, learned, baselines, split, verdicts)
         self._record_models({"model": model, "served": served, "held_back": held_back})
         self._record_prepared(prepared)
+        self._record_tuned()
         summary = [sentence(self.target.name, metrics, self.outcome)]
         if held_back is not None:
             summary.append(
@@ -142,7 +142,7 @@ class Training:
             refused=refused,
         )
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """What would fail late: an engine that cannot do it, missing columns, a stage that could never start."""
         dataset, ranks = self.config.dataset, self.config.profile.engine.ranks
         check_kind(engine_named(self.config.profile.engine.name), self.outcome, self.target.name)
@@ -251,8 +251,11 @@ class Training:
             return fit_rates(self.context.plane, classes=len(self.outcome.classes), **told)
         return fit_baselines(self.context.plane, transform=self.target.transform, **told)
 
-    def _last_value(self) -> str:
-        return f"{self.column}__own__lag_1"
+    def scale(self, baselines: Rules) -> TargetScale:
+        """The scale on which the target is learned."""
+        anchor = f"{self.column}__own__lag_1" if self.target.relative_to == "last_value" else None
+        typical = baselines.global_median if isinstance(baselines, Baselines) else 0.0
+        return TargetScale(self.column, self.target.transform, anchor, typical)
 
     def encoding(self, split: Split) -> Encoding:
         """Numeric features and the vocabulary of each category over everything that is trained on."""
@@ -283,7 +286,9 @@ class Training:
                 return Learned.alone(engine, self.fit(split, prepared, scale))
         delay = self.config.dataset.delay_days(self.target.name)
         gap = max(delay, self.config.profile.split.embargo_days)
-        return EnsembleTraining(self.rows, split, prepared, scale, times, gap_days=gap, delay_days=delay).run()
+        return EnsembleTraining(
+            self.rows, split, prepared, scale, times, self.config.profile, gap_days=gap, delay_days=delay
+        ).run()
 
     def fit(self, split: Split, prepared: Prepared, scale: TargetScale) -> FitResult:
         """Run the engine."""
@@ -359,12 +364,10 @@ class Training:
         if prepared.selection:
             self.context.tracking.json([dataclasses.asdict(one) for one in prepared.selection], "selection.json")
 
-    def _warn_of_flags(self) -> None:
-        for flag in NOT_YET:
-            if getattr(self.config.training, flag):
-                self.context.reporter.say(
-                    f"  training.{flag} is on, but this version does nothing with it yet", "yellow"
-                )
+    def _record_tuned(self) -> None:
+        if self.tuned is not None:
+            self.context.tracking.tags(self.tuned.tags)
+            self.context.tracking.json(dataclasses.asdict(self.tuned), "tuned.json")
 
 
 def _missed(failed: Sequence[Verdict], *, enforced: bool) -> list[str]:

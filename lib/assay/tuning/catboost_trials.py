@@ -1,0 +1,81 @@
+"""Consumes the rows of each fold, produces losses of CatBoost's parameters on pools that are binned once.
+
+CatBoost trains to the end what it has begun, so folds come one after the other: the first one's rounds are reported,
+and the loss is the least that all folds together have at one round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from assay.runtime.barrier import RankContext
+from assay.training.catboost_engine import device_params
+from assay.training.catboost_params import OTHER_NAMES, QUIET, metric_of
+from assay.training.catboost_rows import read_rows
+from assay.tuning.trials import Fold, Metric, Report, Scored, Setting
+
+BINNING = ("border_count", "max_bin", "feature_border_type", "per_float_feature_quantization", "nan_mode")
+
+
+class CatBoostBench:
+    """A pool for the teaching and one for the judging rows of each fold."""
+
+    def __init__(self, setting: Setting, folds: Sequence[Fold], context: RankContext) -> None:
+        self.setting, self.device = setting, device_params(context)
+        self.pools = []
+        for fold, weights in zip(folds, setting.weights, strict=True):
+            train = read_rows([fold.train], setting.encoding, setting.scale, weights).pool()
+            if not self.device:
+                train.quantize(**{name: setting.params[name] for name in BINNING if name in setting.params})
+            # Not binned: categories of a second binned pool would be told apart otherwise than those of the first.
+            self.pools.append((train, read_rows([fold.validate], setting.encoding, setting.scale, None).pool()))
+        self.rows = [validate.num_row() for _, validate in self.pools]
+
+    def score(self, params: Mapping[str, Any], report: Report) -> Scored | None:
+        """Fit every fold; the loss of fewer folds is no loss."""
+        told = {**self.setting.params, **params}
+        for other, name in OTHER_NAMES.items():
+            if other in told and name in params:
+                del told[other]
+        metric = Metric(metric_of(told))
+        curves: list[list[float]] = []
+        for number in range(len(self.pools)):
+            curve = self._fit(number, told, metric, report if not number else None)
+            if curve is None:
+                return None
+            curves.append(curve)
+        reached = min(len(curve) for curve in curves)
+        losses = [metric.pooled([curve[at] for curve in curves], self.rows) for at in range(reached)]
+        return Scored(float(np.min(losses)), int(np.argmin(losses)) + 1)
+
+    def _fit(self, number: int, params: Mapping[str, Any], metric: Metric, report: Report | None) -> list[float] | None:
+        """Values of the metric per round; None where `report` said stop."""
+        import catboost
+
+        train, validate = self.pools[number]
+        told: dict[str, Any] = {**params, "iterations": self.setting.rounds, "thread_count": self.setting.threads}
+        told |= {**QUIET, **self.device, "use_best_model": False}
+        if self.setting.stopping:
+            told |= {"od_type": "Iter", "od_wait": self.setting.stopping}
+        asking = _Asking(metric, report) if report is not None and not self.device else None
+        model = catboost.CatBoost(told)
+        model.fit(train, eval_set=validate, **({"callbacks": [asking]} if asking is not None else {}))
+        if asking is not None and asking.stopped:
+            return None
+        return [float(value) for value in model.evals_result_["validation"][metric.name]]
+
+
+class _Asking:
+    """CatBoost's callback: reports each round. CatBoost calls nobody back from a GPU."""
+
+    def __init__(self, metric: Metric, report: Report) -> None:
+        self.metric, self.report, self.stopped = metric, report, False
+
+    def after_iteration(self, info: Any) -> bool:
+        """Whether to go on."""
+        value = info.metrics["validation"][self.metric.name][-1]
+        self.stopped = self.report(info.iteration, self.metric.sign * float(value))
+        return not self.stopped

@@ -1,0 +1,117 @@
+"""Consumes an engine's settings and a search space, produces what slots are built with, checked before they start."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from assay.config.dataset import stored_name
+from assay.config.profile import SAMPLED, EngineConfig
+from assay.errors import ConfigError
+from assay.model.encoding import Encoding
+from assay.model.scale import TargetScale
+from assay.training import catboost_params, learner_params, xgboost_params
+from assay.training.monotone import directions
+from assay.training.sampled_engine import SAMPLE_ROWS
+from assay.training.tuned import own_names
+from assay.training.weights import Weights
+from assay.tuning.space import Choice, Space
+from assay.tuning.trials import Setting
+
+TUNED = ("xgboost", "catboost", "linear", *SAMPLED)
+# What the libraries take where nobody says anything, of parameters that are in a space.
+LIBRARY: dict[str, dict[str, Any]] = {
+    "xgboost": {"lambda": 1.0, "alpha": 0.0, "gamma": 0.0},
+    "catboost": {"l2_leaf_reg": 3.0, "random_strength": 1.0, "subsample": 0.8},
+}
+FIXED_BY_DATA = ("max_bin", "border_count")  # what the matrix is built with, once for all trials
+
+
+def check_names(engine: EngineConfig, space: Mapping[str, Any]) -> None:
+    """Refuse what cannot be tuned.
+
+    Raises:
+        ConfigError: the engine has no trials, or a parameter is not the search's to choose.
+    """
+    if engine.name not in TUNED:
+        raise ConfigError(f"engine.name={engine.name} cannot be tuned; choose among {', '.join(TUNED)}")
+    for name in space:
+        if name in FIXED_BY_DATA:
+            raise ConfigError(
+                f"tuning.space.{name}: the matrix is built once for all trials, so its bins are not tuned; set "
+                f"engine.params.{name}"
+            )
+
+
+def setting(
+    engine: EngineConfig,
+    space: Space,
+    given: Sequence[str],
+    encoding: Encoding,
+    scale: TargetScale,
+    weights: Sequence[Weights | None],
+    *,
+    threads: int,
+    left_out: Sequence[str] = (),
+) -> Setting:
+    """What slots are built with. The engine tries out the ends of the space first.
+
+    given: parameters that `tuning.space` names.  left_out: inputs that were not selected.
+
+    Raises:
+        ConfigError: the engine does not know a parameter, or does not take a value of the space.
+    """
+    kept = {n: d for n, d in engine.monotone.items() if {n, stored_name(n)}.isdisjoint(left_out)}
+    monotone = directions(kept, encoding)
+
+    def resolved(params: Mapping[str, Any]) -> dict[str, Any]:
+        if engine.name == "xgboost":
+            return xgboost_params.resolve(params, encoding, seed=engine.seed, rounds=engine.rounds, monotone=monotone)
+        if engine.name == "catboost":
+            return catboost_params.resolve(params, encoding, seed=engine.seed, monotone=monotone)
+        return dataclasses.asdict(learner_params.resolve(engine.name, params))
+
+    own = own_names(engine.name, engine.params)
+    params = resolved(own)
+    for end in _ends(space):
+        try:
+            resolved({**own, **end})
+        except ConfigError as error:
+            raise ConfigError(_told(str(error), set(given) | set(space.parameters))) from None
+    return Setting(
+        engine=engine.name,
+        encoding=encoding,
+        scale=scale,
+        params=params,
+        weights=weights,
+        rounds=engine.rounds,
+        stopping=engine.early_stopping_rounds,
+        seed=engine.seed,
+        threads=threads,
+        sample_rows=engine.sample_rows or SAMPLE_ROWS.get(engine.name, 0),
+    )
+
+
+def start_of(space: Space, found: Setting) -> dict[str, Any]:
+    """The point of the space next to the engine's own parameters."""
+    known = {**LIBRARY.get(found.engine, {}), **found.params}
+    return space.nearest({name: value for name, value in known.items() if isinstance(value, int | float | str)})
+
+
+def _ends(space: Space) -> list[dict[str, Any]]:
+    """The lowest and the highest values together, and every choice once."""
+    points = 2 + max(len(one.values) if isinstance(one, Choice) else 0 for one in space.parameters.values())
+    return [
+        {
+            name: one.values[place % len(one.values)] if isinstance(one, Choice) else one.at(float(place % 2))
+            for name, one in space.parameters.items()
+        }
+        for place in range(points)
+    ]
+
+
+def _told(message: str, names: set[str]) -> str:
+    """A message about `engine.params` of which some are the space's."""
+    return re.sub(r"engine\.params\.(\w+)", lambda m: f"tuning.space.{m[1]}" if m[1] in names else m[0], message)

@@ -86,6 +86,10 @@ def score(context: JobContext) -> Result:
     from assay.scoring import job
 
     results = [(t.name, run_stage(context, job.plan(context, t))) for t in context.config.dataset.targets]
+    if context.config.dataset.decision:
+        from assay.scoring import decisions
+
+        results.append((results[0][0], run_stage(context, decisions.plan(context))))
     return _merged("score", context, results, run_id=results[0][1].run_id)
 
 

@@ -55,6 +55,7 @@ def panel(folder):
         "columns": {"numeric": ["heat"], "categorical": ["half"]},
         "groups": [["half"]],
         "segments": ["half"],
+        "decision": {"price": 1.0, "sold": 2.0, "rose": -1.0},
         "features": {"lags": [1, 2, 12], "windows_days": [95]},
     }
 
@@ -103,6 +104,25 @@ def test_every_target_is_scored_in_one_table(done):
         np.testing.assert_array_equal(own["prediction"], expected)
         assert own["lower_80"].null_count() == own.height
         assert all(set(narrow) <= set(wide) <= set(classes) for narrow, wide in own.select("set_80", "set_90").rows())
+
+
+def test_targets_are_combined_into_one_score_that_orders_what_came(done):
+    folder, _, result = done
+    rows, scored = table(folder, "decisions"), table(folder, "predictions")
+    assert set(rows["row_id"]) == set(scored["row_id"])
+    assert rows["row_id"].is_unique().all()
+    assert rows["score"].is_between(0, 1).all()
+    parts = {name: scored.filter(pl.col("target") == name).select("row_id", name="prediction") for name in TARGETS}
+    both = rows
+    for name in ("sold", "rose"):
+        both = both.join(parts[name].rename({"name": name}), on="row_id")
+    # what is left of the score is the price's percentile
+    share = both["score"] * 4 - 2 * both["sold"] - (1 - both["rose"])
+    price = both.select("row_id").join(parts["price"], on="row_id", maintain_order="left")["name"]
+    assert share.is_between(-1e-9, 1 + 1e-9).all()
+    assert np.all(np.diff(share.to_numpy()[np.argsort(price.to_numpy())]) >= -1e-9)
+    assert result.metrics["decision_rank_correlation"] > 0.3
+    assert result.metrics["decision_top_realised"] > result.metrics["decision_realised"]
 
 
 def test_the_sets_hold_about_what_they_promise(done):

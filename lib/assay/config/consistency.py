@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
+import math
 import re
 import zoneinfo
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -156,6 +157,7 @@ def _check_time(dataset: DatasetConfig, origin: str) -> None:
     time = dataset.time
     if not time.dated:
         _check_undated(dataset, origin)
+    _check_decision(dataset, origin)
     known = zoneinfo.available_timezones()
     if time.zone not in known:
         raise ConfigError(
@@ -176,6 +178,17 @@ def _check_time(dataset: DatasetConfig, origin: str) -> None:
         )
     if directives & set("HI") and not directives & set("MTRXr"):
         raise ConfigError(f"{origin}: time.format {time.format!r} has an hour but no minute (%M); give both or neither")
+
+
+def _check_decision(dataset: DatasetConfig, origin: str) -> None:
+    targets = {target.name: target for target in dataset.targets}
+    for name, weight in dataset.decision.items():
+        if name not in targets:
+            raise ConfigError(f"{origin}: decision.{name}: there is no such target{nearest(name, targets)}")
+        if targets[name].task == "multiclass":
+            raise ConfigError(f"{origin}: decision.{name}: of several classes none is the better one; leave it out")
+        if not weight or not math.isfinite(weight):
+            raise ConfigError(f"{origin}: decision.{name}: expected a weight above or below 0, found {weight:g}")
 
 
 def _check_undated(dataset: DatasetConfig, origin: str) -> None:

@@ -277,6 +277,7 @@ class DatasetConfig:
         `allow` keeps all of them (many sales of one model on a day). First and last go by the names of files and the
         order of rows in them; rows of tables have no order: of those the one that stays is any, but always the same.
     bounds: column -> [lowest, highest] value that can be real; rows outside are quarantined.
+    decision: target -> its weight in one score of what to go for; below 0 less of it is better.
     quality: what the data must look like, for the quality metrics.
     training: overrides of the profile's `training` section for this dataset.
     profiles: name of a profile -> keys of `features` and `calendar` that differ under it.
@@ -294,6 +295,7 @@ class DatasetConfig:
     availability_delay_days: dict[str, Days] = Field(default_factory=dict)
     duplicates: Literal["keep_first", "keep_last", "allow"] = "keep_last"
     bounds: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    decision: dict[str, float] = Field(default_factory=dict)
     calendar: CalendarConfig = CalendarConfig()
     features: FeaturesConfig = FeaturesConfig()
     quality: QualityRules = QualityRules()

@@ -169,6 +169,20 @@ PREDICTIONS = Table(
     },
     open_columns=True,
 )
+DECISIONS = Table(
+    name="decisions",
+    stage="scoring",
+    grain="one scored observation, all targets of `dataset.decision` together",
+    key=("row_id",),
+    partition_by=("month",),
+    columns={
+        "row_id": (pa.int64(), "row of observations"),
+        "time": (TIME, "time of the observation, UTC"),
+        "score": (pa.float64(), "weighted mean of what the targets' predictions are worth, 0 to 1"),
+        "realised": (pa.float64(), "the same of the outcomes; null where one is not known"),
+        "month": (pa.string(), "YYYY-MM of time"),
+    },
+)
 SEGMENT_METRICS = Table(
     name="segment_metrics",
     stage="evaluation",
@@ -220,6 +234,7 @@ TABLES = {
         FEATURES,
         CALIBRATIONS,
         PREDICTIONS,
+        DECISIONS,
         SEGMENT_METRICS,
         EXPLANATIONS,
     )

@@ -76,13 +76,16 @@ def listen(
     server.settimeout(0.5)
     stop = threading.Event()
     shelf = shelf or Shelf()
+    readers: list[tuple[threading.Thread, socket.socket]] = []
 
     def serve() -> None:
         while not stop.is_set():
             with contextlib.suppress(OSError):
                 connection, _ = server.accept()
                 given = (connection, token, on_message, shelf, answer)
-                threading.Thread(target=_read, args=given, daemon=True, name=READER).start()
+                reader = threading.Thread(target=_read, args=given, daemon=True, name=READER)
+                readers.append((reader, connection))
+                reader.start()
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -94,6 +97,10 @@ def listen(
             server.shutdown(socket.SHUT_RDWR)  # wakes `accept`
         thread.join(timeout=2)
         server.close()
+        for reader, connection in readers:
+            reader.join(timeout=1)  # what was sent is read to its end
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # the other end is still open: nobody waits for it
 
 
 def _read(

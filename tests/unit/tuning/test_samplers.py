@@ -8,7 +8,7 @@ import pytest
 
 from assay.errors import ConfigError
 from assay.tuning import samplers
-from assay.tuning.journal import PRUNED, best_of
+from assay.tuning.journal import PRUNED
 from assay.tuning.samplers import chosen, sampler_named
 
 SAMPLERS = ("tpe", "random", "grid", "hyperopt")
@@ -39,10 +39,11 @@ def test_proposals_are_points_of_the_space_and_the_same_for_the_same_trials(name
 
 @pytest.mark.parametrize("name", ["tpe", "hyperopt"])
 def test_what_learns_from_trials_finds_more_than_draws(name, space, made):
-    found = {n: run(sampler_named(n, space, seed=5, points=60), made, 60) for n in (name, "random")}
-    mean = {n: sum(t.loss for t in trials[30:]) / 30 for n, trials in found.items()}
-    assert mean[name] < 0.75 * mean["random"]
-    assert best_of(found[name]).loss < 0.5
+    later = {name: 0.0, "random": 0.0}
+    for seed in (5, 6, 7):
+        for n in later:
+            later[n] += sum(t.loss for t in run(sampler_named(n, space, seed=seed, points=60), made, 60)[30:])
+    assert later[name] < 0.75 * later["random"]
 
 
 def test_a_grid_ends_and_goes_on_where_it_was(space, made):

@@ -44,6 +44,7 @@ def overrides(dataset: str, variant: str) -> list[str]:
     """The `--set` texts of a variant."""
     flags = FLAGS[variant]
     told = ["training.force_production_quality=false", f"training.enable_advanced_features={str(bool(flags)).lower()}"]
+    told.append("serving.learns_until=tune")  # one fit is enough to compare inputs
     told += [
         f"training.enable_{family}_features={str(family in flags).lower()}"
         for family in ("temporal", "market", "interaction")

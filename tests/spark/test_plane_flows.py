@@ -182,3 +182,24 @@ def test_exchange_files_are_gone_after_a_run_and_after_a_dead_process(planes):
     plane.clean()
     assert sorted(scratch.iterdir()) == sorted([alive, elsewhere])
     plane.clean()
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_columns_with_a_dot_go_through_kernels_and_ranks(planes, road):
+    """As features have them: `price__own__season_365.25d`."""
+    schema = pa.schema([("row", pa.int64()), ("season_365.25d", pa.float32())])
+    rows = pa.Table.from_pylist([{"row": i, "season_365.25d": i / 4} for i in range(6)], schema=schema)
+    flow = planes[road].rows_of(NOTES, schema, rows)
+
+    def doubled(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield batch.set_column(
+                1, "season_365.25d", pc.multiply(batch["season_365.25d"], pa.scalar(2, pa.float32()))
+            )
+
+    def total(context: Any, shares: list[Any]) -> float:
+        return sum(pc.sum(batch["season_365.25d"]).as_py() for share in shares for batch in share() if batch.num_rows)
+
+    found = flow.map(doubled, schema).collect().sort_by("row")
+    assert found["season_365.25d"].to_pylist() == [i / 2 for i in range(6)]
+    assert sum(planes[road].train([flow, flow.map(doubled, schema)], total, 1)) == pytest.approx(3 * 15 / 4)

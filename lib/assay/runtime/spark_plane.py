@@ -188,7 +188,7 @@ class SparkPlane(Plane):
         frames = []
         for index, flow in enumerate(reads):
             assert isinstance(flow, SparkFlow)
-            frames.append(flow.frame.mapInArrow(Pack(index, flow.schema, ranks, whole), PACKED))
+            frames.append(_in_arrow(flow.frame, Pack(index, flow.schema, ranks, whole), PACKED))
         # Parts arrive in any order: sorted, so that the same table gives every rank the same rows in the same order.
         dealt = functools.reduce(lambda a, b: a.unionAll(b), frames).repartitionById(ranks, "rank")
 
@@ -215,6 +215,16 @@ def _parallelism(session: SparkSession) -> int:
         return 2
 
 
+def _in_arrow(frame: DataFrame, kernel: Kernel, schema: Any) -> DataFrame:
+    """`mapInArrow` for columns of any name: it looks its input's up unquoted, so one with a dot would not be found."""
+    names = frame.columns
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return kernel(batch.rename_columns(names) for batch in batches)
+
+    return frame.toDF(*(f"c{number}" for number in range(len(names)))).mapInArrow(run, schema)
+
+
 class SparkFlow(Flow):
     """A DataFrame and the Arrow schema that its rows have."""
 
@@ -237,7 +247,7 @@ class SparkFlow(Flow):
             for batch in kernel(conform(b, before) for b in batches):
                 yield conform(batch, after)
 
-        return SparkFlow(self.plane, self.frame.mapInArrow(run, spark_schema(schema)), schema)
+        return SparkFlow(self.plane, _in_arrow(self.frame, run, spark_schema(schema)), schema)
 
     def by_key(self, keys: Sequence[str], *, rows_hint: int) -> SparkFlow:
         """Spark's own shuffle."""

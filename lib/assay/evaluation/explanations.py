@@ -26,7 +26,7 @@ from assay.runtime.tables import TIME
 
 BASE, OTHER = "(base)", "(other)"
 NAMED_INPUTS, NAMED_SEGMENTS = 3, 8
-SAMPLED = [pa.field("hash", pa.uint64()), pa.field("row_id", pa.int64()), pa.field("time", TIME)]
+SAMPLED = [pa.field("hash", pa.int64()), pa.field("row_id", pa.int64()), pa.field("time", TIME)]
 
 
 def explainable(model: Model) -> bool:
@@ -60,7 +60,7 @@ class ExplainRows:
                 continue
             rows = batch.take(pa.array(take))
             matrix = model.encoding.matrix(rows)
-            columns: dict[str, Any] = {"hash": hashes[take], "inputs": _lists(matrix)}
+            columns: dict[str, Any] = {"hash": hashes[take].view(np.int64), "inputs": _lists(matrix)}
             columns["contributions"] = _lists(predictor.contributions(matrix))
             columns |= {name: rows.column(name) for name in ("row_id", "time", *self.segments)}
             yield pa.record_batch([columns[name] for name in schema.names], schema=schema)
@@ -162,7 +162,7 @@ def explained(found: pa.Table, model: Model, segments: Sequence[str], most: int)
     assert isinstance(frame, pl.DataFrame)
     if not frame.height:
         return None
-    frame = frame.sort("hash", "row_id").head(most)
+    frame = frame.with_columns(pl.col("hash").reinterpret(signed=False)).sort("hash", "row_id").head(most)
     width = len(model.encoding.features)
     inputs = frame["inputs"].explode().to_numpy().reshape(-1, width)
     contributions = frame["contributions"].explode().to_numpy().reshape(-1, width + 1).astype(np.float64)

@@ -24,7 +24,7 @@ from assay.training.split import Period
 def predicted_schema(members: int) -> pa.Schema:
     """Rows with their outcome and M predictions, on the model's scale."""
     numbers = [pa.field(name, pa.float64()) for name in ("truth", *(f"member_{i}" for i in range(members)))]
-    return pa.schema([pa.field("time", pa.int64()), pa.field("hash", pa.uint64()), *numbers])
+    return pa.schema([pa.field("time", pa.int64()), pa.field("hash", pa.int64()), *numbers])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class PredictMembers:
             rows = batch.take(pa.array(take))
             truth = model.scale.forward(as_floats(rows.column(model.scale.target)), rows)
             found = predictor.predict_members(model.encoding.matrix(rows))
-            numbers = [pa.array(column) for column in (hashes[take], truth, *found.T)]
+            numbers = [pa.array(column) for column in (hashes[take].view(np.int64), truth, *found.T)]
             yield pa.record_batch([rows.column("time").cast(TIME).cast(pa.int64()), *numbers], schema=schema)
 
 
@@ -71,7 +71,7 @@ def predict_members(
 def out_of_time(tables: Sequence[pa.Table], names: tuple[str, ...], *, most: int) -> OutOfTime:
     """Rows of several periods in order of time, whatever tasks they came from; at most `most`, by their hash."""
     table = pa.concat_tables(tables)
-    hashes, times = table.column("hash").to_numpy(), table.column("time").to_numpy()
+    hashes, times = table.column("hash").to_numpy().view(np.uint64), table.column("time").to_numpy()
     kept = np.argsort(hashes, kind="stable")[:most]
     order = kept[np.lexsort((hashes[kept], times[kept]))]
     members = [table.column(f"member_{i}").to_numpy() for i in range(len(names))]

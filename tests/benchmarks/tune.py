@@ -6,9 +6,10 @@ a fresh `DMatrix` for each trial from a frame in memory. Rows, split, label, sea
 stopping are the same.
 
 The loss to be reached is not chosen by hand: it is the median over seeds of the best that `optuna` has after all of its
-trials (20, or `$ASSAY_BENCHMARK_TRIALS`). A search that never reaches it has `inf`. Losses are RMSE on the tune period,
-on the model's scale. Each seed is a pair of contenders of its own; `--only 'seed1:*'` runs one. `--rows` takes so many
-rows, of whole series. The data are looked for where their YAML says, in the current folder and in `$ASSAY_DATA`.
+trials (20, or `$ASSAY_BENCHMARK_TRIALS`). Ours, whose trials are shorter, may make three times as many; what counts is
+the time. A search that never reaches the loss has `inf`. Losses are RMSE on the tune period, on the model's scale. Each
+seed is a pair of contenders of its own; `--only 'seed1:*'` runs one. `--rows` takes so many rows, of whole series. The
+data are looked for where their YAML says, in the current folder and in `$ASSAY_DATA`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ DATASET = ROOT / "conf" / "datasets" / "walmart_weekly.yml"
 ALL_ROWS = 421_570
 SEEDS = (1, 2, 3, 4, 5)
 TRIALS = int(os.environ.get("ASSAY_BENCHMARK_TRIALS", "20"))
+OURS_AT_MOST = 3 * TRIALS  # shorter ones: what is measured is the time to a loss, wherever in the study it is reached
 ROUNDS, STOPPING = 300, 30
 LABEL = "__label"
 
@@ -71,7 +73,7 @@ def _context(folder: Path, seed: int) -> Any:
     from assay.runtime.progress import Reporter
 
     told = [f"engine.rounds={ROUNDS}", f"engine.early_stopping_rounds={STOPPING}"]
-    told += [f"training.max_evals={TRIALS}", f"tuning.seed={seed}"]
+    told += [f"training.max_evals={OURS_AT_MOST}", f"tuning.seed={seed}"]
     config = load_run(dataset=folder / "dataset.yml", workspace=folder / "workspace", overrides=told)
     return JobContext(config, settings(), Reporter(quiet=True))
 

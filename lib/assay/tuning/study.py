@@ -169,7 +169,8 @@ class Study:
             return {}
         if found.values:
             self._on_report(found.number, *found.values[-1])
-            if self.pruner.ends(found.number, found.values, [t for t in self.trials if t.share == found.share]):
+            others = [t for t in self.trials if t.share == found.share]
+            if self.pruner.ends(found.number, found.point, found.values, others):
                 rounds, loss = min(found.values, key=lambda pair: pair[1])
                 self._end(slot, PRUNED, loss, rounds)
                 return {"stop": True}

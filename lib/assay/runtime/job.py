@@ -17,7 +17,7 @@ from assay.errors import DataError, GateRefused, UserError
 from assay.runtime import preflight
 from assay.runtime.plane import Commit, Plane, Written
 from assay.runtime.progress import Reporter
-from assay.runtime.session import SparkSettings, open_session, session_is_given
+from assay.runtime.session import SparkSettings, import_spark, open_session, session_is_given
 from assay.runtime.tracking import PastRun, Tracking
 from assay.version import __version__
 
@@ -110,7 +110,7 @@ class JobContext:
         self.reporter = reporter
         self._session: SparkSession | None = None
         preflight.check_workspace(config)
-        self._tracking: concurrent.futures.Future[Tracking] = _in_background(lambda: Tracking(config))
+        self._tracking: concurrent.futures.Future[Tracking] = _in_background(lambda: _opened(config))
         reporter.watch(lambda: self._session.sparkContext if self._session is not None else None)
 
     def spark(self) -> SparkSession:
@@ -176,6 +176,11 @@ def _in_background(make: Callable[[], Tracking]) -> concurrent.futures.Future[Tr
 
     threading.Thread(target=work, daemon=True).start()
     return future
+
+
+def _opened(config: RunConfig) -> Tracking:
+    import_spark()  # MLflow would, beside the thread that starts Spark
+    return Tracking(config)
 
 
 def choose_plane(context: JobContext) -> Plane:

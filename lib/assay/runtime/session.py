@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
+
+_IMPORTING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,19 @@ def session_is_given() -> bool:
         return True
     if "pyspark" not in sys.modules:
         return False
+    import_spark()
     from pyspark.sql import SparkSession
 
     return SparkSession.getActiveSession() is not None
+
+
+def import_spark() -> None:
+    """Import PySpark, whole before this returns; MLflow imports it too, in the thread that opens its store.
+
+    `pyspark` and `pyspark.sql` import one another: of two threads that begin at different ends, one gets half of it.
+    """
+    with _IMPORTING:
+        import pyspark.sql  # noqa: F401
 
 
 def open_session(settings: SparkSettings, *, app: str, log_file: Path) -> SparkSession:
@@ -77,6 +90,7 @@ def open_session(settings: SparkSettings, *, app: str, log_file: Path) -> SparkS
     Raises:
         PreflightError: Java is missing, the JVM did not start, or the session that is there has another master.
     """
+    import_spark()
     from pyspark.sql import SparkSession
 
     given = session_is_given()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -9,8 +10,8 @@ from pydantic.dataclasses import dataclass
 
 from assay.config.strict import STRICT
 
-Method = Literal["average", "voting", "weighted", "stacking", "dynamic_rmse", "dynamic_sharpe"]
-METHODS: tuple[Method, ...] = ("average", "voting", "weighted", "stacking", "dynamic_rmse", "dynamic_sharpe")
+Method = Literal["average", "voting", "weighted", "stacking", "dynamic_rmse", "dynamic_sharpe", "dynamic_log_loss"]
+METHODS: tuple[Method, ...] = typing.get_args(Method)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -19,8 +20,10 @@ class EnsembleConfig:
 
     members: name -> changes of the section `engine`; of a member with another engine than that section's, parameters
         start anew. A member that is called like an engine is one, unless it says otherwise. None at all: the
-        section's own engine, and those of xgboost, catboost and linear that it is not.
-    methods: ways to combine that are tried.
+        section's own engine, and those of xgboost, catboost and linear that it is not. A target is left to those that
+        can learn it.
+    methods: ways to combine that are tried, where they are of such a target: dynamic_rmse and dynamic_sharpe of
+        numbers, dynamic_log_loss of classes; quantiles have neither these nor stacking.
     folds: blocks of the train period that members predict without having seen them, each learning from all rows
         before; the tune period is one more such block. Combinations are fitted on these predictions.
     fold_share: of the train period's rows, what each block has about.
@@ -28,7 +31,7 @@ class EnsembleConfig:
         combination is fitted on those.
     halflife_days: an error that is so much older counts half as much in dynamic weights.
     rows: most rows on which combinations are fitted and chosen, drawn by a hash of `row_id`; 40 bytes and more each on
-        the driver.
+        the driver, 8 more for each member's quantiles or probabilities.
     """
 
     members: dict[str, dict[str, Any]] = Field(default_factory=dict)

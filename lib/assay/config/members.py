@@ -59,6 +59,8 @@ def _check_shared(member: EngineConfig, engine: EngineConfig, path: str, origin:
         raise ConfigError(
             f"{origin}: {path}: engine.monotone is set, and {member.name} cannot keep it; {' and '.join(MONOTONE)} can"
         )
+    if member.quantiles != engine.quantiles:
+        raise ConfigError(f"{origin}: {path}.quantiles: all members have the same; set engine.quantiles")
     if member.refit != engine.refit:
         raise ConfigError(f"{origin}: {path}.refit: members share their inputs; set engine.refit for all of them")
     if bool(member.early_stopping_rounds) != bool(engine.early_stopping_rounds):

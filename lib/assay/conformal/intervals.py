@@ -47,10 +47,11 @@ def score_classes(model: Model, fitted: Calibration, batch: pa.RecordBatch) -> d
     Returns:
         prediction (n,), which is the probability of the positive class, or of the likeliest of several; predicted_class
         (n,), the likeliest; probabilities, n lists in the order of the classes; per level set_*, n lists of the classes
-        that the promise needs (all of them where calibration had too few rows); and the segment (n,).
+        that the promise needs (all of them where calibration had too few rows); the segment (n,); and, of an
+        ensemble, its members' disagreement (n,), from 0 to 1.
     """
     classes = np.array(model.outcome.classes, dtype=object)
-    found = model.probabilities(batch)
+    found, spread = model.probabilities_with_spread(batch)
     quantiles, used = fitted.quantiles_for(np.array(labels_of(batch, fitted.segment_columns), dtype=object))
     scored: dict[str, Any] = {
         "prediction": found[:, 1] if model.outcome.kind == "binary" else found.max(axis=1, initial=0.0),
@@ -62,6 +63,8 @@ def score_classes(model: Model, fitted: Calibration, batch: pa.RecordBatch) -> d
         offsets = np.concatenate([[0], np.cumsum(chosen.sum(axis=1))]).astype(np.int32)
         members = pa.array(classes[np.nonzero(chosen)[1]], pa.string())
         scored[f"set_{level_label(level)}"] = pa.ListArray.from_arrays(pa.array(offsets), members)
+    if spread is not None:
+        scored["disagreement"] = spread
     scored["segment"] = used
     return scored
 

@@ -28,8 +28,8 @@ class AssayModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Columns prediction, lower_80, upper_80, ... in the target's unit, one row per input row.
 
-        An ensemble adds disagreement, on the model's scale. Of classes: prediction, predicted_class, probabilities,
-        set_80, ...
+        Of classes: prediction, predicted_class, probabilities, set_80, ... An ensemble adds disagreement, of numbers on
+        the model's scale.
         """
         from assay.conformal.intervals import score_batch
 

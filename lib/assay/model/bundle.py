@@ -65,11 +65,19 @@ class Model:
         """Whether what it learned from was drawn by row, and not told from its test by time."""
         return bool(self.facts["split"]["test"].get("drawn"))
 
-    def _learned(self, batch: pa.RecordBatch) -> Floats:
-        """What the learner predicts: (n,), or (n, width) of an outcome that is wider than one number."""
-        found = self.predictor.predict(self.encoding.matrix(batch))
+    def _learned(self, batch: pa.RecordBatch) -> tuple[Floats, Floats | None]:
+        """What the learner predicts, (n,) or (n, width) of a wider outcome, and the disagreement of an ensemble."""
+        predictor, matrix, spread = self.predictor, self.encoding.matrix(batch), None
+        if isinstance(predictor, Ensemble):
+            found, spread = predictor.predict_with_spread(matrix)
+        else:
+            found = predictor.predict(matrix)
         width = self.outcome.width
-        return found if width == 1 else found.reshape(batch.num_rows, width)
+        return found if width == 1 else found.reshape(batch.num_rows, width), spread
+
+    def _value(self, found: Floats) -> Floats:
+        """The number (n,) that stands for what was learned: of quantiles the one in the middle."""
+        return found if found.ndim == 1 else np.sort(found, axis=1)[:, self.outcome.middle]
 
     def predict_scaled(self, batch: pa.RecordBatch) -> Floats:
         """Feature batch -> predictions (n,) on the model's scale, where conformity scores live.
@@ -78,8 +86,7 @@ class Model:
         """
         if self.outcome.decides:
             return self.predict(batch)
-        found = self._learned(batch)
-        return found if found.ndim == 1 else np.sort(found, axis=1)[:, self.outcome.middle]
+        return self._value(self._learned(batch)[0])
 
     def predict(self, batch: pa.RecordBatch) -> Floats:
         """Feature batch -> predictions (n,) in the target's unit.
@@ -93,14 +100,19 @@ class Model:
 
     def probabilities(self, batch: pa.RecordBatch) -> Floats:
         """Feature batch -> probabilities (n, K) of the classes of `outcome`; each row's sum is 1."""
-        return every_class(self._learned(batch))
+        return self.probabilities_with_spread(batch)[0]
+
+    def probabilities_with_spread(self, batch: pa.RecordBatch) -> tuple[Floats, Floats | None]:
+        """The same, and the disagreement (n,) of an ensemble's members, from 0 to 1; None for a model without."""
+        found, spread = self._learned(batch)
+        return every_class(found), spread
 
     def predict_quantiles(self, batch: pa.RecordBatch) -> Floats:
         """Feature batch -> (n, Q) in the target's unit, one column per level of `outcome`.
 
         They do not cross: each row is sorted, which never makes the pinball loss worse (Chernozhukov and others, 2010).
         """
-        found = np.sort(self._learned(batch).reshape(batch.num_rows, self.outcome.width), axis=1)
+        found = np.sort(self._learned(batch)[0].reshape(batch.num_rows, self.outcome.width), axis=1)
         return np.column_stack([self.scale.inverse(column, batch) for column in found.T])
 
     def truth(self, batch: pa.RecordBatch) -> Floats:
@@ -108,19 +120,16 @@ class Model:
         return self.scale.forward(as_floats(batch.column(self.scale.target)), batch)
 
     def predict_with_spread(self, batch: pa.RecordBatch) -> tuple[Floats, Floats | None]:
-        """Feature batch -> predictions (n,) and the disagreement (n,) of an ensemble's members, on the model's scale.
+        """Feature batch -> what `predict_scaled` gives of a number, and the disagreement (n,) of an ensemble's members.
 
         None for a model without members.
         """
-        predictor = self.predictor
-        if not isinstance(predictor, Ensemble):
-            return self.predict_scaled(batch), None
-        members = predictor.predict_members(self.encoding.matrix(batch))
-        return predictor.combination.apply(members), predictor.combination.spread(members)
+        found, spread = self._learned(batch)
+        return self._value(found), spread
 
     def disagreement(self, batch: pa.RecordBatch) -> Floats | None:
-        """How far an ensemble's members are apart: weighted standard deviation (n,) on the model's scale, or None."""
-        return self.predict_with_spread(batch)[1]
+        """How far an ensemble's members are apart (n,), as `Combination.spread` has it; None without members."""
+        return self._learned(batch)[1]
 
     @property
     def engines(self) -> tuple[str, ...]:

@@ -244,6 +244,7 @@ def _signature(model: Model, calibration: dict[str, Any]) -> dict[str, Any]:
     texts = list(dict.fromkeys([*model.encoding.categories, *calibration["segment_columns"]]))
     numbers = [c for c in model.input_columns if c not in texts]
     example = pd.DataFrame({**{c: pd.Series([1.0]) for c in numbers}, **{c: pd.Series(["a"]) for c in texts}})
+    spread = {"disagreement": [1.0]} if model.engine == "ensemble" else {}
     if model.outcome.decides:
         outcome = pd.DataFrame(
             {
@@ -251,10 +252,10 @@ def _signature(model: Model, calibration: dict[str, Any]) -> dict[str, Any]:
                 "predicted_class": ["a"],
                 "probabilities": [[1.0, 0.0]],
                 **{f"set_{level_label(level)}": [["a"]] for level in calibration["levels"]},
+                **spread,
             }
         )
         return {"signature": infer_signature(example, outcome), "input_example": example}
     ends = [f"{end}_{level_label(level)}" for level in calibration["levels"] for end in ("lower", "upper")]
-    spread = ["disagreement"] if model.engine == "ensemble" else []
-    outcome = pd.DataFrame({name: [1.0] for name in ["prediction", *ends, *spread]})
+    outcome = pd.DataFrame({**{name: [1.0] for name in ["prediction", *ends]}, **spread})
     return {"signature": infer_signature(example, outcome), "input_example": example}

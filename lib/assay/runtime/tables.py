@@ -159,7 +159,8 @@ PREDICTIONS = Table(
         ),
         "disagreement": (
             pa.float64(),
-            "weighted standard deviation of an ensemble's members, on the model's scale; null for a single model",
+            "of an ensemble's members: weighted standard deviation on the model's scale, of classes mean total "
+            "variation distance; null for a single model",
         ),
         "segment": (pa.string(), "segment whose calibration was used; empty for all rows together"),
         "model_version": (pa.string(), "hash of the model's content"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
-from assay.model.ensemble import Combination
+from assay.model.ensemble import STACKING, Combination
 
 Floats = npt.NDArray[np.float64]
 LEAST_WEIGHT = 0.01  # of all weights together; a member below it is not worth its time
@@ -21,30 +23,37 @@ def equal_weights(members: int) -> Floats:
 def optimised_weights(truth: Floats, members: Floats) -> Floats:
     """Weights (M,) of the least squared error, not negative and with sum 1, for truth (n,) and members (n, M).
 
-    The quadratic problem of Bates and Granger (1969) in the errors' second moments, by SciPy's SLSQP; no weights that
-    it finds are worse than those of a single member.
+    The quadratic problem of Bates and Granger (1969) in the errors' second moments.
     """
-    from scipy.optimize import minimize
-
     error = members - truth[:, None]
     moments = error.T @ error / len(error)
     size = float(np.trace(moments)) / len(moments)
     if not size > 0:
         return equal_weights(len(moments))
     moments /= size
+    return simplex_minimum(lambda w: float(w @ moments @ w), lambda w: 2 * moments @ w, len(moments))
+
+
+def simplex_minimum(loss: Callable[[Floats], float], slope: Callable[[Floats], Floats], members: int) -> Floats:
+    """Weights (M,), not negative and with sum 1, of the least convex loss with a slope (M,), by SciPy's SLSQP.
+
+    None that it finds are worse than those of a single member, or equal ones.
+    """
+    from scipy.optimize import minimize
+
     found = minimize(
-        lambda w: float(w @ moments @ w),
-        equal_weights(len(moments)),
-        jac=lambda w: 2 * moments @ w,
-        bounds=[(0.0, 1.0)] * len(moments),
+        loss,
+        equal_weights(members),
+        jac=slope,
+        bounds=[(0.0, 1.0)] * members,
         constraints=[{"type": "eq", "fun": lambda w: w.sum() - 1.0, "jac": np.ones_like}],
         method="SLSQP",
         options={"maxiter": 500, "ftol": 1e-14},
     )
-    starts = [*np.eye(len(moments)), equal_weights(len(moments))]
+    starts = [*np.eye(members), equal_weights(members)]
     if np.isfinite(found.x).all():
         starts.append(trimmed(np.maximum(found.x, 0.0), least=0.0))
-    return min(starts, key=lambda w: float(w @ moments @ w))
+    return min(starts, key=loss)
 
 
 def trimmed(weights: Floats, *, least: float = LEAST_WEIGHT) -> Floats:
@@ -78,4 +87,4 @@ def stacked(truth: Floats, members: Floats) -> Combination | None:
     if not weights.sum() > 0:
         return None
     weights = trimmed(np.asarray(weights, np.float64))
-    return Combination("stacking", weights, middle - float(centre @ weights))
+    return Combination(STACKING, weights, middle - float(centre @ weights))

@@ -42,14 +42,7 @@ class Track:
         sharpe: in proportion to the Sharpe ratio of each member's signals where it is positive. Before anything is
         known, and where no ratio is positive, all weigh the same.
         """
-        last = len(self.times) - 1
-        place = np.array([last]) if at is None else np.searchsorted(self.known, at, side="left") - 1
-        worth = self._inverse_errors() if measure == "rmse" else self._sharpes()
-        found = np.where(place[:, None] >= 0, worth[np.maximum(place, 0)], 1.0)
-        total = found.sum(axis=1, keepdims=True)
-        equal = np.full_like(found, 1 / found.shape[1])
-        result: Floats = np.divide(found, total, out=equal, where=total > 0)
-        return result
+        return _as_of(self._inverse_errors() if measure == "rmse" else self._sharpes(), self.known, at)
 
     def _inverse_errors(self) -> Floats:
         mean = self.square / self.rows[:, None]
@@ -81,9 +74,54 @@ def track(times: Times, truth: Floats, members: Floats, *, delay_days: float, ha
         np.stack([np.bincount(place, values[:, m], count) for m in range(width)], axis=1) for values in (error, earned)
     )
     gain: Floats = sums_earned / rows[:, None]
-    kept = np.exp2(-np.diff(distinct, prepend=distinct[:1]) / (halflife_days * DAY))
     sums = np.concatenate([rows[:, None], np.ones((count, 1)), square, gain, gain**2], axis=1)
-    for moment in range(1, count):
-        sums[moment] += kept[moment] * sums[moment - 1]
+    _decay(sums, distinct, halflife_days)
     each = [sums[:, 2 + part * width : 2 + (part + 1) * width] for part in range(3)]
     return Track(distinct, distinct + round(delay_days * DAY), sums[:, 0], sums[:, 1], *each)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Surprise:
+    """What is known of M members' probabilities after each of T moments. times, known: as in `Track`.
+
+    losses: (T, M) sums over moments of the mean log loss of a moment's rows, decayed as of that moment.
+    """
+
+    times: Times
+    known: Times
+    losses: Floats
+
+    def weights(self, at: Times | None = None) -> Floats:
+        """Weights (n, M) at times (n,), each row summing to 1; without times those after all moments, (1, M).
+
+        In proportion to exp(-losses), which is the likelihood of each member: recursive log score weights (Jore,
+        Mitchell and Vahey, 2010) that forget (Raftery, Karny and Ettler, 2010). Rows of one moment err together and
+        count as one. Before anything is known all weigh the same.
+        """
+        return _as_of(np.exp(self.losses.min(axis=1, keepdims=True) - self.losses), self.known, at)
+
+
+def surprise(times: Times, losses: Floats, *, delay_days: float, halflife_days: float) -> Surprise:
+    """How members did, moment by moment. times: (n,) microseconds.  losses: (n, M) log losses of members."""
+    distinct, place = np.unique(times, return_inverse=True)
+    rows = np.bincount(place).astype(np.float64)
+    sums = np.stack([np.bincount(place, one) / rows for one in losses.T], axis=1)
+    _decay(sums, distinct, halflife_days)
+    return Surprise(distinct, distinct + round(delay_days * DAY), sums)
+
+
+def _decay(sums: Floats, times: Times, halflife_days: float) -> None:
+    """Add to each moment's row (T, any) those before it, in place, half of one that is a half-life older."""
+    kept = np.exp2(-np.diff(times, prepend=times[:1]) / (halflife_days * DAY))
+    for moment in range(1, len(times)):
+        sums[moment] += kept[moment] * sums[moment - 1]
+
+
+def _as_of(worth: Floats, known: Times, at: Times | None) -> Floats:
+    """Shares (n, M) of what members are worth (T, M), as known before times (n,), or at last; else equal ones."""
+    place = np.array([len(worth) - 1]) if at is None else np.searchsorted(known, at, side="left") - 1
+    found = np.where(place[:, None] >= 0, worth[np.maximum(place, 0)], 1.0)
+    total = found.sum(axis=1, keepdims=True)
+    equal = np.full_like(found, 1 / found.shape[1])
+    result: Floats = np.divide(found, total, out=equal, where=total > 0)
+    return result

@@ -4,7 +4,7 @@ Each member learns from the train period, the tune period choosing its rounds; w
 before each of a few blocks at the end of the train period. So there are predictions of all members for those blocks and
 for tune, made without rows of their own time or later; by them `ensemble_choice` decides. What was chosen is fitted
 again on train and tune, and on whatever else is known, as a single engine is. Members learn one after another, each on
-all slots that it is worth.
+all slots that it is worth. Where rows are drawn by their hash, "later" is nothing but "other".
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from assay.config.members import members_of, methods_of
+from assay.config.members import LEAST, members_of, methods_of
 from assay.config.profile import EngineConfig, ProfileConfig
 from assay.errors import DataError
 from assay.model.encoding import Encoding
 from assay.model.ensemble import Combination, Member, packed
+from assay.model.outcome import Outcome
 from assay.model.row_sample import sample_threshold
 from assay.model.scale import TargetScale
-from assay.runtime.progress import figure
-from assay.training.engine import FitResult, OnRound
+from assay.runtime.progress import Reporter, figure
+from assay.training.engine import SETTINGS, FitResult, OnRound, engine_named
 from assay.training.ensemble_choice import Choice, choose
 from assay.training.fitting import fit_engine, refit_engine
 from assay.training.out_of_time import out_of_time, predict_members
@@ -34,6 +35,7 @@ from assay.training.split import Period, Split, together
 from assay.training.validation import Fold, rolling_origin
 
 Refit = Callable[[EngineConfig, int], FitResult]
+LOSSES = {"rmse": "RMSE", "pinball": "pinball loss", "log_loss": "log loss"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,10 +85,12 @@ class Learned:
 class EnsembleTraining:
     """One run's ensemble.
 
-    times: labelled rows at each time.  profile: the run's, with parameters that a study found.  gap_days: between rows
-    that teach and rows that judge.
+    members: that can learn the outcome, by name.  times: labelled rows at each time.  profile: the run's, with
+    parameters that a study found.  gap_days: between rows that teach and rows that judge.
     """
 
+    members: Mapping[str, EngineConfig]
+    outcome: Outcome
     rows: LabelledRows
     split: Split
     prepared: Prepared
@@ -98,7 +102,8 @@ class EnsembleTraining:
 
     def run(self) -> Learned:
         """All of it."""
-        members, settings, reporter = members_of(self.profile), self.profile.ensemble, self.rows.context.reporter
+        members, settings, reporter = self.members, self.profile.ensemble, self.rows.context.reporter
+        drawn = self.split.train.drawn is not None
         first: dict[str, FitResult] = {}
         for name, engine in members.items():
             with reporter.step(f"training member {name} on {self.split.train.rows:,} rows"):
@@ -114,12 +119,13 @@ class EnsembleTraining:
         with reporter.step("choosing among members and combinations"):
             tables.append(self._predicted(self.split.tune, members, first, threshold))
             choice = choose(
-                out_of_time(tables, tuple(members), most=settings.rows),
+                out_of_time(tables, tuple(members), most=settings.rows, outcome=self.outcome, drawn=drawn),
                 methods_of(self.profile),
                 share=settings.choose_share,
                 gap_days=self.gap_days,
                 delay_days=self.delay_days,
                 halflife_days=settings.halflife_days,
+                drawn=drawn,
             )
         weights = dict(zip(members, choice.chosen.combination.weights, strict=True))
         last = {name: first[name] for name, weight in weights.items() if weight > 0}
@@ -165,7 +171,15 @@ class EnsembleTraining:
         threshold: int,
     ) -> pa.Table:
         stored = [Member(name, engine.name, fitted[name].stored) for name, engine in members.items()]
-        return predict_members(self.rows, period, stored, self.prepared.encoding, self.scale, threshold=threshold)
+        return predict_members(
+            self.rows,
+            period,
+            stored,
+            self.prepared.encoding,
+            self.scale,
+            outcome=self.outcome,
+            threshold=threshold,
+        )
 
     def _told(self, name: str) -> OnRound:
         def on_round(number: int, metrics: Mapping[str, float]) -> None:
@@ -188,7 +202,7 @@ def learned(
     ]
     history = {f"{name}_{key}": values for name, one in first.items() for key, values in one.history.items()}
     figures = {f"{name}_{key}": value for name, one in first.items() for key, value in one.figures.items()}
-    figures |= {f"choose_rmse_{c.name}": c.chosen_rmse for c in choice.candidates}
+    figures |= {f"choose_{choice.loss}_{c.name}": c.loss for c in choice.candidates}
     samples = [
         f"member {name} learned from a sample of {one.sample[0]:,} of {one.sample[1]:,} rows"
         for name, one in last.items()
@@ -206,18 +220,37 @@ def learned(
     return dataclasses.replace(found, fitted=dataclasses.replace(fitted, history=history, figures=figures))
 
 
+def able_members(profile: ProfileConfig, outcome: Outcome, target: str, reporter: Reporter) -> dict[str, EngineConfig]:
+    """Members that can learn the target, by name; none where fewer than two can. Who is left out is said."""
+    given = members_of(profile)
+    able = {name: one for name, one in given.items() if outcome.kind in engine_named(one.name).kinds}
+    unable = [name for name in profile.ensemble.members if name not in able]
+    if unable:
+        left_out = f"{', '.join(unable)}: cannot learn {target} with {SETTINGS[outcome.kind]}"
+        reporter.say(f"  ensemble.members: {left_out}", "yellow")
+    if len(able) < LEAST:
+        reporter.say(
+            f"  training.enable_advanced_ensemble: {target} is learned by {profile.engine.name} alone: "
+            f"{len(able)} of {len(given)} members can learn it, and an ensemble has {LEAST} or more",
+            "yellow",
+        )
+        return {}
+    return able
+
+
 def _sentence(choice: Choice, weights: Mapping[str, float]) -> str:
-    best, chosen = choice.best_member, choice.chosen
-    on = f"on {len(choice.judge.truth):,} later rows and the model's scale"
+    best, chosen, loss = choice.best_member, choice.chosen, LOSSES[choice.loss]
+    scale = "" if choice.judge.outcome.decides else " and the model's scale"
+    on = f"on {len(choice.judge.truth):,} later rows{scale}"
     if choice.single:
         rest = [c for c in choice.candidates if c.name not in choice.names]
-        second = min(rest, key=lambda c: c.chosen_rmse, default=None)
-        told = f", the best combination ({second.name}) {figure(second.chosen_rmse)}" if second is not None else ""
-        if second is not None and second.chosen_rmse < best.chosen_rmse:
+        second = min(rest, key=lambda c: c.loss, default=None)
+        told = f", the best combination ({second.name}) {figure(second.loss)}" if second is not None else ""
+        if second is not None and second.loss < best.loss:
             told += ", but with a larger mean absolute error"
-        return f"ensemble: member {best.name} serves alone: RMSE {figure(best.chosen_rmse)} {on}{told}"
+        return f"ensemble: member {best.name} serves alone: {loss} {figure(best.loss)} {on}{told}"
     parts = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items() if weight > 0)
     return (
-        f"ensemble: {chosen.name} of {parts}: RMSE {figure(chosen.chosen_rmse)} {on}, "
-        f"the best member ({best.name}) {figure(best.chosen_rmse)}"
+        f"ensemble: {chosen.name} of {parts}: {loss} {figure(chosen.loss)} {on}, "
+        f"the best member ({best.name}) {figure(best.loss)}"
     )

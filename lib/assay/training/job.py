@@ -28,7 +28,7 @@ from assay.training.baselines import fit_baselines
 from assay.training.crossvalidation import folds_of, over_folds
 from assay.training.drawing import drawn_split, spread_of
 from assay.training.engine import FitResult, check_kind, engine_named
-from assay.training.ensemble import EnsembleTraining, Learned
+from assay.training.ensemble import EnsembleTraining, Learned, able_members
 from assay.training.fitting import fit_engine, refit_engine
 from assay.training.holdout import Holdout, Rules, figures_on
 from assay.training.judging import folds_sentence, gates, merged_sentence, refit_sentence, sentence
@@ -274,21 +274,16 @@ class Training:
 
     def learn(self, split: Split, prepared: Prepared, scale: TargetScale, times: Mapping[dt.datetime, int]) -> Learned:
         """Run the engine, or the members of an ensemble."""
-        engine, wanted = self.config.profile.engine, self.config.training.enable_advanced_ensemble
-        if wanted and self.outcome.kind != "value":
-            self.context.reporter.say(
-                f"  training.enable_advanced_ensemble: ensembles are of numbers, {self.target.name} is learned by "
-                f"{engine.name} alone",
-                "yellow",
-            )
-        if not wanted or self.outcome.kind != "value":
-            with self.context.reporter.step(f"training {engine.name} on {split.train.rows:,} rows"):
+        engine, reporter, profile = self.config.profile.engine, self.context.reporter, self.config.profile
+        wanted = self.config.training.enable_advanced_ensemble
+        members = able_members(profile, self.outcome, self.target.name, reporter) if wanted else {}
+        if not members:
+            with reporter.step(f"training {engine.name} on {split.train.rows:,} rows"):
                 return Learned.alone(engine, self.fit(split, prepared, scale))
         delay = self.config.dataset.delay_days(self.target.name)
-        gap = max(delay, self.config.profile.split.embargo_days)
-        return EnsembleTraining(
-            self.rows, split, prepared, scale, times, self.config.profile, gap_days=gap, delay_days=delay
-        ).run()
+        gap = max(delay, profile.split.embargo_days)
+        given = self.rows, split, prepared, scale, times, profile
+        return EnsembleTraining(members, self.outcome, *given, gap_days=gap, delay_days=delay).run()
 
     def fit(self, split: Split, prepared: Prepared, scale: TargetScale) -> FitResult:
         """Run the engine."""

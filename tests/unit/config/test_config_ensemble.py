@@ -53,6 +53,10 @@ def test_only_members_that_can_keep_a_promise_are_usual(tree, load):
             "ensemble.members.linear: engine.monotone is set, and linear cannot keep it; xgboost and catboost can",
         ),
         (
+            ["ensemble.members={xgboost: {quantiles: [0.1, 0.9]}, catboost: {}}"],
+            "ensemble.members.xgboost.quantiles: all members have the same; set engine.quantiles",
+        ),
+        (
             ["ensemble.members={linear: {sample_rows: 9}, knn: {}}"],
             "ensemble.members.linear.sample_rows: linear learns",
         ),
@@ -70,7 +74,7 @@ def test_what_cannot_be_is_refused_before_anything_runs(tree, load, settings, me
 def test_flags_leave_methods_out(tree, load):
     assert methods_of(load(tree).profile) == list(METHODS)
     plain = methods_of(load(tree, "training.use_stacking=false", "training.use_voting=false").profile)
-    assert plain == ["weighted", "dynamic_rmse", "dynamic_sharpe"]
+    assert plain == ["weighted", "dynamic_rmse", "dynamic_sharpe", "dynamic_log_loss"]
 
 
 def test_members_and_methods_are_part_of_what_a_training_is(tree, load):

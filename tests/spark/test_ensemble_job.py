@@ -28,6 +28,7 @@ ON = [
     "engine.early_stopping_rounds=5",
 ]
 BOTH = [*ON, "split.embargo_days=3", "ensemble.folds=1"]
+DEAR = {"name": "dear", "column": "price", "task": "binary", "above": 52}
 BOTH.append("ensemble.members={line: {name: linear}, steps: {name: xgboost, params: {max_depth: 2, eta: 0.3}}}")
 
 
@@ -48,14 +49,14 @@ def built(run_in, tmp_path_factory):
         "source": {"path": str(folder / "made.parquet"), "format": "parquet"},
         "time": {"column": "day"},
         "entity": ["city"],
-        "targets": [{"name": "price"}],
+        "targets": [{"name": "price"}, DEAR],
         "columns": {"categorical": ["city"], "numeric": ["x0", "x1"]},
         "segments": ["city"],
         "duplicates": "allow",
     }
     for job in ("ingest", "build_features"):
         run_in(folder / "ws", job, dataset, overrides=ON)
-    return folder / "ws", dataset
+    return folder / "ws", {**dataset, "targets": [{"name": "price"}]}
 
 
 @pytest.fixture
@@ -63,8 +64,8 @@ def train(run_job, built, workspace):
     """train(settings) in the test's own workspace -> result, its models, tracking."""
     shutil.copytree(built[0] / "lake", workspace / "lake")
 
-    def run(settings):
-        result = run_job("train", built[1], overrides=settings)
+    def run(settings, dataset=built[1]):
+        result = run_job("train", dataset, overrides=settings)
         tracking = Tracking(load_run(dataset=workspace / "dataset.yml", workspace=workspace))
         return result, load_trained(tracking, result.run_id), tracking
 
@@ -142,3 +143,61 @@ def test_a_member_that_serves_alone_is_what_its_engine_trains_by_itself(train, r
     assert alone.run_id != result.run_id
     assert "ensemble" not in plain.facts
     np.testing.assert_allclose(model.predict(batch), plain.predict(batch), rtol=1e-9)  # fitted again on the same rows
+
+
+def test_an_ensemble_of_classes_is_one_model_of_probabilities_with_sets(train, run_job, built, workspace):
+    dataset = {**built[1], "targets": [DEAR]}
+    result, trained, tracking = train(BOTH, dataset)
+    model = trained.model
+    record = model.facts["ensemble"]
+    losses = {c["name"]: c["chosen_log_loss"] for c in record["candidates"]}
+    assert model.engine == "ensemble"
+    assert {"average", "voting", "weighted", "stacking", "dynamic_log_loss"} < set(losses)
+    assert losses[record["chosen"]] < 0.95 * min(losses["line"], losses["steps"])
+    assert result.metrics[f"choose_log_loss_{record['chosen']}"] == losses[record["chosen"]]
+    assert any(f"ensemble: {record['chosen']} of line" in line and "log loss" in line for line in result.summary)
+    members, combination = unpacked(model.stored)
+    assert [(m.name, m.engine) for m in members] == [("line", "linear"), ("steps", "xgboost")]
+    assert (combination.method, combination.kind) == (record["chosen"], "binary")
+    assert result.metrics["skill_over_best_baseline"] > 0.3
+
+    run_job("score", dataset, overrides=BOTH)
+    scored, batch = scored_rows(workspace)
+    np.testing.assert_array_equal(scored["prediction"], model.predict(batch))
+    np.testing.assert_array_equal(scored["disagreement"], model.disagreement(batch))
+    np.testing.assert_array_equal(np.array(scored["probabilities"].to_list()), model.probabilities(batch))
+    assert 0 <= scored["disagreement"].min() < scored["disagreement"].max() < 1
+    kept = scored.drop_nulls("dear")
+    held = [["not above", "above"][int(code)] in names for code, names in kept.select("dear", "set_90").rows()]
+    assert np.mean(held) == pytest.approx(0.9, abs=0.1)
+    served = tracking.mlflow.pyfunc.load_model(f"models:/made.dear@{CHAMPION}")
+    found = served.predict(scored.select(model.input_columns).to_pandas())
+    assert list(found.columns[-1:]) == ["disagreement"]
+    np.testing.assert_array_equal(found["disagreement"], trained.served.disagreement(batch))
+
+    evaluated = run_job("evaluate", dataset, overrides=BOTH)
+    assert -1 <= evaluated.metrics["disagreement_error_correlation"] <= 1
+    assert "Who predicts?" in Path(evaluated.report).read_text(encoding="utf-8")
+
+
+def test_an_ensemble_of_quantiles_is_one_model_whose_quantiles_rise(train, run_job, built, workspace):
+    members = "{deep: {params: {max_depth: 6, eta: 0.3}}, flat: {params: {max_depth: 2, eta: 0.3}}}"
+    quick = ["engine.quantiles=[0.1, 0.5, 0.9]", "serving.learns_until=tune", "engine.rounds=30"]
+    settings = [*ON, *quick, f"ensemble.members={members}", "ensemble.folds=1", "ensemble.choose_share=0.6"]
+    result, trained, _ = train(settings)
+    model = trained.model
+    record = model.facts["ensemble"]
+    losses = {c["name"]: c["chosen_pinball"] for c in record["candidates"]}
+    assert set(losses) == {"deep", "flat", "average", "voting", "weighted"}
+    assert losses[record["chosen"]] == min(losses.values())
+    assert model.engine == "ensemble"
+    assert any("pinball loss" in line for line in result.summary)
+    run_job("score", built[1], overrides=settings)
+    scored, batch = scored_rows(workspace)
+    found = model.predict_quantiles(batch)
+    assert (np.diff(found, axis=1) >= 0).all()
+    np.testing.assert_array_equal(scored["prediction"], found[:, 1])
+    np.testing.assert_array_equal(scored["disagreement"], model.disagreement(batch))
+    assert scored["disagreement"].max() > 0
+    assert result.metrics["test_below_10"] == pytest.approx(0.1, abs=0.1)
+    assert result.metrics["test_below_90"] == pytest.approx(0.9, abs=0.1)

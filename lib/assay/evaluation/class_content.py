@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from assay.class_metrics import set_metrics
 from assay.evaluation.class_segments import sets_of
-from assay.evaluation.content import DataFacts, Drivers, Gate, Split
+from assay.evaluation.content import DataFacts, Drivers, EnsembleResult, Gate, Split
 from assay.evaluation.wording import NO_VALUE, count, number, percent, readable
 from assay.metrics import binomial_band
 
@@ -52,6 +52,7 @@ class ClassContent:
     run: Mapping[str, str]
     tables: Mapping[str, int]
     drivers: Sequence[Drivers] = ()
+    ensemble: EnsembleResult | None = None
     gates: Sequence[Gate] = ()
     gates_enforced: bool = True
     description: str = ""
@@ -117,6 +118,8 @@ def class_figures(content: ClassContent) -> dict[str, float]:
         found |= {f"coverage_{label}_chance_low": result.low, f"coverage_{label}_chance_high": result.high}
     if content.strongest is not None:
         found["best_baseline_log_loss"] = content.baselines[content.strongest]
+    if content.ensemble is not None and content.ensemble.disagreement is not None:
+        found["disagreement_error_correlation"] = content.ensemble.disagreement.correlation
     if content.skill is not None:
         found["skill_over_best_baseline"] = content.skill
     return found

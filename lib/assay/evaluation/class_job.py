@@ -17,6 +17,8 @@ from assay.evaluation.canvas import to_svg
 from assay.evaluation.class_content import ClassContent, class_figures, class_summary, set_results
 from assay.evaluation.class_report import render_classes
 from assay.evaluation.class_segments import class_segment_table, probabilities_of
+from assay.evaluation.ensemble import COLUMN as DISAGREEMENT
+from assay.evaluation.ensemble import ensemble_result
 from assay.evaluation.explanations import Explained
 from assay.evaluation.job import Evaluation
 from assay.evaluation.wording import gate_outcome
@@ -60,13 +62,15 @@ class ClassEvaluation(Evaluation):
         """One row per prediction with a known class, with the log loss of each baseline."""
         plane, column = self.context.plane, stored_name(self.target.name)
         baselines = RateBaselines.from_dict(self.model.facts["baselines"])
-        sets = [n for n in plane.schema(PREDICTIONS.name).names if n.startswith("set_")]
+        there = plane.schema(PREDICTIONS.name).names
+        sets = [n for n in there if n.startswith("set_")]
+        spread = [DISAGREEMENT] if DISAGREEMENT in there else []
         levels = [float(name.removeprefix("set_").replace("_", ".")) / 100 for name in sets]
         extra = list(dict.fromkeys([*self.segments, *baselines.columns]))
         scored = plane.read(
             PREDICTIONS.name,
             version=predictions,
-            columns=["row_id", "probabilities", *sets],
+            columns=["row_id", "probabilities", *spread, *sets],
             where=[Condition("target", "==", self.target.name)],
         )
         known = plane.read(
@@ -76,7 +80,7 @@ class ClassEvaluation(Evaluation):
             where=self._evaluated(),
         )
         joined = scored.join(known, ["row_id"], rows_hint=plane.rows(PREDICTIONS.name, predictions))
-        names = list(dict.fromkeys(["row_id", "time", "probabilities", *sets, column, *self.segments]))
+        names = list(dict.fromkeys(["row_id", "time", "probabilities", *spread, *sets, column, *self.segments]))
         rules = [pa.field(f"baseline_{name}", pa.float64()) for name in baselines.names]
         schema = pa.schema([*(joined.schema.field(n) for n in names), *rules])
         table = joined.map(AddRuleLosses(baselines, column, tuple(names)), schema).collect()
@@ -130,6 +134,7 @@ class ClassEvaluation(Evaluation):
             run=self.run_facts(trained),
             tables=versions,
             drivers=moves.drivers(self.segments) if moves is not None else [],
+            ensemble=ensemble_result(self.model.facts, rows, log_losses(rows["actual"].to_numpy(), each)),
             gates=self._gates(),
             gates_enforced=self.config.training.force_production_quality,
         )

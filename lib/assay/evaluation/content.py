@@ -151,13 +151,13 @@ class Refit:
 class Rival:
     """A member of an ensemble, or a combination of members, as training compared them.
 
-    fitted_rmse, chosen_rmse: on the rows that combinations were fitted on and on the later ones that decided, both on
+    fitted_loss, chosen_loss: on the rows that combinations were fitted on and on the later ones that decided, both on
     the model's scale; None where there were none.  weight: of a member in what was chosen; None for a combination.
     """
 
     name: str
-    fitted_rmse: float | None
-    chosen_rmse: float | None
+    fitted_loss: float | None
+    chosen_loss: float | None
     chosen: bool
     weight: float | None
 
@@ -166,8 +166,9 @@ class Rival:
 class Disagreement:
     """How members' disagreement goes with errors on evaluated rows.
 
-    correlation: Spearman's, with the error's size.  mean: on the model's scale.  ratio: mean size of the error in the
-    fifth of rows with most disagreement over that in the fifth with least; None where the latter is 0.
+    correlation: Spearman's, with the error's size, of classes the log loss.  mean: on the model's scale.  ratio: mean
+    size of the error in the fifth of rows with most disagreement over that in the fifth with least; None where the
+    latter is 0.
     """
 
     correlation: float
@@ -177,11 +178,15 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class EnsembleResult:
-    """Members and combinations. fitted_rows, chosen_rows: of the comparison.  as_of: see `Combination`."""
+    """Members and combinations. fitted_rows, chosen_rows: of the comparison.  as_of: see `Combination`.
+
+    loss: by which they were compared, `rmse`, `pinball` or `log_loss`.
+    """
 
     rivals: Sequence[Rival]
     fitted_rows: int
     chosen_rows: int
+    loss: str = "rmse"
     as_of: str = ""
     disagreement: Disagreement | None = None
 

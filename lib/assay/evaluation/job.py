@@ -30,7 +30,7 @@ from assay.evaluation.content import (
 )
 from assay.evaluation.data_facts import COLUMNS, data_facts
 from assay.evaluation.ensemble import COLUMN as DISAGREEMENT
-from assay.evaluation.ensemble import ensemble_result
+from assay.evaluation.ensemble import ensemble_result, errors
 from assay.evaluation.explanations import Explained, ExplainRows, explainable, explained, explained_schema
 from assay.evaluation.report import render
 from assay.evaluation.segments import best_and_worst, segment_table
@@ -265,7 +265,7 @@ class Evaluation:
             run=self.run_facts(trained),
             tables=versions,
             drivers=moves.drivers(self.segments) if moves is not None else [],
-            ensemble=ensemble_result(self.model.facts, rows, self.target.transform),
+            ensemble=ensemble_result(self.model.facts, rows, errors(rows, self.target.transform)),
             gates=self._gates(),
             refit=self._refit(trained.data.metrics),
             gates_enforced=self.config.training.force_production_quality,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 
 import numpy as np
@@ -17,6 +18,7 @@ from assay.evaluation.class_report import CAPTIONS, render_classes
 from assay.evaluation.class_segments import class_segment_table, probabilities_of, sets_of
 from assay.evaluation.content import Gate
 from assay.evaluation.data_facts import data_facts
+from assay.evaluation.ensemble import ensemble_result
 
 THREE, TWO = ("bad", "fine", "good & <new>"), ("no", "yes")
 LEVELS = [0.8, 0.9]
@@ -117,3 +119,34 @@ def test_the_summary_and_figures_are_those_of_the_rows():
 
 def test_many_classes_have_no_picture_of_mistakes():
     assert class_plots.confusion_plot(rows_of(tuple("abcdefghijklmno"), 50), tuple("abcdefghijklmno")) is None
+
+
+def test_the_page_says_who_predicts_and_how_disagreement_goes_with_the_loss():
+    frame = rows_of(THREE)
+    loss = log_losses(frame["actual"].to_numpy(), probabilities_of(frame, 3))
+    frame = frame.with_columns(disagreement=pl.Series(loss / 10))
+    record = {
+        "chosen": "stacking",
+        "loss": "log_loss",
+        "as_of": "",
+        "members": [{"name": "xgboost", "weight": 0.75}, {"name": "linear", "weight": 0.25}],
+        "candidates": [
+            {"name": "xgboost", "member": True, "fitted_log_loss": 0.625, "chosen_log_loss": 0.75},
+            {"name": "linear", "member": True, "fitted_log_loss": None, "chosen_log_loss": 0.8},
+            {"name": "stacking", "member": False, "fitted_log_loss": 0.6, "chosen_log_loss": 0.7},
+        ],
+        "fitted_on": {"rows": 1200},
+        "chosen_on": {"rows": 800},
+    }
+    content = content_of(THREE)
+    with_members = dataclasses.replace(content, ensemble=ensemble_result({"ensemble": record}, frame, loss))
+    assert class_figures(with_members)["disagreement_error_correlation"] == pytest.approx(1)
+    page = render_classes(with_members)
+    lines = [["".join(cell.itertext()) for cell in line] for line in parse(page).iter("tr")]
+    assert ["xgboost", "0.750", "0.625", "0.750", ""] in lines
+    assert ["stacking", "–", "0.600", "0.700", "chosen"] in lines
+    words = text_of(page).replace("\u00a0", " ")
+    assert "Later log loss" in words
+    assert "Log loss, of rows that came after" in words
+    assert "the log loss: rank correlation 1.00" in words
+    assert "Who predicts?" not in text_of(render_classes(content))

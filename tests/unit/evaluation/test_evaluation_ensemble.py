@@ -10,7 +10,7 @@ import pytest
 from report_pages import content_of, parse, text_of
 from scipy.stats import spearmanr
 
-from assay.evaluation.ensemble import disagreement, ensemble_result
+from assay.evaluation.ensemble import disagreement, ensemble_result, errors
 from assay.evaluation.report import render
 
 RECORD = {
@@ -43,7 +43,7 @@ def rows(transform, seed=0, count=400):
 @pytest.mark.parametrize("transform", ["log", "none"])
 def test_disagreement_is_compared_with_errors_on_the_models_scale(transform):
     frame, error, spread = rows(transform)
-    found = disagreement(frame, transform)
+    found = disagreement(frame, errors(frame, transform))
     assert found.correlation == pytest.approx(spearmanr(error, spread).statistic)
     assert found.mean == pytest.approx(spread.mean())
     low, high = np.quantile(spread, [0.2, 0.8])
@@ -51,17 +51,17 @@ def test_disagreement_is_compared_with_errors_on_the_models_scale(transform):
 
 
 def test_nothing_is_said_of_a_single_model_few_rows_or_none():
-    frame, *_ = rows("none")
-    assert disagreement(frame.drop("disagreement"), "none") is None
-    assert disagreement(frame.with_columns(disagreement=pl.lit(None, pl.Float64)), "none") is None
-    assert disagreement(frame.head(20), "none") is None
-    assert ensemble_result({}, frame, "none") is None
+    frame, error, _ = rows("none")
+    assert disagreement(frame.drop("disagreement"), error) is None
+    assert disagreement(frame.with_columns(disagreement=pl.lit(None, pl.Float64)), error) is None
+    assert disagreement(frame.head(20), error[:20]) is None
+    assert ensemble_result({}, frame, error) is None
 
 
 def test_the_page_has_a_table_of_members_and_combinations(market):
-    frame, *_ = rows("none")
+    frame, error, _ = rows("none")
     content = content_of(market(), figures=False)
-    page = render(dataclasses.replace(content, ensemble=ensemble_result({"ensemble": RECORD}, frame, "none")))
+    page = render(dataclasses.replace(content, ensemble=ensemble_result({"ensemble": RECORD}, frame, error)))
     lines = [["".join(cell.itertext()) for cell in line] for line in parse(page).iter("tr")]
     assert ["xgboost", "0.750", "0.250", "0.300", ""] in lines
     assert ["forest", "0.250", "–", "0.400", ""] in lines

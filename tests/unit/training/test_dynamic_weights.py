@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.training.dynamic_weights import DAY, FEW_MOMENTS, track
+from assay.training.dynamic_weights import DAY, FEW_MOMENTS, surprise, track
 
 SEEDS = st.integers(0, 10_000)
 MEASURES = pytest.mark.parametrize("measure", ["rmse", "sharpe"])
@@ -88,3 +88,19 @@ def test_a_member_without_error_has_all_weight():
     truth = np.arange(10.0)
     past = track(np.arange(10) * DAY, truth, np.stack([truth, truth + 1], 1), delay_days=0, halflife_days=5)
     np.testing.assert_array_equal(past.weights("rmse"), [[1, 0]])
+
+
+@settings(deadline=None)
+@given(SEEDS, st.sampled_from([0.0, 3.0]), st.floats(1, 50))
+def test_weights_by_log_loss_are_decayed_likelihoods_of_what_was_known(seed, delay, halflife):
+    random = np.random.default_rng(seed)
+    times, losses = np.sort(random.integers(0, 25, 120)) * DAY, random.exponential(size=(120, 3))
+    past = surprise(times, losses, delay_days=delay, halflife_days=halflife)
+    at = np.arange(30) * DAY
+    for moment, found in zip(at, past.weights(at), strict=True):
+        known = np.unique(times[times + delay * DAY < moment])
+        decay = 0.5 ** ((known.max(initial=0) - known) / DAY / halflife)
+        means = np.array([losses[times == t].mean(axis=0) for t in known]).reshape(-1, 3)
+        likelihood = np.exp(-(decay[:, None] * means).sum(axis=0))
+        np.testing.assert_allclose(found, likelihood / likelihood.sum(), rtol=1e-6)
+    np.testing.assert_allclose(past.weights(), past.weights(np.array([10**18])), rtol=1e-12)

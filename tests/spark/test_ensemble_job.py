@@ -28,28 +28,30 @@ ON = [
     "engine.early_stopping_rounds=5",
 ]
 BOTH = [*ON, "split.embargo_days=3", "ensemble.folds=1"]
-DEAR = {"name": "dear", "column": "price", "task": "binary", "above": 52}
+SOLD = {"name": "sold", "task": "binary", "positive": "Yes", "negative": "No"}
 BOTH.append("ensemble.members={line: {name: linear}, steps: {name: xgboost, params: {max_depth: 2, eta: 0.3}}}")
 
 
 @pytest.fixture(scope="module")
 def built(run_in, tmp_path_factory):
-    """Features of prices that are half a line and half a step: a line and a few small trees know half each."""
+    """Features of prices and of odds that are half a line, half a step: a line and a few small trees know half each."""
     folder = tmp_path_factory.mktemp("ensemble")
     random = np.random.default_rng(8)
     rows = 3000
     x = random.normal(size=(rows, 2))
     day = np.datetime64("2020-01-01") + np.sort(random.integers(0, 300, rows))
     price = 50 + 4 * x[:, 0] + np.where(x[:, 1] > 0, 5, -5) + random.normal(0, 0.5, rows)
+    odds = 3 * x[:, 0] + np.where(x[:, 1] > 0, 3, -3) + np.random.default_rng(9).logistic(size=rows)
     city = [f"city {n}" for n in random.integers(0, 4, rows)]
     values = {"city": city, "day": day.astype(str), "price": price, "x0": x[:, 0], "x1": x[:, 1]}
+    values["sold"] = np.where(odds > 0, "Yes", "No")
     pq.write_table(pa.table(values), folder / "made.parquet")
     dataset = {
         "name": "made",
         "source": {"path": str(folder / "made.parquet"), "format": "parquet"},
         "time": {"column": "day"},
         "entity": ["city"],
-        "targets": [{"name": "price"}, DEAR],
+        "targets": [{"name": "price"}, SOLD],
         "columns": {"categorical": ["city"], "numeric": ["x0", "x1"]},
         "segments": ["city"],
         "duplicates": "allow",
@@ -146,8 +148,9 @@ def test_a_member_that_serves_alone_is_what_its_engine_trains_by_itself(train, r
 
 
 def test_an_ensemble_of_classes_is_one_model_of_probabilities_with_sets(train, run_job, built, workspace):
-    dataset = {**built[1], "targets": [DEAR]}
-    result, trained, tracking = train(BOTH, dataset)
+    dataset = {**built[1], "targets": [SOLD]}
+    settings = [*BOTH, "serving.learns_until=tune"]
+    result, trained, tracking = train(settings, dataset)
     model = trained.model
     record = model.facts["ensemble"]
     losses = {c["name"]: c["chosen_log_loss"] for c in record["candidates"]}
@@ -161,21 +164,21 @@ def test_an_ensemble_of_classes_is_one_model_of_probabilities_with_sets(train, r
     assert (combination.method, combination.kind) == (record["chosen"], "binary")
     assert result.metrics["skill_over_best_baseline"] > 0.3
 
-    run_job("score", dataset, overrides=BOTH)
+    run_job("score", dataset, overrides=settings)
     scored, batch = scored_rows(workspace)
     np.testing.assert_array_equal(scored["prediction"], model.predict(batch))
     np.testing.assert_array_equal(scored["disagreement"], model.disagreement(batch))
     np.testing.assert_array_equal(np.array(scored["probabilities"].to_list()), model.probabilities(batch))
     assert 0 <= scored["disagreement"].min() < scored["disagreement"].max() < 1
-    kept = scored.drop_nulls("dear")
-    held = [["not above", "above"][int(code)] in names for code, names in kept.select("dear", "set_90").rows()]
+    kept = scored.drop_nulls("sold")
+    held = [["No", "Yes"][int(code)] in names for code, names in kept.select("sold", "set_90").rows()]
     assert np.mean(held) == pytest.approx(0.9, abs=0.1)
-    served = tracking.mlflow.pyfunc.load_model(f"models:/made.dear@{CHAMPION}")
+    served = tracking.mlflow.pyfunc.load_model(f"models:/made.sold@{CHAMPION}")
     found = served.predict(scored.select(model.input_columns).to_pandas())
     assert list(found.columns[-1:]) == ["disagreement"]
-    np.testing.assert_array_equal(found["disagreement"], trained.served.disagreement(batch))
+    np.testing.assert_array_equal(found["disagreement"], model.disagreement(batch))
 
-    evaluated = run_job("evaluate", dataset, overrides=BOTH)
+    evaluated = run_job("evaluate", dataset, overrides=settings)
     assert -1 <= evaluated.metrics["disagreement_error_correlation"] <= 1
     assert "Who predicts?" in Path(evaluated.report).read_text(encoding="utf-8")
 

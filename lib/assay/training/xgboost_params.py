@@ -21,7 +21,7 @@ DEFAULTS: dict[str, Any] = {
     "eta": 0.05,
     "min_child_weight": 5,
     "subsample": 0.8,
-    "colsample_bytree": 0.8,
+    "colsample_bytree": 0.5,
     "max_bin": 256,
 }
 # A single round of many trees is a random forest, which needs no small steps; the values are those of XGBRFRegressor.

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from assay.errors import AssayError
 from assay.model.encoding import Encoding
+from assay.model.outcome import VALUE, Outcome
 from assay.model.row_sample import EVERY_ROW, ROW, row_hash
 from assay.model.scale import TargetScale
 from assay.runtime.barrier import Batches, RankContext
@@ -54,6 +55,7 @@ class Setting:
 
     params: as they are without tuning, resolved.  weights: per fold, of the rows that teach.  stopping: rounds without
     a better loss that end a trial; 0: none.  sample_rows: most that a learner takes that does not scale.
+    outcome: what is learned, and so what trials are judged by: squares, log losses or pinball losses.
     """
 
     engine: str
@@ -66,6 +68,7 @@ class Setting:
     seed: int
     threads: int
     sample_rows: int = 0
+    outcome: Outcome = VALUE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,10 +160,11 @@ class SlotTask:
 def build(setting: Setting, folds: Sequence[Fold], context: RankContext) -> Bench:
     """The bench of the setting's engine."""
     from assay.tuning.catboost_trials import CatBoostBench
-    from assay.tuning.learner_trials import LearnerBench, LinearBench
+    from assay.tuning.learner_trials import LearnerBench, LinearBench, LogisticBench
     from assay.tuning.xgboost_trials import XGBoostBench
 
-    kinds: dict[str, Any] = {"xgboost": XGBoostBench, "catboost": CatBoostBench, "linear": LinearBench}
+    linear = LogisticBench if setting.outcome.decides else LinearBench
+    kinds: dict[str, Any] = {"xgboost": XGBoostBench, "catboost": CatBoostBench, "linear": linear}
     bench: Bench = kinds.get(setting.engine, LearnerBench)(setting, folds, context)
     return bench
 

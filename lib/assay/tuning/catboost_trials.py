@@ -77,7 +77,7 @@ class CatBoostBench:
         model.fit(train, eval_set=validate, **({"callbacks": [asking]} if asking is not None else {}))
         if asking is not None and asking.stopped:
             return None
-        return [float(value) for value in model.evals_result_["validation"][metric.name]]
+        return [float(value) for value in _figures(model.evals_result_, metric)]
 
 
 def _plain_loss(rows: Rows, later: Rows, outcome: Outcome) -> float:
@@ -85,6 +85,13 @@ def _plain_loss(rows: Rows, later: Rows, outcome: Outcome) -> float:
     said = np.atleast_1d(np.asarray(plain(rows, outcome), dtype=np.float64))
     each = every_class(np.tile(said[0], len(later)) if len(said) == 1 else np.tile(said, (len(later), 1)))
     return float(log_losses(later.label, each).mean())
+
+
+def _figures(found: Mapping[str, Mapping[str, Any]], metric: Metric) -> Any:
+    """Of each round, on the rows that judge. CatBoost writes numbers in a metric's name in its own way."""
+    said = found["validation"]
+    kind = metric.name.partition(":")[0]
+    return said[metric.name] if metric.name in said else next(v for k, v in said.items() if k.partition(":")[0] == kind)
 
 
 class _Asking:
@@ -95,6 +102,6 @@ class _Asking:
 
     def after_iteration(self, info: Any) -> bool:
         """Whether to go on."""
-        value = info.metrics["validation"][self.metric.name][-1]
+        value = _figures(info.metrics, self.metric)[-1]
         self.stopped = self.report(info.iteration, self.metric.sign * float(value))
         return not self.stopped

@@ -99,7 +99,7 @@ class Study:
     @property
     def left(self) -> float:
         """What nobody has begun of the budget."""
-        return self.budget.trials - self.finished - sum(one.share for one in self._running.values())
+        return self.budget.trials - self.finished - sum(one.share for one in tuple(self._running.values()))
 
     @property
     def best(self) -> Trial | None:

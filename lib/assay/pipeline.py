@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from assay.config import TargetConfig, canonical_json
 from assay.runtime.job import DONE, REFUSED, UNCHANGED, JobContext, Result, run_stage
+
+if TYPE_CHECKING:
+    from assay.tuning.job import Studies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +58,12 @@ def _train(context: JobContext, job: str, *, tune: bool) -> Result:
     first = context.config.dataset.targets[0].name
     certified = run_stage(context, certificate.plan(context))
     results: list[tuple[str, Result]] = [(first, certified)]
-    for target in context.config.dataset.targets if certified.status != REFUSED else ():
+    targets = context.config.dataset.targets if certified.status != REFUSED else ()
+    studies = _studies(context, targets) if tune and targets else None
+    for target in targets:
         best = None
-        if tune and not (job == "train" and _tells_classes(context, target)):
-            from assay.tuning import job as tuning
-
-            studied, best = tuning.tuned(context, target)
+        if studies is not None:
+            studied, best = studies.tuned(target)
             results.append((target.name, studied))
         trained = run_stage(context, training.plan(context, target, best))
         results.append((target.name, trained))
@@ -70,15 +73,10 @@ def _train(context: JobContext, job: str, *, tune: bool) -> Result:
     return _merged(job, context, results, run_id=run_id)
 
 
-def _tells_classes(context: JobContext, target: TargetConfig) -> bool:
-    """Whether a target's parameters cannot be tuned, which then is said."""
-    if target.task == "regression" and not context.config.profile.engine.quantiles:
-        return False
-    context.reporter.say(
-        f"  training.enable_hyperparameter_tuning: only numbers are tuned, {target.name} is learned with engine.params",
-        "yellow",
-    )
-    return True
+def _studies(context: JobContext, targets: Sequence[TargetConfig]) -> Studies:
+    from assay.tuning.job import Studies
+
+    return Studies(context, targets)
 
 
 def score(context: JobContext) -> Result:

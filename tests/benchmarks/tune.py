@@ -128,9 +128,10 @@ def run_ours(context: Any) -> Sequence[tuple[float, float]]:
     from assay.runtime.job import run_stage
     from assay.tuning import job
     from assay.tuning.journal import COMPLETE, read
+    from assay.tuning.target_study import STUDIES
 
     run_stage(context, job.plan(context, context.config.dataset.targets[0]))
-    (path,) = (context.config.workspace / job.STUDIES).glob("*.jsonl")
+    (path,) = (context.config.workspace / STUDIES).glob("*.jsonl")
     record = read(path)
     context.close()
     assert record is not None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 
+import pandas as pd
 import pytest
+import yaml
 
 from assay.config import load_run
+from assay.errors import AssayError
 from assay.runtime.job import JobContext
 from assay.runtime.progress import Reporter
 from assay.runtime.session import SparkSettings
@@ -26,13 +29,25 @@ PLAIN = [
 
 @pytest.fixture(scope="module")
 def built(run_in, towns, tmp_path_factory):
-    """A workspace with features, and its dataset."""
+    """A workspace with features, and its dataset: a number, whether it rises, and a number that is always the same."""
     folder = tmp_path_factory.mktemp("tuning")
-    dataset = {**towns(folder, months=120), "targets": [{"name": "price", "transform": "log"}]}
+    dataset = towns(folder, months=120)
+    pd.read_csv(folder / "towns.csv").assign(flat=5.0).to_csv(folder / "towns.csv", index=False)
+    dataset["targets"] = [
+        {"name": "price", "transform": "log"},
+        {"name": "rose", "column": "price", "task": "binary", "above": "last_value"},
+        {"name": "flat"},
+    ]
     dataset["columns"] = {"categorical": ["city", "kind"], "numeric": ["stock"]}
+    dataset |= {"groups": [["kind"]], "features": {"lags": [1, 12], "windows_days": [95]}}
     for name in ("ingest", "build_features"):
         run_in(folder / "workspace", name, dataset, overrides=PLAIN)
     return folder / "workspace", dataset
+
+
+def some(dataset, *targets):
+    """The dataset with some of its targets alone."""
+    return {**dataset, "targets": [target for target in dataset["targets"] if target["name"] in targets]}
 
 
 @pytest.fixture
@@ -40,7 +55,8 @@ def tuned(built, spark):
     """tuned(settings...) -> what the stage alone finds, with its study."""
 
     def tune(*told):
-        folder, _ = built
+        folder, dataset = built
+        (folder / "dataset.yml").write_text(yaml.safe_dump(some(dataset, "price")))
         before = set((folder / "studies").glob("*.jsonl"))
         config = load_run(dataset=folder / "dataset.yml", workspace=folder, overrides=[*PLAIN, *told])
         context = JobContext(config, SparkSettings(), Reporter(quiet=True))
@@ -61,7 +77,7 @@ def only_run(folder, name):
 
 
 def test_tune_finds_trains_and_is_unchanged_the_second_time(built, run_in, tmp_path):
-    source, dataset = built
+    source, dataset = built[0], some(built[1], "price")
     folder = tmp_path / "workspace"
     shutil.copytree(source / "lake", folder / "lake")
     told = [*PLAIN, "training.max_evals=9"]
@@ -120,3 +136,69 @@ def test_both_roads_give_a_trial_the_same_loss(tuned):
     _, __, spark = tuned(*told, "runtime.road=spark", "engine.memory_share=0.4")
     assert [t.loss for t in spark.trials] == pytest.approx([t.loss for t in arrow.trials], rel=1e-4)
     assert [t.params for t in spark.trials] == [t.params for t in arrow.trials]
+
+
+QUANTILES = [*PLAIN, "engine.quantiles=[0.1, 0.5, 0.9]", "training.max_evals=4", "serving.learns_until=tune"]
+
+
+def studies_in(folder):
+    """Target -> its one study, and when that was last written, in milliseconds."""
+    paths = (folder / "studies").glob("*.jsonl")
+    return {path.stem.rpartition("-")[0]: (read(path), path.stat().st_mtime * 1000) for path in paths}
+
+
+def test_quantiles_and_classes_are_tuned_at_once_and_trained_with_what_was_found(built, run_in, tmp_path):
+    dataset, folder = some(built[1], "price", "rose"), tmp_path / "workspace"
+    shutil.copytree(built[0] / "lake", folder / "lake")
+    result = run_in(folder, "tune", dataset, overrides=QUANTILES)
+    assert result.status == "done"
+    tracking = Tracking(load_run(dataset=folder / "dataset.yml", workspace=folder))
+    found = studies_in(folder)
+    assert set(found) == {"price", "rose"}
+    for target, loss in (("price", "tune_quantile"), ("rose", "tune_logloss")):
+        study, written = found[target]
+        assert sum(t.finished for t in study.trials) == 4
+        best = best_of(study.trials)
+        told = f"tags.`assay.target` = '{target}' and tags.`assay.job`"
+        (stage,) = tracking.client.search_runs([tracking.experiment_id], f"{told} = 'tune'")
+        (trained,) = tracking.client.search_runs([tracking.experiment_id], f"{told} = 'train'")
+        assert stage.data.metrics["best_loss"] == best.loss
+        assert trained.data.tags["assay.study_run"] == stage.info.run_id
+        # what was trained is what the study judged: the same parameters, rows and loss
+        curve = [m.value for m in tracking.client.get_metric_history(trained.info.run_id, loss)]
+        assert min(curve) == pytest.approx(best.loss, rel=1e-5)
+        assert (written < stage.info.start_time) == (target == "rose")  # made while those of the first target were
+    assert "has pinball loss" in result.summary[1]
+    assert any("rose: best of 4 trials" in line and "has log loss" in line for line in result.summary)
+    # both slots were at work for different targets from the beginning
+    assert len({min(study.trials, key=lambda t: t.number).slot for study, _ in found.values()}) == 2
+    assert run_in(folder, "tune", dataset, overrides=QUANTILES).status == "unchanged"
+
+
+def test_a_target_that_cannot_be_tuned_costs_the_others_nothing_and_they_are_gone_on_with(built, spark):
+    folder, dataset = built
+    (folder / "dataset.yml").write_text(yaml.safe_dump(some(dataset, "price", "flat")))
+    before = set((folder / "studies").glob("*.jsonl"))
+
+    def run(*told):
+        # CatBoost refuses to learn where all outcomes are equal
+        told = [*PLAIN, "engine.name=catboost", "training.max_evals=4", *told]
+        config = load_run(dataset=folder / "dataset.yml", workspace=folder, overrides=told)
+        context = JobContext(config, SparkSettings(), Reporter(quiet=True))
+        try:
+            price, flat = config.dataset.targets
+            studies = job.Studies(context, [flat, price])
+            with pytest.raises(AssayError, match=r"3 trials failed.*equal"):
+                studies.tuned(flat)
+            return studies.tuned(price)[1]
+        finally:
+            context.close()
+
+    first = run()
+    new = {path.stem.rpartition("-")[0]: path for path in set((folder / "studies").glob("*.jsonl")) - before}
+    assert {t.state for t in read(new["flat"]).trials} == {FAILED}
+    again = run("training.max_evals=5")
+    trials = read(new["price"]).trials
+    assert [sum(t.finished for t in part) for part in (trials[: first.trials], trials)] == [4, 5]
+    assert again.trials == len(trials)
+    assert again.loss == best_of(trials).loss <= first.loss

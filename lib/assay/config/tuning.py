@@ -30,8 +30,8 @@ class TuningConfig:
 
     sampler: what proposes parameters. Without Optuna, `tpe` becomes `grid`, with a notice.
     pruner: what ends trials early that do worse than others did by the same round.
-    slots: trials at once; 0 takes all task slots that are free.
-    timeout_s: seconds after which no more trials are dealt; 0 sets no limit.
+    slots: trials at once, of all targets; 0 takes all task slots that are free.
+    timeout_s: seconds after which no more trials of a target are dealt; 0 sets no limit. Targets share the slots.
     folds: 1 learns on the train period and is judged by the tune period; more are rolling-origin folds over both, of
         `split.tune` of the rows each.
     sample_rows: most rows that a trial learns from, drawn by a hash of `row_id`; what judges it is always whole.

@@ -243,6 +243,11 @@ def run_stage(context: JobContext, plan: Plan) -> Result:
     return Result(plan.job, status, run_id, identity, done.metrics, tables, done.summary, done.report)
 
 
+def on_record(context: JobContext, plan: Plan) -> bool:
+    """Whether `run_stage` would find an equal run."""
+    return _past(context, plan, identity_of(plan, context.config)) is not None
+
+
 def _past(context: JobContext, plan: Plan, identity: str) -> PastRun | None:
     for table, slot in plan.slots:
         commit = context.plane.last_commit(table, slot)

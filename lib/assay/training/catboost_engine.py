@@ -24,7 +24,7 @@ from assay.runtime.barrier import Batches, RankContext
 from assay.runtime.plane import Plane
 from assay.runtime.signals import Sender, listen
 from assay.training.catboost_judge import judged
-from assay.training.catboost_models import bytes_of, constant, merged
+from assay.training.catboost_models import bytes_of, constant, merged, plain
 from assay.training.catboost_params import QUIET, metric_of, reason_of, resolve
 from assay.training.catboost_progress import LogLines, reporter, told_as
 from assay.training.catboost_rows import Rows, read_rows
@@ -126,7 +126,7 @@ class RankTask(Boosting):
         import catboost
 
         if rows.total <= 0 or rows.label.min() == rows.label.max():
-            return constant(self._plain(rows)), {}
+            return constant(plain(rows, self.outcome)), {}
         params = {**self.params, "iterations": rounds, "thread_count": self.threads, **QUIET, **device}
         more: dict[str, Any] = {}
         if tune is not None and len(tune):
@@ -146,23 +146,9 @@ class RankTask(Boosting):
         except catboost.CatBoostError as error:
             if NOTHING_TO_SPLIT not in str(error):
                 raise
-            return constant(self._plain(rows)), {}
+            return constant(plain(rows, self.outcome)), {}
         found = model.evals_result_.get("validation", {})
         return model, {told_as(name): list(values) for name, values in found.items()}
-
-    def _plain(self, rows: Rows) -> float | list[float]:
-        """What is said of every row where inputs tell nothing: the mean, shares of classes, or quantiles."""
-        some = rows.total > 0
-        if self.outcome.kind == "multiclass":
-            classes = len(self.outcome.classes)
-            counts = np.bincount(rows.label.astype(np.intp), rows.weight, classes) if some else np.ones(classes)
-            return [float(share) for share in counts / counts.sum()]
-        if self.outcome.kind == "quantiles":
-            label = rows.label.astype(np.float64) if some else np.zeros(1)
-            weight = rows.weight if some else None
-            found = np.quantile(label, self.outcome.levels, method="inverted_cdf", weights=weight)
-            return [float(value) for value in found]
-        return rows.mean if some else 0.0
 
     def _rounds(self, history: History, learner: Any) -> int:
         """Rounds up to the least loss; all of them where none was measured or nobody asked to stop early."""

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from assay.model.catboost_predictor import CONSTANT, Member, inputs, loaded, packed
+from assay.model.outcome import Outcome
 from assay.training.catboost_params import QUIET
+from assay.training.catboost_rows import Rows
 
 VOLATILE = ("model_guid", "train_finish_time")
 
@@ -45,6 +47,21 @@ def constant(value: float | Sequence[float]) -> Any:
     else:
         model.set_scale_and_bias(0.0, value)
     return model
+
+
+def plain(rows: Rows, outcome: Outcome) -> float | list[float]:
+    """What is said of every row where inputs tell nothing: the mean, shares of classes, or quantiles."""
+    some = rows.total > 0
+    if outcome.kind == "multiclass":
+        classes = len(outcome.classes)
+        counts = np.bincount(rows.label.astype(np.intp), rows.weight, classes) if some else np.ones(classes)
+        return [float(share) for share in counts / counts.sum()]
+    if outcome.kind == "quantiles":
+        label = rows.label.astype(np.float64) if some else np.zeros(1)
+        weight = rows.weight if some else None
+        found = np.quantile(label, outcome.levels, method="inverted_cdf", weights=weight)
+        return [float(value) for value in found]
+    return rows.mean if some else 0.0
 
 
 def bytes_of(model: Any) -> bytes:

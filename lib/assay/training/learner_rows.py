@@ -20,7 +20,7 @@ from assay.model.row_sample import EVERY_ROW, ROW, row_hash
 from assay.model.scale import Floats, TargetScale, as_floats
 from assay.runtime.barrier import Batches
 from assay.training.weights import Weights
-from assay.training.xgboost_stream import CHUNK_ROWS, coalesce
+from assay.training.xgboost_stream import CHUNK_ROWS, EncodedChunks, coalesce
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -116,6 +116,22 @@ class RowReader:
 
     def _empty(self) -> Rows:
         return Rows(np.empty((0, len(self.encoding.features)), np.float32), np.empty(0), np.empty(0))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KeptRows(RowReader):
+    """Rows of one share that were encoded once, for who goes over them again and again."""
+
+    chunks: EncodedChunks
+
+    def blocks(self, shares: Sequence[Batches], rows: int) -> Iterator[Rows]:
+        """All of them, at most so many at a time, whatever the shares."""
+        for matrix, label, weight in self.chunks:
+            counts = np.ones(len(label)) if weight is None else weight.astype(np.float64)
+            kept = Rows(matrix, label.astype(np.float64), counts)
+            kept = kept if counts.all() else kept.take(np.flatnonzero(counts > 0))
+            for first in range(0, len(kept), rows):
+                yield kept.take(slice(first, first + rows))
 
 
 def _batches(shares: Sequence[Batches]) -> Iterator[pa.RecordBatch]:

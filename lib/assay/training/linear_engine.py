@@ -17,7 +17,7 @@ from assay.errors import AssayError, ConfigError
 from assay.model.arrays import from_bytes, to_bytes
 from assay.model.learner_inputs import LearnerInputs
 from assay.model.linear import Linear
-from assay.model.outcome import Kind
+from assay.model.outcome import Kind, Outcome
 from assay.model.scale import Floats
 from assay.runtime.barrier import Batches, RankContext
 from assay.runtime.plane import Plane
@@ -57,15 +57,24 @@ class LinearEngine:
         """Logistic regression, in one barrier stage."""
         from assay.training.logistic import LogisticTask  # which stands on this module
 
-        if params.l1_ratio:
-            raise ConfigError(
-                f"engine.params.l1_ratio={params.l1_ratio:g}: logistic regression (dataset.targets.task="
-                f"{request.outcome.kind}) has the ridge's penalty alone here; leave it out"
-            )
+        check_penalty(params, request.outcome)
         task = LogisticTask.of(request, max_categories=params.max_categories, alpha=params.alpha)
         parts = plane.train(request.flows, task, request.ranks)
         devices = ("cpu",) * len(parts)
         return FitResult(stored=parts[0]["stored"], rounds=1, history=parts[0]["history"], devices=devices)
+
+
+def check_penalty(params: LinearParams, outcome: Outcome) -> None:
+    """Refuse a penalty that classes do not have.
+
+    Raises:
+        ConfigError: a part of it is the lasso's.
+    """
+    if outcome.decides and params.l1_ratio:
+        raise ConfigError(
+            f"engine.params.l1_ratio={params.l1_ratio:g}: logistic regression (dataset.targets.task="
+            f"{outcome.kind}) has the ridge's penalty alone here; leave it out"
+        )
 
 
 def solve(inputs: LearnerInputs, triangle: Triangle, params: LinearParams) -> Linear:

@@ -37,23 +37,29 @@ class LogisticTask(LinearTask):
     def __call__(self, context: RankContext, shares: list[Batches]) -> dict[str, Any]:
         """The model's bytes and its log loss on tune, the same on every rank."""
         reader = RowReader("linear", self.encoding, self.scale, self.weights)
-        fitted = self._fitted(context, shares[:1], reader)
+        fitted = self.fitted(context, shares[:1], reader)
         found: dict[str, Any] = {"history": {}}
         if len(shares) > 1:
-            plain = dataclasses.replace(reader, weights=None)
-            loss, rows = 0.0, 0.0
-            for part in plain.blocks(shares[1:], BLOCK_ROWS):
-                each = shares_of(fitted.levels(part.matrix))
-                loss -= float(np.log(np.clip(each[_true(part)], 1e-15, 1)).sum())
-                rows += len(part)
-            loss, rows = (float(value) for value in self._added(context, np.array([loss, rows])))
+            loss, rows = self.judged(context, shares[1:], dataclasses.replace(reader, weights=None), fitted)
             found["history"] = {"tune_log_loss": [loss / rows]} if rows else {}
             if self.refit:
                 again, encoding, weights = self.again(shares)
-                fitted = self._fitted(context, again, RowReader("linear", encoding, self.scale, weights))
+                fitted = self.fitted(context, again, RowReader("linear", encoding, self.scale, weights))
         return {**found, "stored": fitted.store()}
 
-    def _fitted(self, context: RankContext, shares: Sequence[Batches], reader: RowReader) -> Linear:
+    def judged(
+        self, context: RankContext, shares: Sequence[Batches], reader: RowReader, fitted: Linear
+    ) -> tuple[float, float]:
+        """Sum of the log losses of all ranks' rows, and how many there are."""
+        loss, rows = 0.0, 0.0
+        for part in reader.blocks(shares, BLOCK_ROWS):
+            each = shares_of(fitted.levels(part.matrix))
+            loss -= float(np.log(np.clip(each[_true(part)], 1e-15, 1)).sum())
+            rows += len(part)
+        loss, rows = (float(value) for value in self._added(context, np.array([loss, rows])))
+        return loss, rows
+
+    def fitted(self, context: RankContext, shares: Sequence[Batches], reader: RowReader) -> Linear:
         """The slopes with the least mean log loss + alpha / 2 * their squares."""
         inputs = self._inputs(context, shares, reader)
         classes = max(2, len(self.outcome.classes))

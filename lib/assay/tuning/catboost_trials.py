@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from assay.class_metrics import log_losses
+from assay.model.outcome import Outcome, every_class
 from assay.runtime.barrier import RankContext
 from assay.training.catboost_engine import device_params
+from assay.training.catboost_models import plain
 from assay.training.catboost_params import OTHER_NAMES, QUIET, metric_of
-from assay.training.catboost_rows import read_rows
+from assay.training.catboost_rows import Rows, read_rows
 from assay.tuning.trials import Fold, Metric, Report, Scored, Setting
 
 BINNING = ("border_count", "max_bin", "feature_border_type", "per_float_feature_quantization", "nan_mode")
@@ -26,12 +29,17 @@ class CatBoostBench:
     def __init__(self, setting: Setting, folds: Sequence[Fold], context: RankContext) -> None:
         self.setting, self.device = setting, device_params(context)
         self.pools = []
+        self.untaught: list[float | None] = []  # the loss of a fold whose rows teach nothing: they have one class alone
         for fold, weights in zip(folds, setting.weights, strict=True):
-            train = read_rows([fold.train], setting.encoding, setting.scale, weights).pool()
-            if not self.device:
+            rows = read_rows([fold.train], setting.encoding, setting.scale, weights)
+            later = read_rows([fold.validate], setting.encoding, setting.scale, None)
+            alike = setting.outcome.decides and rows.total > 0 and rows.label.min() == rows.label.max()
+            self.untaught.append(_plain_loss(rows, later, setting.outcome) if alike else None)
+            train = rows.pool()
+            if not self.device and not alike:
                 train.quantize(**{name: setting.params[name] for name in BINNING if name in setting.params})
             # Not binned: categories of a second binned pool would be told apart otherwise than those of the first.
-            self.pools.append((train, read_rows([fold.validate], setting.encoding, setting.scale, None).pool()))
+            self.pools.append((train, later.pool()))
         self.rows = [validate.num_row() for _, validate in self.pools]
 
     def score(self, params: Mapping[str, Any], report: Report) -> Scored | None:
@@ -42,8 +50,12 @@ class CatBoostBench:
                 del told[other]
         metric = Metric(metric_of(told))
         curves: list[list[float]] = []
-        for number in range(len(self.pools)):
-            curve = self._fit(number, told, metric, report if not number else None)
+        learning = [number for number, loss in enumerate(self.untaught) if loss is None]
+        for number, loss in enumerate(self.untaught):
+            if loss is not None:
+                curves.append([loss] * self.setting.rounds)
+                continue
+            curve = self._fit(number, told, metric, report if number == learning[0] else None)
             if curve is None:
                 return None
             curves.append(curve)
@@ -65,7 +77,21 @@ class CatBoostBench:
         model.fit(train, eval_set=validate, **({"callbacks": [asking]} if asking is not None else {}))
         if asking is not None and asking.stopped:
             return None
-        return [float(value) for value in model.evals_result_["validation"][metric.name]]
+        return [float(value) for value in _figures(model.evals_result_, metric)]
+
+
+def _plain_loss(rows: Rows, later: Rows, outcome: Outcome) -> float:
+    """Log loss where every row gets the shares of classes of those that teach."""
+    said = np.atleast_1d(np.asarray(plain(rows, outcome), dtype=np.float64))
+    each = every_class(np.tile(said[0], len(later)) if len(said) == 1 else np.tile(said, (len(later), 1)))
+    return float(log_losses(later.label, each).mean())
+
+
+def _figures(found: Mapping[str, Mapping[str, Any]], metric: Metric) -> Any:
+    """Of each round, on the rows that judge. CatBoost writes numbers in a metric's name in its own way."""
+    said = found["validation"]
+    kind = metric.name.partition(":")[0]
+    return said[metric.name] if metric.name in said else next(v for k, v in said.items() if k.partition(":")[0] == kind)
 
 
 class _Asking:
@@ -76,6 +102,6 @@ class _Asking:
 
     def after_iteration(self, info: Any) -> bool:
         """Whether to go on."""
-        value = info.metrics["validation"][self.metric.name][-1]
+        value = _figures(info.metrics, self.metric)[-1]
         self.stopped = self.report(info.iteration, self.metric.sign * float(value))
         return not self.stopped

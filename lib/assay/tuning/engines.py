@@ -11,8 +11,10 @@ from assay.config.dataset import stored_name
 from assay.config.profile import SAMPLED, EngineConfig
 from assay.errors import ConfigError
 from assay.model.encoding import Encoding
+from assay.model.outcome import VALUE, Outcome
 from assay.model.scale import TargetScale
 from assay.training import catboost_params, learner_params, xgboost_params
+from assay.training.linear_engine import check_penalty
 from assay.training.monotone import directions
 from assay.training.sampled_engine import SAMPLE_ROWS
 from assay.training.tuned import own_names
@@ -24,7 +26,7 @@ TUNED = ("xgboost", "catboost", "linear", *SAMPLED)
 # What the libraries take where nobody says anything, of parameters that are in a space.
 LIBRARY: dict[str, dict[str, Any]] = {
     "xgboost": {"lambda": 1.0, "alpha": 0.0, "gamma": 0.0},
-    "catboost": {"l2_leaf_reg": 3.0, "random_strength": 1.0, "subsample": 0.8},
+    "catboost": {"l2_leaf_reg": 3.0, "random_strength": 1.0, "subsample": 0.8, "bagging_temperature": 1.0},
 }
 FIXED_BY_DATA = ("max_bin", "border_count")  # what the matrix is built with, once for all trials
 
@@ -55,6 +57,7 @@ def setting(
     *,
     threads: int,
     left_out: Sequence[str] = (),
+    outcome: Outcome = VALUE,
 ) -> Setting:
     """What slots are built with. The engine tries out the ends of the space first.
 
@@ -68,10 +71,15 @@ def setting(
 
     def resolved(params: Mapping[str, Any]) -> dict[str, Any]:
         if engine.name == "xgboost":
-            return xgboost_params.resolve(params, encoding, seed=engine.seed, rounds=engine.rounds, monotone=monotone)
+            return xgboost_params.resolve(
+                params, encoding, seed=engine.seed, rounds=engine.rounds, monotone=monotone, outcome=outcome
+            )
         if engine.name == "catboost":
-            return catboost_params.resolve(params, encoding, seed=engine.seed, monotone=monotone)
-        return dataclasses.asdict(learner_params.resolve(engine.name, params))
+            return catboost_params.resolve(params, encoding, seed=engine.seed, monotone=monotone, outcome=outcome)
+        found = learner_params.resolve(engine.name, params)
+        if engine.name == "linear":
+            check_penalty(found, outcome)
+        return dataclasses.asdict(found)
 
     own = own_names(engine.name, engine.params)
     params = resolved(own)
@@ -84,6 +92,7 @@ def setting(
         engine=engine.name,
         encoding=encoding,
         scale=scale,
+        outcome=outcome,
         params=params,
         weights=weights,
         rounds=engine.rounds,

@@ -29,8 +29,11 @@ def folds_of(
     *,
     folds: int,
     label_delay_days: float,
+    by: str | None = None,
 ) -> list[Fold]:
     """One fold is the split's own: train, judged by tune. More move forward over train and tune together, or are drawn.
+
+    by: column of the classes of which drawn folds are to have equal shares.
 
     Raises:
         DataError: too few rows or times for so many.
@@ -39,7 +42,7 @@ def folds_of(
         return [Fold(split.train, split.tune)]
     if split.train.drawn is not None:
         both = together([split.train, split.tune])
-        return drawn_folds(spread_of(rows, times, None, both), both, folds)
+        return drawn_folds(spread_of(rows, times, by, both), both, folds)
     seen = [time for time in times if time <= split.tune.last]
     gap = dt.timedelta(days=max(config.embargo_days, label_delay_days))
     return rolling_origin(seen, [times[time] for time in seen], folds=folds, share=config.tune, gap=gap)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assay.model.outcome import VALUE
+from assay.class_metrics import log_losses
+from assay.model.outcome import every_class
 from assay.model.predictors import load_predictor
 from assay.model.scale import Floats
-from assay.runtime.barrier import RankContext
+from assay.runtime.barrier import Batches, RankContext
 from assay.training.learner_params import resolve
-from assay.training.learner_rows import RowReader
+from assay.training.learner_rows import KeptRows, RowReader
 from assay.training.learners import LEARNERS
 from assay.training.linear_engine import LinearTask, solve
+from assay.training.logistic import LogisticTask
+from assay.training.weights import Weights
+from assay.training.xgboost_stream import EncodedChunks
 from assay.tuning.trials import Fold, Metric, Report, Scored, Setting
 
 EVERY = 1 << 40  # rows
-RMSE = Metric("rmse")
+RMSE, LOG_LOSS = Metric("rmse"), Metric("log_loss")
 
 
 class LearnerBench:
@@ -38,10 +43,15 @@ class LearnerBench:
         told = resolve(setting.engine, {**setting.params, **params})
         for train, validate in self.rows:
             learn = LEARNERS[setting.engine]
-            learner = learn(train, setting.encoding, told, seed=setting.seed, threads=setting.threads, outcome=VALUE)
+            learner = learn(
+                train, setting.encoding, told, seed=setting.seed, threads=setting.threads, outcome=setting.outcome
+            )
             predictor = load_predictor(setting.engine, learner.store(), threads=setting.threads)
-            losses.append(_rmse(predictor.predict(validate.matrix), validate.target))
-        return Scored(RMSE.pooled(losses, [len(validate) for _, validate in self.rows]), 1)
+            found = predictor.predict(validate.matrix)
+            decides = setting.outcome.decides
+            losses.append(_log_loss(found, validate.target) if decides else _rmse(found, validate.target))
+        metric = LOG_LOSS if setting.outcome.decides else RMSE
+        return Scored(metric.pooled(losses, [len(validate) for _, validate in self.rows]), 1)
 
 
 class LinearBench:
@@ -80,6 +90,48 @@ class LinearBench:
                 task(self.context, [fold.train, fold.validate]) for task, fold in zip(tasks, self.folds, strict=True)
             ]
         return self._known[max_categories]
+
+
+class LogisticBench:
+    """Encoded rows, which logistic regression goes over once a step; what is too much for memory waits on disk."""
+
+    def __init__(self, setting: Setting, folds: Sequence[Fold], context: RankContext) -> None:
+        self.setting = setting
+        self.context = dataclasses.replace(context, rank=0, ranks=1, gather=lambda text: [text])
+        self.rows = [
+            (self._kept(fold.train, weights), self._kept(fold.validate, None))
+            for fold, weights in zip(folds, setting.weights, strict=True)
+        ]
+
+    def _kept(self, share: Batches, weights: Weights | None) -> KeptRows:
+        encoding, scale = self.setting.encoding, self.setting.scale
+        chunks = EncodedChunks(share, encoding, scale, weights)
+        collections.deque(chunks, maxlen=0)
+        return KeptRows("linear", encoding, scale, weights, chunks=chunks)
+
+    def score(self, params: Mapping[str, Any], report: Report) -> Scored | None:
+        """Fit and judge each fold."""
+        setting = self.setting
+        told = resolve("linear", {**setting.params, **params})
+        losses, rows = 0.0, 0.0
+        for train, validate in self.rows:
+            task = LogisticTask(
+                encoding=setting.encoding,
+                scale=setting.scale,
+                weights=train.weights,
+                refit=False,
+                outcome=setting.outcome,
+                max_categories=told.max_categories,
+                alpha=told.alpha,
+            )
+            fitted = task.fitted(self.context, [], train)
+            loss, count = task.judged(self.context, [], validate, fitted)
+            losses, rows = losses + loss, rows + count
+        return Scored(losses / rows, 1)
+
+
+def _log_loss(predicted: Floats, actual: Floats) -> float:
+    return float(log_losses(actual, every_class(predicted)).mean())
 
 
 def _rmse(predicted: Floats, actual: Floats) -> float:

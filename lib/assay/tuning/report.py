@@ -36,7 +36,10 @@ CAPTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class StudyView:
-    """What the report shows. start: the trial of the engine's own parameters.  others: newest first."""
+    """What the report shows. loss: what trials are judged by.  start: the trial of the engine's own parameters.
+
+    others: newest first.
+    """
 
     study: str
     target: str
@@ -46,6 +49,7 @@ class StudyView:
     best: Trial
     start: Trial | None
     others: Sequence[tuple[str, Record]]
+    loss: str = "loss"
 
     def count(self, state: str) -> int:
         """Trials with this state."""

@@ -12,6 +12,7 @@ import numpy as np
 from assay.config.strict import nearest
 from assay.config.tuning import ParameterConfig
 from assay.errors import ConfigError
+from assay.model.outcome import VALUE, Outcome
 
 Params = dict[str, Any]
 
@@ -78,6 +79,7 @@ class Choice:
 
 
 Parameter = Number | Choice
+BAYESIAN = "Bayesian"
 
 # The most telling parameters first: a grid that is small has more values of these.
 SPACES: dict[str, dict[str, Parameter]] = {
@@ -157,7 +159,7 @@ class Space:
     def nearest(self, params: Mapping[str, Any]) -> Params:
         """The point next to these parameters, which may lack some: those are taken from the middle."""
         return {
-            name: parameter.nearest(params[name]) if name in params else parameter.at(0.5)
+            name: parameter.nearest(params[name]) if _known(parameter, params.get(name)) else parameter.at(0.5)
             for name, parameter in self.parameters.items()
         }
 
@@ -196,31 +198,68 @@ class Space:
         return {name: dataclasses.asdict(one) for name, one in self.parameters.items()}
 
 
+def _known(parameter: Parameter, value: Any) -> bool:
+    """Whether a value can be compared with the parameter's: a range has none next to a word."""
+    return value is not None and (isinstance(parameter, Choice) or not isinstance(value, str))
+
+
 def _levels(parameter: Parameter, count: int) -> list[Any]:
     """So many values, evenly over the range: the middles of as many parts of it, so that one value is the middle."""
     values = [parameter.at((place + 0.5) / count) for place in range(count)]
     return list(dict.fromkeys(values))
 
 
-def space_of(engine: str, given: Mapping[str, ParameterConfig | None], fixed: Mapping[str, Any]) -> Space:
-    """The engine's own space, with what `tuning.space` changes of it.
+def own_space(engine: str, fixed: Mapping[str, Any], outcome: Outcome = VALUE) -> dict[str, Parameter]:
+    """What the engine's own space is for a kind of outcome. fixed: what `engine.params` says."""
+    found = dict(SPACES.get(engine, {}))
+    if engine == "catboost" and _drawn_by(fixed, outcome) == BAYESIAN:
+        found["bagging_temperature"] = Number(0.0, 2.0)
+    idle = without_use(engine, fixed, outcome)
+    return {name: one for name, one in found.items() if name not in idle}
+
+
+def without_use(engine: str, fixed: Mapping[str, Any], outcome: Outcome = VALUE) -> tuple[str, ...]:
+    """Parameters that mean nothing to the engine with this outcome, or that it then refuses.
+
+    Logistic regression has the ridge's penalty alone, and a support vector machine of classes no tube about the target.
+    CatBoost draws rows by weights from a distribution, not a share of them, where it learns several classes.
+    """
+    if engine == "catboost":
+        return ("subsample",) if _drawn_by(fixed, outcome) in {BAYESIAN, "No"} else ()
+    return {"linear": ("l1_ratio",), "svm": ("epsilon",)}.get(engine, ()) if outcome.decides else ()
+
+
+def _drawn_by(fixed: Mapping[str, Any], outcome: Outcome) -> str:
+    """CatBoost's way to draw rows on a CPU."""
+    return str(fixed.get("bootstrap_type", BAYESIAN if outcome.kind == "multiclass" else "MVS"))
+
+
+def space_of(
+    engine: str,
+    given: Mapping[str, ParameterConfig | None],
+    fixed: Mapping[str, Any],
+    outcome: Outcome = VALUE,
+) -> Space:
+    """The engine's own space, with what `tuning.space` changes of it. What has no use with the outcome is left out.
 
     fixed: what `engine.params` says. It stays as it is, unless `tuning.space` names it, too.
 
     Raises:
         ConfigError: nothing is left to be tuned, or `tuning.space` takes out what is not in it.
     """
-    found = {name: one for name, one in SPACES.get(engine, {}).items() if name not in fixed or name in given}
+    own, idle = own_space(engine, fixed, outcome), without_use(engine, fixed, outcome)
+    found = {name: one for name, one in own.items() if name not in fixed or name in given}
     for name, told in given.items():
+        if name in idle:
+            continue
         if told is not None:
             found[name] = _parameter(name, told)
-        elif name in SPACES.get(engine, {}):
+        elif name in own:
             found.pop(name, None)
         else:
-            known = SPACES.get(engine, {})
             raise ConfigError(
                 f"tuning.space.{name}: null takes a parameter out of the space of engine {engine}, which does not have "
-                f"this one{nearest(name, known)}"
+                f"this one{nearest(name, own)}"
             )
     if not found:
         raise ConfigError(

@@ -54,6 +54,7 @@ class Study:
 
     start: point of the engine's own parameters, with which to begin; None begins with a proposal.
     screening: what new parameters are learned from first.
+    error: what ended it before its time.  broken: a slot failed, and raises why.
     """
 
     def __init__(
@@ -68,7 +69,8 @@ class Study:
     ) -> None:
         """on_trial: told of each trial that ends.  on_report: trial, round, loss."""
         self.journal, self.sampler, self.pruner, self.budget = journal, sampler, pruner, budget
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
+        self.broken = False
         self.start: Params | None = None
         self.screening = Screening()
         self._on_trial, self._on_report = on_trial, on_report
@@ -78,6 +80,11 @@ class Study:
         self._began = time.monotonic()
         self._before = max((t.at_s for t in journal.trials), default=0.0)
         self._failures = 0
+
+    def begin(self) -> None:
+        """Let seconds count from now on, not from when it was made."""
+        with self._lock:
+            self._began = time.monotonic()
 
     @property
     def trials(self) -> list[Trial]:
@@ -92,7 +99,7 @@ class Study:
     @property
     def left(self) -> float:
         """What nobody has begun of the budget."""
-        return self.budget.trials - self.finished - sum(one.share for one in self._running.values())
+        return self.budget.trials - self.finished - sum(one.share for one in tuple(self._running.values()))
 
     @property
     def best(self) -> Trial | None:
@@ -105,6 +112,7 @@ class Study:
             try:
                 slot = int(message["slot"])
                 if message["ask"] == "broken":
+                    self.broken = True
                     raise AssayError(f"slot {slot} broke down")
                 if message["ask"] == "trial":
                     return self._deal(slot)

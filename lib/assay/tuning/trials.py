@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ import pyarrow as pa
 
 from assay.errors import AssayError
 from assay.model.encoding import Encoding
+from assay.model.outcome import VALUE, Outcome
 from assay.model.row_sample import EVERY_ROW, ROW, row_hash
 from assay.model.scale import TargetScale
 from assay.runtime.barrier import Batches, RankContext
@@ -54,6 +56,7 @@ class Setting:
 
     params: as they are without tuning, resolved.  weights: per fold, of the rows that teach.  stopping: rounds without
     a better loss that end a trial; 0: none.  sample_rows: most that a learner takes that does not scale.
+    outcome: what is learned, and so what trials are judged by: squares, log losses or pinball losses.
     """
 
     engine: str
@@ -66,6 +69,7 @@ class Setting:
     seed: int
     threads: int
     sample_rows: int = 0
+    outcome: Outcome = VALUE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,31 +102,44 @@ class SampleOf:
 
 @dataclasses.dataclass(frozen=True)
 class SlotTask:
-    """What one slot does: asks the driver for trials until there are none."""
+    """What one slot does: asks the driver for trials until there are none. settings: of each study that has slots."""
 
-    setting: Setting
+    settings: tuple[Setting, ...]
     address: Address
 
     def __call__(self, context: RankContext, shares: list[Batches]) -> int:
-        """Returns how many trials it made. shares: of each fold, rows that teach and rows that judge."""
-        with contextlib.closing(Sender(self.address)) as sender:
-            try:
-                return self._work(context, shares, sender)
-            except Exception:
-                with contextlib.suppress(AssayError):  # the others would try out everything before anybody hears of it
-                    sender.ask("broken", slot=context.rank)
-                raise
+        """Returns how many trials it made. shares: study by study, of each fold rows that teach and rows that judge.
 
-    def _work(self, context: RankContext, shares: list[Batches], sender: Sender) -> int:
-        folds = [Fold(*pair) for pair in zip(shares[::2], shares[1::2], strict=True)]
+        Raises:
+            Exception: the first that broke a study; the trials of the others have been made by then.
+        """
+        with contextlib.closing(Sender(self.address)) as sender:
+            return self._work(context, self._folds(shares), sender)
+
+    def _folds(self, shares: list[Batches]) -> list[list[Fold]]:
+        pairs = iter([Fold(*pair) for pair in zip(shares[::2], shares[1::2], strict=True)])
+        return [list(itertools.islice(pairs, len(setting.weights))) for setting in self.settings]
+
+    def _work(self, context: RankContext, folds: list[list[Fold]], sender: Sender) -> int:
         benches: dict[float, Bench] = {}  # by the part of the rows that teaches; each is built when it is first needed
-        made = 0
+        broke: list[Exception] = []
+        study, made = 0, 0
         while "trial" in (told := sender.ask("trial", slot=context.rank)):
+            if int(told.get("study", 0)) != study:
+                benches, study = {}, int(told["study"])
             share = float(told["share"])
-            if share not in benches:
-                benches[share] = build(self.setting, [fold.part(share) for fold in folds], context)
-            made += 1
-            self._try_out(benches[share], told, sender, context.rank)
+            try:
+                if share not in benches:
+                    benches[share] = build(self.settings[study], [fold.part(share) for fold in folds[study]], context)
+                made += 1
+                self._try_out(benches[share], told, sender, context.rank)
+            except Exception as error:
+                broke.append(error)
+                benches = {}
+                with contextlib.suppress(AssayError):  # other slots would try out everything before anybody hears of it
+                    sender.ask("broken", slot=context.rank, study=study)
+        if broke:
+            raise broke[0]
         return made
 
     def _try_out(self, bench: Bench, told: Mapping[str, Any], sender: Sender, slot: int) -> None:
@@ -130,7 +147,8 @@ class SlotTask:
 
         def say(what: str, **more: Any) -> dict[str, Any]:
             seconds = time.monotonic() - began
-            return sender.ask(what, slot=slot, trial=number, values=held, seconds=seconds, **more)
+            study = told.get("study", 0)
+            return sender.ask(what, slot=slot, study=study, trial=number, values=held, seconds=seconds, **more)
 
         def report(rounds: int, loss: float) -> bool:
             held.append((rounds, loss))
@@ -157,10 +175,11 @@ class SlotTask:
 def build(setting: Setting, folds: Sequence[Fold], context: RankContext) -> Bench:
     """The bench of the setting's engine."""
     from assay.tuning.catboost_trials import CatBoostBench
-    from assay.tuning.learner_trials import LearnerBench, LinearBench
+    from assay.tuning.learner_trials import LearnerBench, LinearBench, LogisticBench
     from assay.tuning.xgboost_trials import XGBoostBench
 
-    kinds: dict[str, Any] = {"xgboost": XGBoostBench, "catboost": CatBoostBench, "linear": LinearBench}
+    linear = LogisticBench if setting.outcome.decides else LinearBench
+    kinds: dict[str, Any] = {"xgboost": XGBoostBench, "catboost": CatBoostBench, "linear": linear}
     bench: Bench = kinds.get(setting.engine, LearnerBench)(setting, folds, context)
     return bench
 

@@ -188,7 +188,7 @@ def test_slots_tune_over_a_real_connection(tmp_path, ranks):
         assert study.start == {"eta": 0.05, "max_depth": 6}
         with listen("127.0.0.1", lambda _: None, answer=study.answer) as address:
             shares = [[FOLD.train, FOLD.validate]] * 2
-            made = ranks(2).run(SlotTask(found, address), shares)
+            made = ranks(2).run(SlotTask((found,), address), shares)
         assert study.error is None
         assert sum(made) == 12
         assert [t.state for t in study.trials] == [COMPLETE] * 12
@@ -210,7 +210,7 @@ def test_a_slot_that_cannot_build_ends_all_of_them(tmp_path, ranks):
         study = Study(journal, sampler_named("random", space, seed=1, points=100_000), Never(), Budget(100_000))
         with listen("127.0.0.1", lambda _: None, answer=study.answer) as address:
             shares = [[FOLD.train, FOLD.validate], [broken, FOLD.validate]]
-            worker = threading.Thread(target=ranks(2).run, args=(SlotTask(found, address), shares))
+            worker = threading.Thread(target=ranks(2).run, args=(SlotTask((found,), address), shares))
             worker.start()
             worker.join(30)
             assert not worker.is_alive()

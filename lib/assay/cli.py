@@ -218,6 +218,9 @@ def _generate(
         list[str] | None,
         typer.Option("--leak", metavar="KIND", help="A column that tells the target or the future. May be repeated."),
     ] = None,
+    attributes: Annotated[
+        int | None, typer.Option("--attributes", help="Numeric columns beyond the market's own four. Default: 0.")
+    ] = None,
     master: Master = None,
     conf_file: ConfFile = None,
     as_json: Json = False,
@@ -243,15 +246,10 @@ def _generate(
         log = folder / "logs" / "spark.log"
         return open_session(SparkSettings(master, conf_file), app="assay generate", log_file=log).sparkContext
 
-    given: dict[str, Any] = {
-        "rows": rows,
-        "entities": entities,
-        "frequency": frequency,
-        "regions": regions,
-        "kinds": kinds,
-        "end": end,
-    }
+    given: dict[str, Any]
+    given = {"rows": rows, "entities": entities, "frequency": frequency, "regions": regions, "kinds": kinds, "end": end}
     given |= {"seed": seed, "noise": noise, "skew": skew, "missing": missing, "bad_share": bad_share, "leaks": leak}
+    given["attributes"] = attributes
     try:
         config = market_config(given, drift=drift or (), drift_from=drift_from)
         result = generate(config, folder, context=context, reporter=Reporter())

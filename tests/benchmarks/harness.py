@@ -46,6 +46,7 @@ class Contender:
 class Benchmark:
     """name; rows: default size; generate(folder, rows) makes the data once; contenders: ours is called `assay`.
 
+    data: name of the data, where benchmarks share them; None for the benchmark's own.
     differences(data, names): what contenders left on disk compared with ours, where figures of `outputs` do not say it.
     tolerance: largest difference that counts as the same result; None where results only resemble each other.
     report: what is told in place of the usual table, and more of the JSON, where results are meant to differ.
@@ -56,6 +57,7 @@ class Benchmark:
     rows: int
     generate: Callable[[Path, int], None]
     contenders: Mapping[str, Contender]
+    data: str | None = None
     differences: Callable[[Path, Sequence[str]], Mapping[str, float]] | None = None
     tolerance: float | None = None
     report: Callable[[Outcome], tuple[str, Mapping[str, Any]]] | None = None
@@ -108,7 +110,7 @@ class Outcome:
 
 def run(benchmark: Benchmark, *, rows: int, repeats: int, only: Sequence[str] | None = None) -> Outcome:
     """Run all contenders `repeats` times, taking turns."""
-    data = CACHE / f"{benchmark.name}-{rows}"
+    data = CACHE / f"{benchmark.data or benchmark.name}-{rows}"
     if not (data / "_READY").exists():
         print(f"generating {rows:,} rows ...", file=sys.stderr)
         data.mkdir(parents=True, exist_ok=True)

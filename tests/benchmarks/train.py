@@ -1,4 +1,4 @@
-"""Consumes a synthetic Delta table, compares ways from the table on disk to a trained booster.
+"""Consumes a generated market's Delta table, compares ways from the table on disk to a trained booster.
 
 `assay`: our engine, one rank per core.  `native_xgboost`: one process that reads the same Parquet files into a
 `QuantileDMatrix`.  `spark_xgboost`: `SparkXGBRegressor` on the Delta table. Parameters, rounds and cores are the same.
@@ -7,18 +7,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.harness import Benchmark, Contender
 
-FEATURES = 30
-MONTHS = 24
+FEATURES = 64
+DAYS = 731  # of each entity, a row a day: 24 months
 ROUNDS = 60
 CORES = max(1, len(os.sched_getaffinity(0)))
 PARAMS: dict[str, Any] = {
@@ -31,29 +33,51 @@ PARAMS: dict[str, Any] = {
     "subsample": 1.0,
     "colsample_bytree": 1.0,
 }
-NAMES = [f"f{i:02d}" for i in range(FEATURES)]
-ROW_GROUP_ROWS = 131_072
+NUMERIC = ("size", "age_years", "rooms", "condition")  # of every market
+NAMES = [*NUMERIC, *(f"attribute_{i:03d}" for i in range(FEATURES - len(NUMERIC)))]
 
 
 def generate(folder: Path, rows: int) -> None:
-    """A table `features` of float32 columns and a double target, 24 monthly partitions; seed 7."""
-    from deltalake import write_deltalake
+    """The numeric columns of a market that `generate` makes, without missing cells, as a Delta table `features`.
 
-    rng = np.random.default_rng(7)
-    for month in range(MONTHS):
-        size = rows // MONTHS + (month < rows % MONTHS)
-        x = rng.standard_normal((size, FEATURES), dtype=np.float32)
-        y = 3 * x[:, 0] + np.sin(2 * x[:, 1]) * x[:, 2] + np.abs(x[:, 3]) + rng.standard_normal(size)
-        label = f"{2015 + month // 12}-{month % 12 + 1:02d}"
-        time = np.full(size, np.datetime64(f"{label}-15", "us"))
-        columns = {
-            "row_id": pa.array(np.arange(size) + month * rows),
-            "time": pa.array(time, pa.timestamp("us", "UTC")),
-            "y": pa.array(y),
-            **{name: pa.array(x[:, i]) for i, name in enumerate(NAMES)},
-            "month": pa.array([label] * size),
-        }
-        write_deltalake(folder / "lake" / "features", pa.table(columns), mode="append", partition_by=["month"])
+    float32 columns, the logarithm of the price as a double `y`, partitions by month; seed 7.
+    """
+    from deltalake import ColumnProperties, WriterProperties, write_deltalake
+
+    from assay.runtime.table_writer import ROW_GROUP_ROWS
+    from assay.synthetic.config import market_config
+    from assay.synthetic.files import CHUNK_ROWS, chunk
+
+    table = folder / "lake" / "features"
+    shutil.rmtree(table, ignore_errors=True)  # what a killed run left
+    settings = {"rows": rows, "entities": -(-rows // DAYS), "attributes": FEATURES - len(NUMERIC)}
+    config = market_config({**settings, "missing": 0.0, "seed": 7})
+    types = {"row_id": pa.int64(), "time": pa.timestamp("us", "UTC"), "y": pa.float64()}
+    schema = pa.schema({**types, **dict.fromkeys(NAMES, pa.float32()), "month": pa.string()})
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, rows, CHUNK_ROWS):
+            source, _ = chunk(config, start, min(start + CHUNK_ROWS, rows))
+            time = source.column("observed_at")
+            columns = {
+                "row_id": pa.array(np.arange(start, start + len(source))),
+                "time": time,
+                "y": pc.ln(source.column("price")),
+                "rooms": source.column("rooms").cast(pa.string()).cast(pa.float32()),
+                "month": pc.strftime(time, "%Y-%m"),
+            }
+            columns |= {name: source.column(name).cast(pa.float32()) for name in NAMES if name not in columns}
+            yield from pa.table({name: columns[name] for name in schema.names}, schema=schema).to_batches()
+
+    write_deltalake(
+        table,
+        pa.RecordBatchReader.from_batches(schema, batches()),
+        partition_by=["month"],
+        writer_properties=WriterProperties(
+            max_row_group_size=ROW_GROUP_ROWS,
+            default_column_properties=ColumnProperties(dictionary_enabled=False),
+        ),
+    )
 
 
 def loss(stored: bytes, data: Path) -> dict[str, float]:
@@ -164,7 +188,8 @@ def outputs(result: Any) -> Mapping[str, float]:
 
 BENCHMARK = Benchmark(
     name="train",
-    rows=4_000_000,
+    rows=5_000_000,
+    data="market",
     generate=generate,
     contenders={
         "assay": Contender(prepare_ours, run_ours, outputs),

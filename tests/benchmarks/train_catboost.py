@@ -1,4 +1,4 @@
-"""Consumes the synthetic Delta table of `train`, compares ways from the table on disk to a trained CatBoost model.
+"""Consumes the Delta table of `train`, compares ways from the table on disk to a trained CatBoost model.
 
 `assay`: our engine, one rank with all cores.  `native_catboost`: one process that reads the same Parquet files into a
 `Pool`.  `assay_shards`: our engine, a rank per core on its own share, merged. Parameters, rounds and cores are alike.
@@ -115,6 +115,7 @@ def outputs(result: Any) -> Mapping[str, float]:
 BENCHMARK = Benchmark(
     name="train_catboost",
     rows=1_000_000,
+    data="market",
     generate=generate,
     contenders={
         "assay": Contender(prepare_ours, partial(run_ours, ranks=1), outputs),

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
+from deltalake import DeltaTable
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
 
-from benchmarks import harness  # noqa: E402
+from benchmarks import harness, train  # noqa: E402
 
 
 def found(seconds: float, rmse: float, peak: float = 10.0) -> dict[str, object]:
@@ -62,6 +64,32 @@ def test_the_command_measures_a_real_contender(tmp_path):
     assert outcome["seconds"]["native_xgboost"] > 0
     assert outcome["peak_mb"]["native_xgboost"] > 50
     assert outcome["outputs"]["native_xgboost"]["rmse"] < 2
+
+
+def test_training_starts_from_64_numbers_of_a_generated_market_by_month(tmp_path):
+    train.generate(tmp_path, 4 * 731)
+    table = DeltaTable(tmp_path / "lake" / "features")
+    frame = pl.from_arrow(table.to_pyarrow_table()).sort("row_id")
+    assert table.metadata().partition_columns == ["month"]
+    assert frame["row_id"].to_list() == list(range(4 * 731))
+    assert (frame["month"] == frame["time"].dt.strftime("%Y-%m")).all()
+    assert (frame["month"].min(), frame["month"].max(), frame["month"].n_unique()) == ("2023-01", "2024-12", 24)
+    assert len(train.NAMES) == len(set(train.NAMES)) == 64
+    assert set(frame.select(train.NAMES).dtypes) == {pl.Float32}
+    assert frame.select(*train.NAMES, "y").null_count().sum_horizontal().item() == 0
+    # A run that was killed leaves files that no log names; contenders that read the folder would find them.
+    train.generate(tmp_path, 4 * 731)
+    assert len(list((tmp_path / "lake" / "features").rglob("*.parquet"))) == 24
+
+
+def test_benchmarks_of_one_data_set_share_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(harness, "CACHE", tmp_path)
+    monkeypatch.setattr(harness, "_in_its_own_process", lambda *_: found(1.0, 1.0))
+    contender, made = harness.Contender(lambda _: None, lambda _: None, lambda _: {}), []
+    for name in ("one", "other"):
+        benchmark = harness.Benchmark(name, 5, lambda f, _: made.append(f), {"assay": contender}, data="shared")
+        harness.run(benchmark, rows=7, repeats=1)
+    assert made == [tmp_path / "shared-7"]
 
 
 def test_growth_is_the_cost_of_a_row_over_its_cost_at_a_tenth(monkeypatch, tmp_path):

@@ -45,6 +45,7 @@ class MarketConfig:
     missing: share of `size`, `condition`, `grade` and `sales` that is missing, each by itself.
     bad_share: share of rows that break a rule of ingest, each rule equally often.
     leaks: columns that no honest source would have: `target` tells the row's own price, `future` the entity's next one.
+    attributes: numeric columns beyond the market's own, `attribute_000` and on, each with an effect on the price.
     """
 
     rows: Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -60,6 +61,7 @@ class MarketConfig:
     bad_share: Annotated[float, Field(ge=0, le=0.25)] = 0.0
     drift: DriftConfig = DriftConfig()
     leaks: tuple[Literal["target", "future"], ...] = ()
+    attributes: Annotated[int, Field(ge=0, le=1_000)] = 0
 
     @property
     def entity_count(self) -> int:

@@ -9,9 +9,9 @@ from typing import Any
 
 from assay.synthetic.config import MarketConfig
 from assay.synthetic.faults import RULES, TIME, Faults
-from assay.synthetic.files import LEAKS, MISSING, SOURCE, TRUTH, Block
+from assay.synthetic.files import LEAKS, MISSING, NUMERIC, SOURCE, TRUTH, Block, attribute_names
 from assay.synthetic.layout import Layout
-from assay.synthetic.process import PHI
+from assay.synthetic.process import PHI, Market
 
 # Windows hold several times, and the last one a year where that is not too many for a test.
 HISTORY: dict[str, dict[str, list[int]]] = {
@@ -33,7 +33,7 @@ def dataset_tree(config: MarketConfig) -> dict[str, Any]:
         "entity": ["entity"],
         "targets": [{"name": "price", "transform": "log", "relative_to": "last_value"}],
         "columns": {
-            "numeric": ["size", "age_years", "rooms", "condition", *(LEAKS[leak] for leak in config.leaks)],
+            "numeric": [*NUMERIC, *(LEAKS[leak] for leak in config.leaks), *attribute_names(config.attributes)],
             "categorical": ["region", "kind", "grade", "promotion"],
             "outcomes": ["sales"],
         },
@@ -49,7 +49,8 @@ def planted(config: MarketConfig, blocks: Sequence[Block]) -> dict[str, Any]:
     """What a test may ask about a market.
 
     bad_rows: per rule, its reason in ingest's words and the rows that break it. missing: column -> cells (bad rows
-    among them). drift: date from which, and sizes. autoregression: phi of the process.
+    among them). drift: date from which, and sizes. autoregression: phi of the process. attributes: what a standard
+    deviation of each further one adds to the logarithm of the price.
     """
     layout, each = Layout(config), Faults(config).each
     start, end = (_date(us) for us in layout.bounds_us)
@@ -66,6 +67,9 @@ def planted(config: MarketConfig, blocks: Sequence[Block]) -> dict[str, Any]:
         "missing": {name: sum(block.missing[name] for block in blocks) for name in MISSING},
         "drift": {"from": _date(layout.drift_us), **sizes} if sizes else {},
         "leaks": {LEAKS[leak]: leak for leak in config.leaks},
+        "attributes": dict(
+            zip(attribute_names(config.attributes), Market(config).attribute_effects().tolist(), strict=True)
+        ),
         "skew": {"entity": "e00000000", "rows": layout.heavy_rows} if layout.heavy_rows else {},
     }
 

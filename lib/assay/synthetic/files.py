@@ -21,6 +21,7 @@ SOURCE, TRUTH = "market", "truth"
 MISSING = {"size": 80, "condition": 81, "grade": 82, "sales": 83}  # column -> its random stream
 LEAK = 90
 LEAKS = {"target": "assessed_value", "future": "following_price"}
+NUMERIC = ("size", "age_years", "rooms", "condition")  # of every market
 MOMENT = pa.timestamp("us", "UTC")
 TEXT = pa.dictionary(pa.int32(), pa.string())
 
@@ -72,6 +73,11 @@ def _without(schema: pa.Schema, names: Sequence[str]) -> list[str]:
     return [name for name in schema.names if name not in names]
 
 
+def attribute_names(count: int) -> list[str]:
+    """Columns of so many attributes beyond `NUMERIC`."""
+    return [f"attribute_{i:03d}" for i in range(count)]
+
+
 def schemas(config: MarketConfig) -> tuple[pa.Schema, pa.Schema]:
     """Schemas of source and truth.
 
@@ -84,6 +90,7 @@ def schemas(config: MarketConfig) -> tuple[pa.Schema, pa.Schema]:
         *(("age_years", pa.float64()), ("rooms", TEXT), ("condition", pa.float64()), ("grade", TEXT)),
         *(("promotion", TEXT), ("sales", pa.float64()), ("price", pa.float64())),
         *((LEAKS[leak], pa.float64()) for leak in config.leaks),
+        *((name, pa.float64()) for name in attribute_names(config.attributes)),
     ]
     truth = [
         *(("row", pa.int64()), ("entity", TEXT), (TIME, MOMENT), ("price_without_noise", pa.float64())),
@@ -118,6 +125,9 @@ def _source(config: MarketConfig, rows: Rows, fault: np.ndarray, schema: pa.Sche
         columns[LEAKS["target"]] = pa.array(price * np.exp(0.001 * normals(config.seed, LEAK, start, stop)))
     if "future" in config.leaks:
         columns[LEAKS["future"]] = pa.array(np.exp(rows.next_log_price), from_pandas=True)  # NaN is null
+    columns |= {
+        name: pa.array(values) for name, values in zip(attribute_names(config.attributes), rows.attributes, strict=True)
+    }
     for name, value in (("target_nan", np.nan), ("target_infinite", np.inf)):
         price[broken(name)] = value
     price = np.where(broken("target_negative"), -price, price)

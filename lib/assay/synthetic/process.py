@@ -4,6 +4,7 @@
 
 where t-1 is the entity's row before, and the level is the sum of the market's trend, a random walk per region and
 month, seasons of the year (per kind) and the week, effects of region, kind and entity, and effects of attributes.
+Further attributes, where asked for, are standard normal; all of them together move log prices by some 0.3.
 So whoever knows the process and the past can do no better than `expected`, and errs by exactly `noise_sd`.
 """
 
@@ -30,11 +31,12 @@ YEAR_US = 365.25 * DAY_US
 NOISE, CONDITION, PROMOTION, DEMAND = range(JITTER + 1, JITTER + 5)
 ENTITY, SIZE, AGE, ROOMS, GRADE, POPULARITY = range(20, 26)
 REGION, WALK, KIND, KIND_SEASON, KIND_PHASE, KIND_NOISE = range(40, 46)
+ATTRIBUTE_EFFECT, ATTRIBUTE = 100, 1_000  # the latter of the first attribute, those after it follow
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Whole rows, shape (n,) each.
+    """Whole rows, shape (n,) each; attributes: shape (attributes, n).
 
     entity, region, kind, grade, promotion: codes from 0. time: microseconds since 1970.
     expected: logarithm of the price without its noise. noise_sd: standard deviation of the noise in it.
@@ -53,6 +55,7 @@ class Rows:
     condition: np.ndarray
     grade: np.ndarray
     promotion: np.ndarray
+    attributes: np.ndarray
     sales: np.ndarray
     expected: np.ndarray
     noise_sd: np.ndarray
@@ -68,7 +71,7 @@ class Market:
     config: MarketConfig
 
     def rows(self, start: int, stop: int) -> Rows:
-        """Rows start <= row < stop. Memory: some 300 bytes a row."""
+        """Rows start <= row < stop. Memory: some 300 bytes a row, and 8 for each further attribute."""
         first, last = max(0, start - WARM_UP), min(self.config.rows, stop + 1)
         seed, drift, layout = self.config.seed, self.config.drift, Layout(self.config)
         entity, position, _ = layout.entities(first, last)
@@ -84,6 +87,8 @@ class Market:
             condition = np.where(drifted, condition ** (1 / drift.covariate), condition)
         chance = uniforms(seed, PROMOTION, first, last)
         promotion = (chance > 0.8).astype(np.int64) + (chance > 0.95)
+
+        attributes = self._attributes(first, last)
 
         kinds = self._kinds()
         season = kinds["season"][kind] * np.sin(2 * np.pi * years + kinds["phase"][kind])
@@ -104,6 +109,9 @@ class Market:
             + GRADE_EFFECTS[grade]
             + PROMOTION_EFFECTS[promotion]
         )
+        # One by one: what a product of matrices sums may depend on how many rows it has.
+        for effect, attribute in zip(self.attribute_effects(), attributes, strict=True):
+            level = level + effect * attribute
         if drift.level is not None:
             level = level + np.where(drifted, drift.level, 0.0)
         noise_sd = self.config.noise * kinds["noise"][kind] * (0.5 + condition) * PROMOTION_NOISE[promotion]
@@ -131,6 +139,7 @@ class Market:
             condition=condition[inner],
             grade=grade[inner],
             promotion=promotion[inner],
+            attributes=attributes[:, inner],
             sales=np.round(np.exp(demand[inner])),
             expected=expected[inner],
             noise_sd=noise_sd[inner],
@@ -142,6 +151,19 @@ class Market:
     def groups(self, entity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Region and kind of entities."""
         return entity % self.config.regions, entity // self.config.regions % self.config.kinds
+
+    def attribute_effects(self) -> np.ndarray:
+        """What one standard deviation of each further attribute adds to the logarithm of the price."""
+        count = self.config.attributes
+        found: np.ndarray = 0.3 / np.sqrt(max(1, count)) * normals(self.config.seed, ATTRIBUTE_EFFECT, 0, count)
+        return found
+
+    def _attributes(self, first: int, last: int) -> np.ndarray:
+        """Further attributes of rows first <= row < last; shape (attributes, rows)."""
+        found = np.empty((self.config.attributes, last - first))
+        for index, values in enumerate(found):
+            values[:] = normals(self.config.seed, ATTRIBUTE + index, first, last)
+        return found
 
     def _entities(self, entity: np.ndarray) -> tuple[np.ndarray, ...]:
         """Size, age at the start, rooms, grade, effect and popularity of the entities from the first to the last."""

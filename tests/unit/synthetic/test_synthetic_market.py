@@ -17,12 +17,13 @@ from scipy import stats
 from assay.errors import ConfigError
 from assay.synthetic import files
 from assay.synthetic.config import MarketConfig, market_config
+from assay.synthetic.dataset import dataset_tree, planted
 from assay.synthetic.faults import NAMES, Faults
 from assay.synthetic.layout import Layout
 from assay.synthetic.process import PHI, Market, autoregressive
 from assay.synthetic.streams import normals, uniforms
 
-FULL = {"bad_share": 0.03, "leaks": ["target", "future"], "skew": 0.3, "missing": 0.05}
+FULL = {"bad_share": 0.03, "leaks": ["target", "future"], "skew": 0.3, "missing": 0.05, "attributes": 3}
 FREQUENCIES = ["hourly", "daily", "weekly", "monthly", "irregular"]
 
 
@@ -158,6 +159,23 @@ def test_leaks_tell_the_target_and_the_future():
     following = source.select(pl.col("price").shift(-1).over("entity")).to_series()
     assert source["following_price"].to_list() == following.to_list()
     assert not {"assessed_value", "following_price"} & set(frames(market(4_000))[0].columns)
+
+
+def test_further_attributes_move_the_price_by_the_effects_that_are_told():
+    config, base = (market(40_000, missing=0.0, attributes=count) for count in (5, 0))
+    rows, plain_rows = (Market(c).rows(0, 40_000) for c in (config, base))
+    effects = planted(config, [])["attributes"]
+    assert list(effects) == [f"attribute_{i:03d}" for i in range(5)]
+    assert rows.expected - plain_rows.expected == pytest.approx(rows.attributes.T @ list(effects.values()))
+    assert np.cov(rows.attributes) == pytest.approx(np.eye(5), abs=0.03)
+    assert stats.kstest(rows.attributes.ravel(), "norm").pvalue > 0.01
+    for name in ("time", "size", "condition", "promotion", "sales", "noise_sd"):
+        assert (getattr(rows, name) == getattr(plain_rows, name)).all()
+    source, names = frames(config)[0], dataset_tree(config)["columns"]["numeric"]
+    assert names == ["size", "age_years", "rooms", "condition", *effects]
+    assert (rows.attributes == source.select(*effects).to_numpy().T).all()
+    assert dataset_tree(base)["columns"]["numeric"] == names[:4]
+    assert planted(base, [])["attributes"] == {}
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.25])

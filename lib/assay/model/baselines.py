@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from assay.errors import DataError
+from assay.model.group_tables import Columns, fields_of, finest, keyed_rows
 from assay.model.scale import Floats, as_floats
 
-if TYPE_CHECKING:
-    import polars as pl
-
-MIN_GROUP_ROWS = 5
 DAYS_PER_MONTH = 365.25 / 12
-Columns = Mapping[str, Sequence[Any]]
-
-
-def season_of(time: pl.Expr, *, weekly: bool) -> pl.Expr:
-    """Number of a row's season: its month, or month and day of the week (UTC) of data that know one."""
-    import polars as pl
-
-    month = time.dt.month().cast(pl.Int32) - 1
-    return month * 7 + (time.dt.weekday().cast(pl.Int32) - 1) if weekly else month
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,22 +95,10 @@ class Baselines:
 
     def _facts(self, batch: pa.RecordBatch) -> tuple[dict[str, Floats], Floats]:
         """What the finest group that has it says of each row, and the median of its season."""
-        import polars as pl
-
-        time = pl.col("time")
-        rows = pl.from_arrow(pa.Table.from_batches([batch.select(["time", *self.group_columns])]))
-        assert isinstance(rows, pl.DataFrame)
-        rows = rows.with_columns(season_of(time, weekly=self.weekly).alias("season"), time.dt.epoch("us").alias("us"))
-        found: dict[str, Floats] = {}
-        season = np.full(rows.height, np.nan)
-        for depth, (groups, seasons) in enumerate(zip(self.groups, self.seasons, strict=True)):
-            keys = list(self.group_columns[:depth])
-            for name in ("median", "days", "level", "slope"):
-                own = looked_up(rows, groups, keys, name)
-                found[name] = own if name not in found else np.where(np.isfinite(own), own, found[name])
-            own = looked_up(rows, seasons, [*keys, "season"], "median")
-            season = np.where(np.isfinite(own), own, season)
-        found["time"] = rows["us"].to_numpy() / 86_400e6
+        rows = keyed_rows(batch, self.group_columns, weekly=self.weekly)
+        found = finest(rows, self.groups, self.group_columns, ("median", "days", "level", "slope"))
+        season = finest(rows, self.seasons, self.group_columns, ["median"], by_season=True)["median"]
+        found["time"] = rows["day"].to_numpy()
         return found, np.where(np.isfinite(season), season, found["median"])
 
     def _column(self, batch: pa.RecordBatch, name: str | None) -> Floats:
@@ -149,21 +123,4 @@ class Baselines:
         Raises:
             DataError: another version wrote it.
         """
-        if set(tree) != {field.name for field in dataclasses.fields(cls)}:
-            raise DataError("the model's baselines are those of another version of assay: train again")
-        lists = {name: tuple(tree[name]) for name in ("group_columns", "groups", "seasons")}
-        return cls(**{**tree, **lists})
-
-
-def looked_up(rows: pl.DataFrame, table: Columns, keys: list[str], name: str) -> Floats:
-    """A figure of each row's group (n,), NaN where the group has none. Keys that are null are one group."""
-    import polars as pl
-
-    if not keys:
-        value = table[name][0]
-        return np.full(rows.height, np.nan if value is None else float(value))
-    kinds = {key: pl.Int32 if key == "season" else pl.String for key in keys}
-    facts = pl.DataFrame({n: table[n] for n in [*keys, name]}, schema={**kinds, name: pl.Float64})
-    joined = rows.select(keys).join(facts, on=keys, how="left", nulls_equal=True, maintain_order="left")
-    values: Floats = joined[name].to_numpy()
-    return values
+        return cls(**fields_of(cls, tree))

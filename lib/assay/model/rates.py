@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from assay.errors import DataError
-from assay.model.baselines import Columns, looked_up, season_of
+from assay.model.group_tables import Columns, fields_of, finest, keyed_rows
 from assay.model.outcome import Floats
 from assay.model.scale import as_floats
 
@@ -88,31 +87,14 @@ class RateBaselines:
 
         Every depth has only groups with rows enough; a finer one takes precedence.
         """
-        import polars as pl
-
-        time = pl.col("time")
-        rows = pl.from_arrow(pa.Table.from_batches([batch.select(["time", *self.group_columns])]))
-        assert isinstance(rows, pl.DataFrame)
-        rows = rows.with_columns(season_of(time, weekly=self.weekly).alias("season"), time.dt.epoch("us").alias("us"))
-        shape = (rows.height, self.classes)
-        rate, slope, days, season = (
-            np.full(shape, np.nan),
-            np.zeros(shape),
-            np.zeros(rows.height),
-            np.full(shape, np.nan),
-        )
-        for depth, (groups, seasons) in enumerate(zip(self.groups, self.seasons, strict=True)):
-            keys = list(self.group_columns[:depth])
-            line = looked_up(rows, groups, keys, "days")
-            days = np.where(np.isfinite(line), line, days)
-            for k in self._codes:
-                own = looked_up(rows, groups, keys, f"rate_{k}")
-                rate[:, k] = np.where(np.isfinite(own), own, rate[:, k])
-                own = looked_up(rows, groups, keys, f"slope_{k}")
-                slope[:, k] = np.where(np.isfinite(own), own, slope[:, k])
-                own = looked_up(rows, seasons, [*keys, "season"], f"rate_{k}")
-                season[:, k] = np.where(np.isfinite(own), own, season[:, k])
-        return rate, slope, days, rows["us"].to_numpy() / 86_400e6, np.where(np.isfinite(season), season, rate)
+        rows = keyed_rows(batch, self.group_columns, weekly=self.weekly)
+        rates, slopes = ([f"{name}_{k}" for k in self._codes] for name in ("rate", "slope"))
+        own = finest(rows, self.groups, self.group_columns, [*rates, *slopes, "days"])
+        its = finest(rows, self.seasons, self.group_columns, rates, by_season=True)
+        rate, season = (np.column_stack([found[name] for name in rates]) for found in (own, its))
+        slope = np.nan_to_num(np.column_stack([own[name] for name in slopes]))  # no line anywhere: level
+        season = np.where(np.isfinite(season), season, rate)
+        return rate, slope, np.nan_to_num(own["days"]), rows["day"].to_numpy(), season
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -125,10 +107,7 @@ class RateBaselines:
         Raises:
             DataError: another version wrote it.
         """
-        if set(tree) != {field.name for field in dataclasses.fields(cls)}:
-            raise DataError("the model's baselines are those of another version of assay: train again")
-        lists = {name: tuple(tree[name]) for name in ("group_columns", "groups", "seasons")}
-        return cls(**{**tree, **lists, "after": tuple(map(tuple, tree["after"]))})
+        return cls(**{**fields_of(cls, tree), "after": tuple(map(tuple, tree["after"]))})
 
 
 def bounded(shares: Floats) -> Floats:

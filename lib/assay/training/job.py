@@ -30,6 +30,7 @@ from assay.training.drawing import drawn_split, spread_of
 from assay.training.engine import FitResult, check_kind, engine_named
 from assay.training.ensemble import EnsembleTraining, Learned, able_members
 from assay.training.fitting import fit_engine, refit_engine
+from assay.training.group_tables import TrainingGroups
 from assay.training.holdout import Holdout, Rules, figures_on
 from assay.training.judging import folds_sentence, gates, merged_sentence, refit_sentence, sentence
 from assay.training.monotone import directions
@@ -239,17 +240,18 @@ class Training:
         """Baselines that saw consecutive periods: as much as the model will have seen."""
         dataset = self.config.dataset
         groups = dataset.segments or next((g for g in dataset.groups if g), ())
-        told: dict[str, Any] = {
-            "version": self.version,
-            "where": self.rows.where(*periods),
-            "target": self.column,
-            "group_columns": [stored_name(g) for g in groups],
-            "periods": periods,
-            "times": sum(periods[0].first <= time <= periods[-1].last for time in times),
-        }
+        rows = TrainingGroups(
+            plane=self.context.plane,
+            version=self.version,
+            where=self.rows.where(*periods),
+            target=self.column,
+            group_columns=tuple(stored_name(g) for g in groups),
+            periods=periods,
+            times=sum(periods[0].first <= time <= periods[-1].last for time in times),
+        )
         if self.outcome.decides:
-            return fit_rates(self.context.plane, classes=len(self.outcome.classes), **told)
-        return fit_baselines(self.context.plane, transform=self.target.transform, **told)
+            return fit_rates(rows, len(self.outcome.classes))
+        return fit_baselines(rows, self.target.transform)
 
     def scale(self, baselines: Rules) -> TargetScale:
         """The scale on which the target is learned."""

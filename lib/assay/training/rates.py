@@ -4,66 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from assay.model.baselines import MIN_GROUP_ROWS, season_of
 from assay.model.rates import RateBaselines, bounded
 from assay.model.scale import as_floats
-from assay.runtime.arrow_files import conform_table
-from assay.runtime.conditions import Condition
-from assay.runtime.plane import Plane
-from assay.runtime.tables import FEATURES
-from assay.training.baselines import MIN_LINE_ROWS, WEEKLY_BELOW_DAYS, past_columns
-from assay.training.split import Period
-
-if TYPE_CHECKING:
-    import polars as pl
+from assay.training.baselines import past_columns
+from assay.training.group_tables import TrainingGroups, group_schema, grouped, of_line, slope, table_of
 
 PARENT_ROWS = 5.0  # that the parent's shares count for beside a group's own
 
 
-def fit_rates(
-    plane: Plane,
-    *,
-    version: int,
-    where: Sequence[Condition],
-    target: str,
-    classes: int,
-    group_columns: Sequence[str],
-    periods: Sequence[Period],
-    times: int,
-) -> RateBaselines:
-    """Exact figures over the training period: one shuffle for each level of groups.
-
-    classes: how many.  For the others see `fit_baselines`.
-    """
-    first, last = periods[0], periods[-1]
-    span = (last.last - first.first).total_seconds() / 86_400
-    weekly = span / max(1, times - 1) < WEEKLY_BELOW_DAYS
-    flow = plane.read(
-        FEATURES.name, version=version, columns=list(dict.fromkeys([*group_columns, "time", target])), where=where
-    )
+def fit_rates(rows: TrainingGroups, classes: int) -> RateBaselines:
+    """Exact figures over the training period: one shuffle for each level of groups. classes: how many."""
     groups: list[dict[str, list[Any]]] = []
     seasons: list[dict[str, list[Any]]] = []
-    for depth in range(len(group_columns) + 1):
-        keys = tuple(group_columns[:depth])
-        kernel = GroupCounts(keys, target, classes, weekly, least_span_days=span / 2)
-        schema = counts_schema(keys, classes)
-        found = flow.by_key(keys, rows_hint=sum(period.rows for period in periods)).map(kernel, schema).collect()
-        rows = found.sort_by([(name, "ascending") for name in [*keys, "season"]]).to_pylist()
-        whole, parts = ([r for r in rows if (r["season"] is None) == of_all] for of_all in (True, False))
-        parent = groups[-1] if groups else None
-        groups.append(_table(whole, keys, shrunk(whole, keys[:-1], parent, classes), classes, lines=True))
-        seasons.append(_table(parts, (*keys, "season"), shrunk(parts, keys, groups[-1], classes), classes))
-    past = past_columns(plane.schema(FEATURES.name).names, target)
+    for keys, whole, parts in rows.levels(
+        lambda keys: GroupCounts(keys, rows.target, classes, rows.weekly, least_span_days=rows.span_days / 2)
+    ):
+        shares = shrunk(whole, keys[:-1], groups[-1] if groups else None, classes)
+        groups.append(table_of(whole, keys) | _rates(shares) | table_of(whole, _line_names(classes)))
+        shares = shrunk(parts, keys, groups[-1], classes)
+        seasons.append(table_of(parts, [*keys, "season"]) | _rates(shares))
+    past = past_columns(rows.features, rows.target)
     lag, level = past.get("last_value"), past.get("market_level") if classes == 2 else None
     after: tuple[tuple[float, ...], ...] = ()
     if lag is not None:
-        pairs = plane.read(FEATURES.name, version=version, columns=[lag, target], where=where)
-        counts = pairs.map(CountAfter(lag, target, classes), AFTER).collect()
+        counts = rows.read([lag, rows.target]).map(CountAfter(lag, rows.target, classes), AFTER).collect()
         seen = np.zeros((classes, classes))
         np.add.at(seen, tuple(counts.column(n).to_numpy() for n in ("last", "next")), counts.column("rows").to_numpy())
         overall = np.array([groups[0][f"rate_{k}"][0] for k in range(classes)])
@@ -71,12 +40,12 @@ def fit_rates(
         after = tuple(map(tuple, bounded(shares).tolist()))
     return RateBaselines(
         classes=classes,
-        group_columns=tuple(group_columns),
-        end_days=last.last.timestamp() / 86_400,
-        span_days=span,
+        group_columns=rows.group_columns,
+        end_days=rows.end_days,
+        span_days=rows.span_days,
         groups=tuple(groups),
         seasons=tuple(seasons),
-        weekly=weekly,
+        weekly=rows.weekly,
         last_value=lag,
         market_level=level,
         after=after,
@@ -98,21 +67,12 @@ def shrunk(
     return bounded((counts + weight * about) / (counts.sum(axis=1, keepdims=True) + weight))
 
 
-def _table(
-    rows: Sequence[Mapping[str, Any]], keys: Sequence[str], rates: Any, classes: int, *, lines: bool = False
-) -> dict[str, list[Any]]:
-    table = {key: [row[key] for row in rows] for key in keys}
-    table |= {f"rate_{k}": rates[:, k].tolist() for k in range(classes)}
-    if lines:
-        table |= {name: [row[name] for row in rows] for name in ("days", *(f"slope_{k}" for k in range(classes)))}
-    return table
+def _rates(shares: np.ndarray[Any, Any]) -> dict[str, list[Any]]:
+    return {f"rate_{k}": column.tolist() for k, column in enumerate(shares.T)}
 
 
-def counts_schema(keys: Sequence[str], classes: int) -> pa.Schema:
-    """Figures of a group (season null) or of one of its seasons: rows of each class, mean day, slope of each share."""
-    names = [*(f"count_{k}" for k in range(classes)), "days", *(f"slope_{k}" for k in range(classes))]
-    numbers = [pa.field("season", pa.int32()), *(pa.field(name, pa.float64()) for name in names)]
-    return pa.schema([*(pa.field(key, pa.string()) for key in keys), *numbers])
+def _line_names(classes: int) -> list[str]:
+    return ["days", *(f"slope_{k}" for k in range(classes))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,51 +88,28 @@ class GroupCounts:
     weekly: bool
     least_span_days: float
 
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of `counts_schema`."""
-        import polars as pl
-
-        found = list(batches)
-        if not found:
-            return
-        rows = pl.from_arrow(pa.Table.from_batches(found))
-        assert isinstance(rows, pl.DataFrame)
-        season = season_of(pl.col("time"), weekly=self.weekly).alias("season")
-        day = (pl.col("time").dt.epoch("us") / 86_400e6).alias("day")
-        code = pl.col(self.target)
-        rows = rows.select(*self.keys, season, day, *((code == k).cast(pl.Float64).alias(f"is_{k}") for k in self._all))
-        rows = rows.sort("day", *(f"is_{k}" for k in self._all))
-        counts = [pl.col(f"is_{k}").sum().alias(f"count_{k}") for k in self._all]
-        schema = counts_schema(self.keys, self.classes)
-        for keys, figures in (([*self.keys], [*counts, *self._lines()]), ([*self.keys, "season"], counts)):
-            frame = (
-                rows.group_by(keys, maintain_order=True).agg(*figures, pl.len().alias("rows"))
-                if keys
-                else (rows.select(*figures, pl.len().alias("rows")))
-            )
-            frame = frame.filter(pl.col("rows") >= MIN_GROUP_ROWS) if keys else frame
-            missing = [pl.lit(None).alias(name) for name in schema.names if name not in frame.columns]
-            yield from conform_table(frame.with_columns(missing).select(schema.names).to_arrow(), schema)
-
     @property
-    def _all(self) -> range:
-        return range(self.classes)
+    def schema(self) -> pa.Schema:
+        """Keys, season, rows of each class, mean day, slope of each share."""
+        return group_schema(self.keys, [*(f"count_{k}" for k in range(self.classes)), *_line_names(self.classes)])
 
-    def _lines(self) -> list[pl.Expr]:
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Rows of `schema`."""
         import polars as pl
 
-        day = pl.col("day")
-        spread = (day - day.mean()).pow(2).sum()
-        enough = (pl.len() >= MIN_LINE_ROWS) & (day.max() - day.min() >= self.least_span_days) & (spread > 0)
-
-        def slope(k: int) -> pl.Expr:
-            share = pl.col(f"is_{k}")
-            return ((day - day.mean()) * (share - share.mean())).sum() / spread
-
-        return [
-            pl.when(enough).then(day.mean()).alias("days"),
-            *(pl.when(enough).then(slope(k)).alias(f"slope_{k}") for k in self._all),
-        ]
+        ones = {f"is_{k}": (pl.col(self.target) == k).cast(pl.Float64) for k in range(self.classes)}
+        counts = [pl.col(one).sum().alias(f"count_{k}") for k, one in enumerate(ones)]
+        lines = [pl.col("day").mean(), *(slope(pl.col(one)) for one in ones)]
+        named = zip(lines, _line_names(self.classes), strict=True)
+        yield from grouped(
+            batches,
+            self.schema,
+            self.keys,
+            columns=ones,
+            groups=[*counts, *(of_line(line, self.least_span_days).alias(name) for line, name in named)],
+            seasons=counts,
+            weekly=self.weekly,
+        )
 
 
 AFTER = pa.schema([pa.field(name, pa.int64()) for name in ("last", "next", "rows")])

@@ -11,8 +11,10 @@ import pytest
 
 from assay.config import canonical_json
 from assay.errors import DataError
-from assay.model.baselines import MIN_GROUP_ROWS, Baselines
-from assay.training.baselines import MIN_LINE_ROWS, GroupFigures, past_columns
+from assay.model.baselines import Baselines
+from assay.model.group_tables import MIN_GROUP_ROWS
+from assay.training.baselines import GroupFigures, past_columns
+from assay.training.group_tables import MIN_LINE_ROWS
 
 SPAN = 1_095.0
 KEYS = ("town", "kind")

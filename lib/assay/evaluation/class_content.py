@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,55 +10,25 @@ from matplotlib.figure import Figure
 
 from assay.class_metrics import set_metrics
 from assay.evaluation.class_segments import sets_of
-from assay.evaluation.content import DataFacts, Drivers, EnsembleResult, Gate, Split
+from assay.evaluation.content import Content, CoverageResult, EnsembleResult
 from assay.evaluation.wording import NO_VALUE, count, number, percent, readable
 from assay.metrics import binomial_band
+from assay.runtime.tables import level_label
 
 
-@dataclass(frozen=True)
-class SetResult:
-    """One promised level on the test rows. metrics: `set_metrics`; low, high: share that chance allows."""
-
-    level: float
-    metrics: Mapping[str, float]
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class ClassContent:
+@dataclass(frozen=True, kw_only=True)
+class ClassContent(Content):
     """Everything that the page of classes says.
 
-    rows: test rows, from start to end (UTC).  metrics: `class_metrics`.  baselines: rule -> mean log loss.
-    segments: `class_segment_table`.  figures: by name.  The others as in `ReportContent`.
+    metrics: `class_metrics`.  baselines: rule -> mean log loss.  segments: `class_segment_table`.  figures: by name.
     """
 
-    title: str
-    target: str
-    created: dt.datetime
     classes: Sequence[str]
-    rows: int
-    start: dt.datetime
-    end: dt.datetime
     metrics: Mapping[str, float]
     baselines: Mapping[str, float]
-    coverage: Sequence[SetResult]
-    segments: pl.DataFrame
+    coverage: Sequence[CoverageResult]
     figures: Mapping[str, Figure | None]
-    data: DataFacts
-    splits: Sequence[Split]
-    run: Mapping[str, str]
-    tables: Mapping[str, int]
-    drivers: Sequence[Drivers] = ()
     ensemble: EnsembleResult | None = None
-    gates: Sequence[Gate] = ()
-    gates_enforced: bool = True
-    description: str = ""
-
-    @property
-    def splits_in_order(self) -> bool:
-        """Whether each period begins after the one before it has ended."""
-        return all(early.end < late.start for early, late in itertools.pairwise(self.splits))
 
     @property
     def strongest(self) -> str | None:
@@ -81,12 +49,13 @@ class ClassContent:
 
 def set_results(
     rows: pl.DataFrame, levels: Sequence[float], classes: Sequence[str], calibration_rows: int | None
-) -> list[SetResult]:
+) -> list[CoverageResult]:
     """Set metrics of each level over all rows, with `binomial_band`; see there for calibration_rows."""
     found = []
     for level in sorted(levels):
         metrics = set_metrics(rows["actual"].to_numpy(), sets_of(rows, level, classes))
-        found.append(SetResult(level, metrics, *binomial_band(level, rows.height, calibration_rows=calibration_rows)))
+        band = binomial_band(level, rows.height, calibration_rows=calibration_rows)
+        found.append(CoverageResult(level, metrics, *band))
     return found
 
 
@@ -113,7 +82,7 @@ def class_figures(content: ClassContent) -> dict[str, float]:
     """The figures of `--json` and of MLflow."""
     found = {f"test_{name}": value for name, value in content.metrics.items()}
     for result in content.coverage:
-        label = f"{result.level * 100:.10g}".replace(".", "_")
+        label = level_label(result.level)
         found |= {f"coverage_{label}": result.metrics["coverage"], f"set_size_{label}": result.metrics["set_size"]}
         found |= {f"coverage_{label}_chance_low": result.low, f"coverage_{label}_chance_high": result.high}
     if content.strongest is not None:

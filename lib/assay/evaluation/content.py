@@ -27,7 +27,9 @@ class BaselineResult:
 
 @dataclass(frozen=True)
 class CoverageResult:
-    """One promised level on the test rows. metrics: `interval_metrics`; low, high: share that chance allows."""
+    """One promised level on the test rows. metrics: `interval_metrics`, of classes `set_metrics`; low, high: share that
+    chance allows.
+    """
 
     level: float
     metrics: Mapping[str, float]
@@ -191,46 +193,55 @@ class EnsembleResult:
     disagreement: Disagreement | None = None
 
 
-@dataclass(frozen=True)
-class ReportContent:
-    """Everything that the page says.
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What the page of any target says.
 
-    target, unit: what is valued and in which unit ("USD").  rows: test rows, evaluated between start and end (UTC).
-    metrics: `point_metrics` of the model.  segments: `segment_table`.  run: label -> value, shown as it is (dataset,
-    profile, model and calibration version, config hash, git revision, ...).  tables: table name -> version read.
+    target: what is valued.  rows: test rows, evaluated between start and end (UTC).
+    segments: long table of metrics.  run: label -> value, shown as it is (dataset, profile, model and calibration
+    version, config hash, git revision, ...).  tables: table name -> version read.
     drivers: what moves predictions, of all rows and of the largest segments.
-    ensemble: members and combinations, where there were several learners.
     gates_enforced: whether a failed gate keeps the model from being registered.
     """
 
     title: str
-    description: str
+    description: str = ""
     target: str
-    unit: str
     created: dt.datetime
     rows: int
     start: dt.datetime
     end: dt.datetime
-    metrics: Mapping[str, float]
-    baselines: Sequence[BaselineResult]
-    coverage: Sequence[CoverageResult]
     segments: pl.DataFrame
-    figures: Figures
     data: DataFacts
     splits: Sequence[Split]
     run: Mapping[str, str]
     tables: Mapping[str, int]
     drivers: Sequence[Drivers] = ()
-    ensemble: EnsembleResult | None = None
     gates: Sequence[Gate] = ()
-    refit: Refit | None = None
     gates_enforced: bool = True
-    min_segment_rows: int = 30
 
     @property
     def splits_in_order(self) -> bool:
         """Whether each period begins after the one before it has ended."""
         return all(early.end < late.start for early, late in itertools.pairwise(self.splits))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportContent(Content):
+    """Everything that the page of numbers says.
+
+    unit: of the target ("USD").  metrics: `point_metrics`.  segments: `segment_table`.
+    ensemble: members and combinations, where there were several learners.
+    """
+
+    unit: str
+    metrics: Mapping[str, float]
+    baselines: Sequence[BaselineResult]
+    coverage: Sequence[CoverageResult]
+    figures: Figures
+    ensemble: EnsembleResult | None = None
+    refit: Refit | None = None
+    min_segment_rows: int = 30
 
     @property
     def strongest_baseline(self) -> BaselineResult | None:

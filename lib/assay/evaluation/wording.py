@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Sequence
-from typing import Protocol
 
-from assay.evaluation.content import DataFacts, Gate, ReportContent
+from assay.evaluation.content import Content, DataFacts, ReportContent
 
 NO_VALUE = "–"
 MINUS = "\u2212"
@@ -149,21 +147,7 @@ def refit_sentence(content: ReportContent) -> str:
     )
 
 
-class Gated(Protocol):
-    """Content with the gates of its model."""
-
-    @property
-    def gates(self) -> Sequence[Gate]:
-        """The verdicts."""
-        ...
-
-    @property
-    def gates_enforced(self) -> bool:
-        """Whether a failed one keeps the model from being registered."""
-        ...
-
-
-def gate_outcome(content: Gated) -> tuple[str, str]:
+def gate_outcome(content: Content) -> tuple[str, str]:
     """(state, words) of the quality gates; state is `passed`, `refused` or `open`."""
     failed = [gate for gate in content.gates if not gate.passed]
     if not content.gates:

@@ -1,0 +1,263 @@
+"""Consumes `predictions` of one target and the outcomes known by now, produces its tables, plots and HTML report.
+
+These are the steps of any target; what numbers and classes differ in is in `number_job` and `class_job`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import polars as pl
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from assay.class_metrics import log_losses
+from assay.config import TargetConfig
+from assay.config.dataset import stored_name
+from assay.errors import DataError
+from assay.evaluation import plots
+from assay.evaluation.canvas import to_svg
+from assay.evaluation.content import BASELINE_PREFIX, Content
+from assay.evaluation.explanations import Explained, ExplainRows, explainable, explained, explained_schema
+from assay.evaluation.records import Records
+from assay.model.baselines import Baselines
+from assay.model.carried import Carried
+from assay.model.rates import RateBaselines
+from assay.model.registry import load_trained
+from assay.model.row_sample import ROW, sample_threshold
+from assay.model.scale import as_floats
+from assay.runtime.conditions import Condition, period_conditions
+from assay.runtime.job import Done, JobContext, reports_folder
+from assay.runtime.plane import Output
+from assay.runtime.tables import EXPLANATIONS, FEATURES, PREDICTIONS, SEGMENT_METRICS, Table
+
+JOB = "evaluate"
+Pictures = Mapping[str, Figure | None]
+C = TypeVar("C", bound=Content)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What content comes to. page: HTML.  pictures: by name.  metrics: of `--json` and of MLflow.
+
+    summary: the result in a few lines, for the terminal.
+    """
+
+    page: str
+    pictures: Pictures
+    metrics: dict[str, float]
+    summary: list[str]
+
+
+class Evaluation(ABC, Generic[C]):
+    """One target's evaluation. C: what its report says.  promise: prefix of the predictions' columns for each level."""
+
+    promise: ClassVar[str]
+
+    def __init__(self, context: JobContext, target: TargetConfig, trained_run_id: str) -> None:
+        self.context = context
+        self.config = context.config
+        self.target = target
+        self.segments = [stored_name(s) for s in context.config.dataset.segments]
+        trained = load_trained(context.tracking, trained_run_id)
+        self.model = trained.model
+        self.records = Records(context, target, trained)
+
+    @abstractmethod
+    def told(self, names: Sequence[str]) -> list[str]:
+        """Which columns of `predictions` evaluated rows have. names: all that there are."""
+
+    @property
+    def described(self) -> list[str]:
+        """Which columns of `features` evaluated rows have, beside their time and outcome."""
+        return self.segments
+
+    @abstractmethod
+    def segment_table(self, rows: pl.DataFrame, levels: list[float]) -> pl.DataFrame:
+        """Metrics of all evaluated rows and of their segments."""
+
+    @abstractmethod
+    def content(self, common: Content, rows: pl.DataFrame, levels: list[float], pictures: Pictures) -> C:
+        """Everything that the report says. pictures: those that the reports of all targets have."""
+
+    @abstractmethod
+    def report(self, content: C) -> Report:
+        """The content for people and for MLflow."""
+
+    def run(self, identity: str, predictions: int, features: int) -> Done:
+        """Join, measure, draw, write."""
+        with self.context.reporter.step("joining predictions with outcomes"):
+            rows, levels = self.rows(predictions, features)
+        with self.context.reporter.step("what moves the predictions"):
+            found = self.explained(features, rows.height)
+            written = self._write_explanations(found, identity)
+        with self.context.reporter.step(f"evaluating {rows.height:,} outcomes"):
+            table = self.segment_table(rows, levels)
+            written += self._write(SEGMENT_METRICS, table, identity)
+            versions = {"predictions": predictions, "features": features}
+            common = self._common(rows, table, versions, found)
+            content = self.content(common, rows, levels, self._pictures(common, levels, found))
+        with self.context.reporter.step("plots and report"):
+            report = self.report(content)
+            path = self._publish(report, table)
+        return Done(metrics=report.metrics, written=written, summary=report.summary, report=str(path))
+
+    def rows(self, predictions: int, features: int) -> tuple[pl.DataFrame, list[float]]:
+        """One row per prediction with a known outcome, with columns `baseline_*`; and the levels promised.
+
+        Slim columns only: about 100 bytes a row on the driver.
+        """
+        plane, column = self.context.plane, stored_name(self.target.name)
+        rules = RateBaselines if self.target.decides else Baselines
+        baselines = rules.from_dict(self.model.facts["baselines"])
+        told = self.told(plane.schema(PREDICTIONS.name).names)
+        labels = [name.removeprefix(self.promise) for name in told if name.startswith(self.promise)]
+        scored = plane.read(
+            PREDICTIONS.name,
+            version=predictions,
+            columns=["row_id", *told],
+            where=[Condition("target", "==", self.target.name)],
+        )
+        outcomes = plane.read(
+            FEATURES.name,
+            version=features,
+            columns=list(dict.fromkeys(["row_id", "time", column, *self.described, *baselines.columns])),
+            where=self._evaluated(),
+        )
+        joined = scored.join(outcomes, ["row_id"], rows_hint=plane.rows(PREDICTIONS.name, predictions))
+        names = tuple(dict.fromkeys(["row_id", "time", *told, column, *self.described]))
+        ruled = [pa.field(f"{BASELINE_PREFIX}{name}", pa.float64()) for name in baselines.names]
+        schema = pa.schema([*(joined.schema.field(n) for n in names), *ruled])
+        frame = pl.from_arrow(joined.map(AddBaselines(baselines, column, names), schema).collect())
+        assert isinstance(frame, pl.DataFrame)
+        if not frame.height:
+            raise DataError(
+                f"none of the predictions of {self.target.name!r} has a known outcome yet: ingest outcomes, then run "
+                "build_features, score and evaluate again"
+            )
+        levels = [float(label.replace("_", ".")) / 100 for label in labels]
+        return frame.rename({column: "actual"}).sort("time", "row_id"), levels
+
+    def _evaluated(self) -> list[Condition]:
+        """Rows with a known outcome of the test period and after."""
+        test = period_conditions(self.model.facts["split"]["test"])
+        return [Condition(stored_name(self.target.name), "not_null"), *test]
+
+    def explained(self, features: int, evaluated: int) -> Explained | None:
+        """What inputs add to the predictions of a sample of evaluated rows.
+
+        None where the learner cannot say it, or where the features are no longer those that it was fed.
+        """
+        most = self.config.profile.explain.rows
+        there = set(self.context.plane.schema(FEATURES.name).names)
+        if not most or not explainable(self.model) or not set(self.model.input_columns) <= there:
+            return None
+        segments = tuple(dict.fromkeys(self.segments))
+        columns = dict.fromkeys([ROW, "time", *segments, *self.model.input_columns])
+        where = [*(Condition(stored_name(c), "==", v) for c, v in self.config.where), *self._evaluated()]
+        flow = self.context.plane.read(FEATURES.name, version=features, columns=list(columns), where=where)
+        kernel = ExplainRows(Carried.of(self.model), segments, sample_threshold(evaluated, most))
+        return explained(flow.map(kernel, explained_schema(segments)).collect(), self.model, segments, most)
+
+    def _write_explanations(self, found: Explained | None, identity: str) -> list[Any]:
+        if found is None:
+            return self._write(EXPLANATIONS, pl.from_arrow(EXPLANATIONS.schema().empty_table()), identity)
+        most = self.config.profile.explain.features
+        self.context.tracking.text(found.overall().write_csv(), "contributions.csv")
+        for column in dict.fromkeys(self.segments):
+            self.context.tracking.text(found.by_segment(column).write_csv(), f"contributions_by_{column}.csv")
+        return self._write(EXPLANATIONS, found.table(self.model.version, self.target.name, most), identity)
+
+    def _write(self, table: Table, rows: Any, identity: str) -> list[Any]:
+        full = rows.with_columns(model_version=pl.lit(self.model.version), target=pl.lit(self.target.name))
+        schema = table.schema()
+        batches = full.select(schema.names).to_arrow().to_batches()
+        found = pa.Table.from_batches(batches) if batches else schema.empty_table()
+        commit = self.context.commit(JOB, self.target.name, identity)
+        flow = self.context.plane.rows_of(table, schema, found)
+        return flow.write([Output(table, schema, commit, owns={"target": self.target.name})])
+
+    def _common(
+        self, rows: pl.DataFrame, table: pl.DataFrame, versions: Mapping[str, int], moves: Explained | None
+    ) -> Content:
+        """What the reports of all targets say."""
+        dataset = self.config.dataset
+        start, end = rows["time"].min(), rows["time"].max()
+        assert isinstance(start, dt.datetime)
+        assert isinstance(end, dt.datetime)
+        return Content(
+            title=f"{dataset.name}: {self.target.name}",
+            description=dataset.description,
+            target=self.target.name,
+            created=self.records.created,
+            rows=rows.height,
+            start=start,
+            end=end,
+            segments=table,
+            data=self.records.data_facts(),
+            splits=self.records.splits(),
+            run=self.records.run_facts(),
+            tables=versions,
+            drivers=moves.drivers(self.segments) if moves is not None else [],
+            gates=self.records.gates(),
+            gates_enforced=self.config.training.force_production_quality,
+        )
+
+    def _pictures(self, common: Content, levels: list[float], moves: Explained | None) -> Pictures:
+        gains = self.model.importance()
+        scale = "logit" if self.target.decides else self.target.transform
+        return {
+            "coverage": plots.coverage_per_segment(common.segments, levels),
+            "importance": plots.importance(list(gains), list(gains.values())) if gains else None,
+            "contributions": plots.contributions(moves, scale) if moves is not None else None,
+            "missing": plots.missing(common.data.missing),
+        }
+
+    def _publish(self, report: Report, table: pl.DataFrame) -> Path:
+        """Put the report where people find it, in one piece, and all of it on record."""
+        path = report_path(self.context, self.target)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(report.page, encoding="utf-8")
+        part.replace(path)
+        tracking = self.context.tracking
+        tracking.text(report.page, "report.html")
+        tracking.text(table.write_csv(), "segment_metrics.csv")
+        for name, picture in report.pictures.items():
+            if picture is not None:
+                tracking.text(to_svg(picture, name, name), f"plots/{name}.svg")
+        return path
+
+
+def report_path(context: JobContext, target: TargetConfig) -> Path:
+    """Where people find the report of a target."""
+    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in target.name)
+    return reports_folder(context.config) / f"evaluation-{safe}.html"
+
+
+@dataclasses.dataclass(frozen=True)
+class AddBaselines:
+    """Kernel: joined rows with one column per baseline instead of the columns that baselines are made from.
+
+    It has the baseline's predictions; of classes the log loss of its probabilities. target: column of the outcome.
+    """
+
+    baselines: Baselines | RateBaselines
+    target: str
+    keep: tuple[str, ...]
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Columns of `keep` and `baseline_*`."""
+        for batch in batches:
+            found = self.baselines.predict(batch)
+            if isinstance(self.baselines, RateBaselines):
+                actual = as_floats(batch.column(self.target))
+                found = {name: log_losses(actual, each) for name, each in found.items()}
+            columns: dict[str, Any] = {name: batch.column(name) for name in self.keep}
+            columns |= {f"{BASELINE_PREFIX}{name}": pa.array(each, pa.float64()) for name, each in found.items()}
+            yield pa.RecordBatch.from_pydict(columns)

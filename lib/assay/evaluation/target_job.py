@@ -98,7 +98,8 @@ class Evaluation(ABC, Generic[C]):
             written = self._write_explanations(found, identity)
         with self.context.reporter.step(f"evaluating {rows.height:,} outcomes"):
             table = self.segment_table(rows, levels)
-            written += self._write(SEGMENT_METRICS, table, identity)
+            of_model = {"model_version": pl.lit(self.model.version), "target": pl.lit(self.target.name)}
+            written += self._write(SEGMENT_METRICS, table.with_columns(**of_model), identity)
             versions = {"predictions": predictions, "features": features}
             common = self._common(rows, table, versions, found)
             content = self.content(common, rows, levels, self._pictures(common, levels, found))
@@ -174,9 +175,8 @@ class Evaluation(ABC, Generic[C]):
         return self._write(EXPLANATIONS, found.table(self.model.version, self.target.name, most), identity)
 
     def _write(self, table: Table, rows: Any, identity: str) -> list[Any]:
-        full = rows.with_columns(model_version=pl.lit(self.model.version), target=pl.lit(self.target.name))
         schema = table.schema()
-        batches = full.select(schema.names).to_arrow().to_batches()
+        batches = rows.select(schema.names).to_arrow().to_batches()
         found = pa.Table.from_batches(batches) if batches else schema.empty_table()
         commit = self.context.commit(JOB, self.target.name, identity)
         flow = self.context.plane.rows_of(table, schema, found)

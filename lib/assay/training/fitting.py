@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from assay.config.dataset import stored_name
 from assay.config.profile import EngineConfig
 from assay.model.encoding import Encoding
 from assay.model.outcome import Outcome
@@ -101,9 +100,7 @@ def _request(
     looked_at += weights.columns if weights is not None else ()
     columns = list(dict.fromkeys([*encoding.columns, *scale.columns, *learner.columns, *looked_at, rows.column]))
 
-    left_out = {one.name for one in prepared.selection if not one.kept}  # what a model does not see moves nothing
-    monotone = {n: d for n, d in engine.monotone.items() if {n, stored_name(n)}.isdisjoint(left_out)}
-
+    left_out = {one.name for one in prepared.selection if not one.kept}
     taught = rows.read(columns, train)
     request = FitRequest(
         train=taught if rule is None else taught.map(rule, taught.schema),
@@ -119,7 +116,7 @@ def _request(
         threads=threads,
         driver_host=str(session.conf.get("spark.driver.host", "127.0.0.1")),
         weights=weights,
-        monotone=directions(monotone, encoding),
+        monotone=directions(engine.monotone, encoding, left_out),
         checkpoint_rounds=engine.checkpoint_rounds,
         sample_rows=engine.sample_rows,
         outcome=outcome,

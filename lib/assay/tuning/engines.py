@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assay.config.dataset import stored_name
 from assay.config.profile import SAMPLED, EngineConfig
 from assay.errors import ConfigError
 from assay.model.encoding import Encoding
@@ -66,8 +65,7 @@ def setting(
     Raises:
         ConfigError: the engine does not know a parameter, or does not take a value of the space.
     """
-    kept = {n: d for n, d in engine.monotone.items() if {n, stored_name(n)}.isdisjoint(left_out)}
-    monotone = directions(kept, encoding)
+    monotone = directions(engine.monotone, encoding, left_out)
 
     def resolved(params: Mapping[str, Any]) -> dict[str, Any]:
         if engine.name == "xgboost":

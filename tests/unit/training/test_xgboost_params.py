@@ -60,6 +60,14 @@ def test_a_column_may_be_named_as_in_the_data():
     assert directions({"Living Area (m²)": 1}, Encoding((stored,), {})) == {stored: 1}
 
 
+def test_an_input_that_was_not_selected_constrains_nothing():
+    stored = stored_name("Living Area (m²)")
+    asked = {"size": 1, "Living Area (m²)": -1}
+    assert directions(asked, TWO, left_out=[stored]) == {"size": 1}
+    with pytest.raises(ConfigError, match=r"engine\.monotone\.Living Area"):
+        directions(asked, TWO)
+
+
 @pytest.mark.parametrize(
     ("params", "words"),
     [

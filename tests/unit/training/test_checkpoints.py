@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import threading
-import time
-
 import pytest
 import xgboost as xgb
+from checkpoint_harness import with_checkpoints
 
-from assay.runtime.signals import READER, Shelf, listen
 from assay.training.xgboost_rounds import REFIT, TRAIN, History, Progress
-
-HOST = "127.0.0.1"
-
-
-class Shelves(Shelf):
-    """Keeps all that was ever left, and hands out one of them."""
-
-    def __init__(self, given=b""):
-        super().__init__()
-        self.given, self.left = given, []
-
-    def put(self, order, stored):
-        self.left.append((tuple(order), stored))
-
-    def newest(self):
-        return self.given
 
 
 @pytest.fixture
 def train(fit, rows):
-    """Train over a real connection from a checkpoint: (what the rank returns, checkpoints left, rounds heard)."""
+    """Train from a checkpoint: see `with_checkpoints`."""
 
     def run(given=b"", **more):
-        heard, shelf = [], Shelves(given)
-        with listen(HOST, lambda message: heard.append(message["round"]), shelf) as address:
-            fitted = fit([rows(600, noise=2.0), rows(300, seed=1, noise=2.0)], address=address, **more)
-            while any(thread.name == READER for thread in threading.enumerate()):  # the driver is still reading
-                time.sleep(0.01)
-        return fitted, shelf.left, heard
+        batches = [rows(600, noise=2.0), rows(300, seed=1, noise=2.0)]
+        return with_checkpoints(lambda address: fit(batches, address=address, **more), given)
 
     return run
 

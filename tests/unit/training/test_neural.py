@@ -6,12 +6,11 @@ import importlib.util
 import os
 import subprocess
 import sys
-import threading
-import time
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from checkpoint_harness import with_checkpoints
 from engine_harness import LAGS, changed, fit, labelled, rmse
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +22,6 @@ from assay.model.neural_inputs import BLOCK_ROWS, ZERO
 from assay.model.row_sample import row_hash
 from assay.model.scale import TargetScale
 from assay.runtime.barrier import Failure, run_rank
-from assay.runtime.signals import READER, Shelf, listen
 from assay.training.learner_params import NeuralParams
 from assay.training.neural_engine import NeuralTask
 from assay.training.neural_epochs import REFIT, TRAIN, Progress, dealt
@@ -284,53 +282,34 @@ def test_a_group_adds_takes_the_greatest_and_hands_on():
     assert issubclass(NeighbourLost, Exception)
 
 
-class Shelves(Shelf):
-    """Keeps all that was ever left, and hands out one of them."""
-
-    def __init__(self, given=b""):
-        super().__init__()
-        self.given, self.left = given, []
-
-    def put(self, order, stored):
-        self.left.append((tuple(order), stored))
-
-    def newest(self):
-        return self.given
-
-
 def test_whichever_checkpoint_training_goes_on_from_it_ends_alike():
     train, tune = labelled(150, noise=3.0), labelled(150, seed=1, first=150, noise=3.0)
     params = NeuralParams(**{**SMALL, "dropout": 0.3})
     encoding = Encoding(("size", "age", *LAGS), {"city": ("Austin", "Dallas", "Waco")})
 
-    def run(given=b""):
-        heard, shelf, others = [], Shelves(given), set(threading.enumerate())
-        with listen("127.0.0.1", lambda message: heard.append(message["round"]), shelf) as address:
-            task = NeuralTask(
-                encoding=encoding,
-                scale=TargetScale("y"),
-                refit=True,
-                cell="lstm",
-                params=params,
-                epochs=9,
-                patience=3,
-                seed=7,
-                threads=1,
-                checkpoints=True,
-                address=address,
-            )
-            result = task(Ranks(1).context(0), [lambda: iter([train]), lambda: iter([tune])])
-            while any(thread.name == READER for thread in set(threading.enumerate()) - others):  # is still reading
-                time.sleep(0.01)
-        return result, shelf.left, heard
+    def fit_from(address):
+        task = NeuralTask(
+            encoding=encoding,
+            scale=TargetScale("y"),
+            refit=True,
+            cell="lstm",
+            params=params,
+            epochs=9,
+            patience=3,
+            seed=7,
+            threads=1,
+            checkpoints=True,
+            address=address,
+        )
+        return task(Ranks(1).context(0), [lambda: iter([train]), lambda: iter([tune])])
 
-    whole, left, heard = run()
+    whole, left, heard = with_checkpoints(fit_from)
     phases = [phase for (phase, _), _ in left]
     assert heard == list(range(len(whole["history"]["tune_rmse"])))
     assert phases.count(TRAIN) >= 3
     assert phases.count(REFIT) == whole["epochs"]  # before the first, and after each but the last
     for (phase, done), stored in left:
-        again, _, rest = run(stored)
+        again, _, rest = with_checkpoints(fit_from, stored)
         assert again == whole
         assert rest == (heard[done:] if phase == TRAIN else [])
 

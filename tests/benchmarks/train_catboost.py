@@ -12,23 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
-
-from benchmarks import train
+from benchmarks._market import ROUNDS, fitted, generate, loss, parquet
+from benchmarks._session import CORES, open_warm
 from benchmarks.harness import Benchmark, Contender
-from benchmarks.train import CORES, NAMES, generate
 
-ROUNDS = 60
 PARAMS: dict[str, Any] = {"loss_function": "RMSE", "depth": 6, "learning_rate": 0.1, "bootstrap_type": "No"}
 
 
 def prepare_ours(data: Path) -> Any:
     """Start Spark, import what is needed here and in one Python worker per core."""
-    session = train._session()
-    _import_libraries(0)
-    session.sparkContext.parallelize(range(CORES), CORES).map(_import_libraries).collect()
-    return session, data
+    return open_warm(_import_libraries), data
 
 
 def _import_libraries(_: int) -> str:
@@ -44,31 +37,10 @@ def _import_libraries(_: int) -> str:
 
 def run_ours(state: Any, ranks: int) -> Any:
     """Delta on disk to model, through our engine."""
-    from assay.model.encoding import Encoding
-    from assay.model.scale import TargetScale
-    from assay.runtime.arrow_plane import ArrowPlane
     from assay.training.catboost_engine import CatBoostEngine
-    from assay.training.engine import FitRequest
 
     session, data = state
-    plane = ArrowPlane(lambda: session.sparkContext, data / "lake")
-    version = plane.version("features")
-    assert version is not None
-    request = FitRequest(
-        train=plane.read("features", version=version, columns=[*NAMES, "y"]),
-        tune=None,
-        encoding=Encoding(tuple(NAMES), {}),
-        scale=TargetScale("y"),
-        params=PARAMS,
-        rounds=ROUNDS,
-        early_stopping_rounds=0,
-        refit=False,
-        seed=7,
-        ranks=ranks,
-        threads=max(1, CORES // ranks),
-        driver_host=session.conf.get("spark.driver.host"),
-    )
-    return CatBoostEngine().fit(plane, request, lambda *_: None).stored, data
+    return fitted(CatBoostEngine(), session, data, PARAMS, ranks), data
 
 
 def prepare_native(data: Path) -> Any:
@@ -83,10 +55,7 @@ def run_native(data: Path) -> Any:
     """Parquet on disk to model, in one process with a thread per core."""
     import catboost
 
-    table = pq.read_table(data / "lake" / "features", columns=[*NAMES, "y"], partitioning=None)
-    frame = table.to_pandas(self_destruct=True, split_blocks=True)
-    del table
-    label = frame.pop("y")
+    frame, label = parquet(data)
     model = catboost.CatBoost(
         {**PARAMS, "iterations": ROUNDS, "thread_count": CORES, "random_seed": 7, "logging_level": "Silent"}
         | {"allow_writing_files": False}
@@ -100,16 +69,13 @@ def run_native(data: Path) -> Any:
 
 
 def outputs(result: Any) -> Mapping[str, float]:
-    """Training RMSE on the first month: what the contenders must agree on."""
+    """Loss of the model."""
     import catboost
 
     stored, data = result
     model = catboost.CatBoost()
     model.load_model(blob=stored)
-    file = sorted((data / "lake" / "features").rglob("*.parquet"))[0]
-    table = pq.read_table(file, columns=[*NAMES, "y"], partitioning=None)
-    x = np.column_stack([table.column(n).to_numpy() for n in NAMES])
-    return {"rmse": float(np.sqrt(np.mean((model.predict(x) - table.column("y").to_numpy()) ** 2)))}
+    return loss(data, model.predict)
 
 
 BENCHMARK = Benchmark(

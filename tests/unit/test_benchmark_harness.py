@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
 
-from benchmarks import harness, train  # noqa: E402
+from benchmarks import _market, harness  # noqa: E402
 
 
 def found(seconds: float, rmse: float, peak: float = 10.0) -> dict[str, object]:
@@ -67,18 +67,18 @@ def test_the_command_measures_a_real_contender(tmp_path):
 
 
 def test_training_starts_from_64_numbers_of_a_generated_market_by_month(tmp_path):
-    train.generate(tmp_path, 4 * 731)
+    _market.generate(tmp_path, 4 * 731)
     table = DeltaTable(tmp_path / "lake" / "features")
     frame = pl.from_arrow(table.to_pyarrow_table()).sort("row_id")
     assert table.metadata().partition_columns == ["month"]
     assert frame["row_id"].to_list() == list(range(4 * 731))
     assert (frame["month"] == frame["time"].dt.strftime("%Y-%m")).all()
     assert (frame["month"].min(), frame["month"].max(), frame["month"].n_unique()) == ("2023-01", "2024-12", 24)
-    assert len(train.NAMES) == len(set(train.NAMES)) == 64
-    assert set(frame.select(train.NAMES).dtypes) == {pl.Float32}
-    assert frame.select(*train.NAMES, "y").null_count().sum_horizontal().item() == 0
+    assert len(_market.NAMES) == len(set(_market.NAMES)) == 64
+    assert set(frame.select(_market.NAMES).dtypes) == {pl.Float32}
+    assert frame.select(*_market.NAMES, "y").null_count().sum_horizontal().item() == 0
     # A run that was killed leaves files that no log names; contenders that read the folder would find them.
-    train.generate(tmp_path, 4 * 731)
+    _market.generate(tmp_path, 4 * 731)
     assert len(list((tmp_path / "lake" / "features").rglob("*.parquet"))) == 24
 
 

@@ -73,7 +73,7 @@ def test_as_many_tasks_as_one_likes_make_the_same_rows(generate):
 
 
 def test_ingest_counts_bad_rows_exactly_as_planted(generate, run_job, tmp_path):
-    made = generate("bad", PLANTED)
+    made = generate("bad", {**PLANTED, "attributes": 2})
     result = run_job("ingest", made.folder / "dataset.yml")
     bad = made.record["bad_rows"]
     expected: dict[str, int] = {}
@@ -90,6 +90,7 @@ def test_ingest_counts_bad_rows_exactly_as_planted(generate, run_job, tmp_path):
     known = truth.with_columns(pl.col("entity").cast(pl.String)).filter(pl.col("fault").is_null())
     joined = observed.join(known, left_on=["entity", "time"], right_on=["entity", "observed_at"], how="inner")
     assert joined.height == observed.height == known.height
+    assert observed.select(*made.record["attributes"]).std().row(0) == pytest.approx((1, 1), abs=0.05)
     z = (joined["price"] / joined["price_without_noise"]).log() / joined["noise_sd"]
     assert z.std() == pytest.approx(1, abs=0.03)
 

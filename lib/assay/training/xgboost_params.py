@@ -21,9 +21,10 @@ DEFAULTS: dict[str, Any] = {
     "eta": 0.05,
     "min_child_weight": 5,
     "subsample": 0.8,
-    "colsample_bytree": 0.5,
+    "colsample_bytree": 0.8,  # of few inputs; see `drawn_inputs`
     "max_bin": 256,
 }
+FEW, LEAST_DRAWN = 16, 0.5
 # A single round of many trees is a random forest, which needs no small steps; the values are those of XGBRFRegressor.
 FOREST: dict[str, Any] = {"eta": 1.0, "colsample_bytree": 1.0, "colsample_bynode": 0.8, "lambda": 1e-5}
 OTHER_NAMES = {"learning_rate": "eta", "reg_lambda": "lambda"}
@@ -67,7 +68,8 @@ def resolve(
         ConfigError: XGBoost does not know a parameter or does not take its value.
     """
     forest = FOREST if rounds == 1 and given.get("num_parallel_tree", 1) not in (0, 1) else {}
-    params = {**DEFAULTS, **forest, **_objective(given, outcome), **given, "seed": seed}
+    drawn = {"colsample_bytree": drawn_inputs(len(encoding.features))}
+    params = {**DEFAULTS, **drawn, **forest, **_objective(given, outcome), **given, "seed": seed}
     for other, name in OTHER_NAMES.items():
         if other in given and name not in given:
             params.pop(name, None)  # two names of one thing
@@ -81,6 +83,15 @@ def resolve(
                 raise ConfigError(f"engine.params.{name}: this is set by {setting}")
         _try_out(params, encoding, outcome, told=", ".join(f"engine.params.{name}" for name in given))
     return params
+
+
+def drawn_inputs(inputs: int) -> float:
+    """Share of the inputs that each tree may use: about 16 of them, but at least half and at most the default's share.
+
+    Of many inputs several tell nearly the same, and trees that see other ones are less alike; of few, each says
+    something of its own, and a tree without it cannot tell how two work together.
+    """
+    return round(float(np.clip(FEW / max(inputs, 1), LEAST_DRAWN, DEFAULTS["colsample_bytree"])), 3)
 
 
 def reason_of(error: BaseException) -> str:

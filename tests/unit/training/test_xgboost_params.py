@@ -19,6 +19,16 @@ def test_users_parameters_go_over_the_defaults():
     assert (found["max_depth"], found["monotone_constraints"], found["device"]) == (3, "(1,0)", "cuda:1")
 
 
+def test_of_many_inputs_each_tree_uses_half():
+    def share(inputs, **given):
+        names = tuple(f"input {n}" for n in range(inputs))
+        return resolve(given, Encoding(names, {}), seed=3)["colsample_bytree"]
+
+    assert [share(n) for n in (1, 20, 25, 32, 300)] == [0.8, 0.8, 0.64, 0.5, 0.5]
+    assert share(300, colsample_bytree=0.9) == 0.9
+    assert share(300, num_parallel_tree=50) == 0.5  # more than one round of them is no forest
+
+
 def test_the_other_name_of_a_default_takes_its_place():
     assert "eta" not in resolve({"learning_rate": 0.2}, TWO, seed=3)
 

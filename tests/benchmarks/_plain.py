@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks._real import talks
 from benchmarks._session import CORES
 
 PARTS = ("train", "tune", "calibrate", "test")
@@ -173,13 +173,26 @@ def _study(objective: Callable[[Any], float], trials: int) -> Any:
     study = optuna.create_study(
         sampler=optuna.samplers.TPESampler(seed=SEED), pruner=optuna.pruners.MedianPruner(n_warmup_steps=50)
     )
-    talks = bool(os.environ.get("ASSAY_BENCHMARK_TALKS"))
-    study.optimize(objective, n_trials=trials, show_progress_bar=talks)
+    study.optimize(objective, n_trials=trials, show_progress_bar=talks())
     return study.best_trial
 
 
-def _xgboost(task: Task, trials: int) -> Any:
+def pruning(trial: Any) -> Any:
+    """XGBoost's callback that reports each round's loss on `tune`, and ends the trial where Optuna says so."""
     import optuna
+    import xgboost as xgb
+
+    class Pruning(xgb.callback.TrainingCallback):  # type: ignore[misc]
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            trial.report(next(iter(evals_log["tune"].values()))[-1], epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+            return False
+
+    return Pruning()
+
+
+def _xgboost(task: Task, trials: int) -> Any:
     import xgboost as xgb
 
     fixed = {"tree_method": "hist", "nthread": CORES, "seed": SEED}
@@ -190,16 +203,6 @@ def _xgboost(task: Task, trials: int) -> Any:
 
     train = matrix(*task.of("train"))
     tune = matrix(*task.of("tune"), ref=train)
-
-    class Reporting(xgb.callback.TrainingCallback):  # type: ignore[misc]
-        def __init__(self, trial: Any) -> None:
-            self.trial = trial
-
-        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-            self.trial.report(next(iter(evals_log["tune"].values()))[-1], epoch)
-            if self.trial.should_prune():
-                raise optuna.TrialPruned
-            return False
 
     def objective(trial: Any) -> float:
         told = {
@@ -216,7 +219,7 @@ def _xgboost(task: Task, trials: int) -> Any:
             ROUNDS,
             evals=[(tune, "tune")],
             early_stopping_rounds=STOPPING,
-            callbacks=[Reporting(trial)],
+            callbacks=[pruning(trial)],
             verbose_eval=False,
         )
         trial.set_user_attr("rounds", booster.best_iteration + 1)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -25,10 +24,9 @@ from typing import Any
 
 import yaml
 
-from benchmarks._session import open_warm, settings
+from benchmarks._real import ROOT, generate, observed
 from benchmarks.harness import Benchmark, Contender, Outcome
 
-ROOT = Path(__file__).resolve().parents[2]
 DATASETS = ("walmart_weekly", "kc_house")
 FLAGS = {
     "raw": (),
@@ -56,28 +54,9 @@ def overrides(dataset: str, variant: str) -> list[str]:
     return told
 
 
-def generate(_: Path, __: int) -> None:
-    """Nothing: the data are real."""
-
-
 def prepare(data: Path, dataset: str, variant: str) -> Any:
     """A fresh workspace with its observations."""
-    from assay.config import load_run
-    from assay.pipeline import JOBS
-    from assay.runtime.job import JobContext
-    from assay.runtime.progress import Reporter
-
-    workspace = data / "runs" / f"{dataset}-{variant}"
-    shutil.rmtree(workspace, ignore_errors=True)
-    open_warm(str)
-    config = load_run(
-        dataset=ROOT / "conf" / "datasets" / f"{dataset}.yml",
-        workspace=workspace,
-        overrides=overrides(dataset, variant),
-    )
-    context = JobContext(config, settings(), Reporter(quiet=True))
-    JOBS["ingest"].run(context)
-    return context
+    return observed(dataset, data / "runs" / f"{dataset}-{variant}", overrides(dataset, variant))
 
 
 def run(context: Any) -> Mapping[str, float]:

@@ -7,14 +7,13 @@ folder and in `$ASSAY_DATA`; `--only 'kc_house:*'` runs one data set.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks._session import open_warm, settings
-from benchmarks.accuracy import ROOT, generate, run
+from benchmarks._real import generate, observed
+from benchmarks.accuracy import run
 from benchmarks.harness import Benchmark, Contender, Outcome
 
 DATASETS = ("kc_house", "walmart_weekly")
@@ -25,23 +24,8 @@ FIGURES = ("test_rmse", "test_r2", "test_median_ape", "features")
 
 def prepare(data: Path, dataset: str, profile: str) -> Any:
     """A fresh workspace with its observations."""
-    from assay.config import load_run
-    from assay.pipeline import JOBS
-    from assay.runtime.job import JobContext
-    from assay.runtime.progress import Reporter
-
-    workspace = data / "runs" / f"{dataset}-{profile}"
-    shutil.rmtree(workspace, ignore_errors=True)
-    open_warm(str)
-    config = load_run(
-        dataset=ROOT / "conf" / "datasets" / f"{dataset}.yml",
-        profile=profile,
-        workspace=workspace,
-        overrides=["training.force_production_quality=false"],
-    )
-    context = JobContext(config, settings(), Reporter(quiet=True))
-    JOBS["ingest"].run(context)
-    return context
+    told = ["training.force_production_quality=false"]
+    return observed(dataset, data / "runs" / f"{dataset}-{profile}", told, profile)
 
 
 def outputs(metrics: Mapping[str, float]) -> Mapping[str, float]:

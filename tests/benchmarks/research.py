@@ -25,45 +25,19 @@ from typing import Any
 import numpy as np
 
 from benchmarks import _plain
-from benchmarks._session import open_warm, settings
-from benchmarks.harness import CACHE, Benchmark, Contender, Outcome
+from benchmarks._real import generate, observed, opened
+from benchmarks.harness import CACHE, OURS, Benchmark, Contender, Outcome
 
-ROOT = Path(__file__).resolve().parents[2]
 DATASETS = ("kc_house", "walmart_weekly", "sp500_daily", "orange_juice_profit", "telco_churn")
 RETURNS = {"sp500_daily": "Adj Close"}  # data set -> target that is judged by its relative change
 TRIALS = int(os.environ.get("ASSAY_BENCHMARK_TRIALS", "50"))
-OURS = "assay"
+TOLD = ["training.force_production_quality=false", f"training.max_evals={TRIALS}"]
 KINDS = (OURS, "xgboost", "catboost")
-
-
-def _context(dataset: str, workspace: Path, profile: str) -> Any:
-    from assay.config import load_run
-    from assay.runtime.job import JobContext
-    from assay.runtime.progress import Reporter
-
-    config = load_run(
-        dataset=ROOT / "conf" / "datasets" / f"{dataset}.yml",
-        profile=profile,
-        workspace=workspace,
-        overrides=["training.force_production_quality=false", f"training.max_evals={TRIALS}"],
-    )
-    return JobContext(config, settings(), Reporter(quiet=not os.environ.get("ASSAY_BENCHMARK_TALKS")))
-
-
-def generate(_: Path, __: int) -> None:
-    """Nothing: the data are real."""
 
 
 def prepare_ours(data: Path, dataset: str) -> Any:
     """A fresh workspace with its observations."""
-    from assay.pipeline import JOBS
-
-    workspace = data / "runs" / dataset
-    shutil.rmtree(workspace, ignore_errors=True)
-    open_warm(str)
-    context = _context(dataset, workspace, "research")
-    JOBS["ingest"].run(context)
-    return context, data / f"{dataset}-{OURS}.parquet"
+    return observed(dataset, data / "runs" / dataset, TOLD, "research"), data / f"{dataset}-{OURS}.parquet"
 
 
 def run_ours(state: Any) -> Any:
@@ -111,7 +85,7 @@ def prepare_plain(data: Path, dataset: str, kind: str) -> Any:
     if not (folder / "_READY").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        context = _context(dataset, folder / "workspace", "development")
+        context = opened(dataset, folder / "workspace", TOLD, "development")
         _plain.write_rows(context, folder, RETURNS.get(dataset))
         context.close()
         (folder / "_READY").touch()
@@ -187,6 +161,11 @@ def _losses(rows: Any, *, classes: bool, before: Any = None) -> Any:
     return (actual - told) ** 2
 
 
+def _less_by(ours: float, theirs: float, low: float, high: float) -> tuple[float, float, float]:
+    """Percent of theirs that ours is below it, and the ends of its interval. low, high: of ours minus theirs."""
+    return -100 * (ours - theirs) / theirs, -100 * high / theirs, -100 * low / theirs
+
+
 def skill(data: Path, dataset: str) -> list[str]:
     """Of returns: what each contender's squared error is below that of no return and of the last return, by day."""
     import polars as pl
@@ -209,9 +188,7 @@ def skill(data: Path, dataset: str) -> list[str]:
         for name, theirs in simple.items():
             known = np.isfinite(theirs)
             told = compare_losses(found[known], theirs[known], days[known], GatesConfig(), seed=7)
-            gain, low, high = (
-                -100 * value / told.champion_rmse for value in (told.rmse - told.champion_rmse, told.high, told.low)
-            )
+            gain, low, high = _less_by(told.rmse, told.champion_rmse, told.low, told.high)
             lines.append(f"  {dataset}: skill of {kind} over {name} {gain:+.2f} % ({low:+.2f} to {high:+.2f})")
     return lines
 
@@ -223,7 +200,7 @@ def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
     lines.append(f"{'':45s}{'against':>10s}{'ours':>12s}{'theirs':>12s}{'less by':>9s}   90 % interval")
     every = [one for dataset in DATASETS for one in compared(data, dataset)]
     for one in every:
-        less, low, high = (-100 * value / one.theirs for value in (one.ours - one.theirs, one.high, one.low))
+        less, low, high = _less_by(one.ours, one.theirs, one.low, one.high)
         ran = {f"{one.dataset}:{k}" for k in (OURS, one.contender)} <= set(outcome.seconds)
         lines.append(
             f"{f'{one.dataset}: {one.target}, {one.loss}':45s}{one.contender:>10s}{one.ours:12.5g}{one.theirs:12.5g}"

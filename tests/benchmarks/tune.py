@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from benchmarks._plain import pruning
 from benchmarks._session import CORES, open_warm, settings
 from benchmarks.harness import Benchmark, Contender, Outcome
 
@@ -165,16 +166,6 @@ def run_optuna(state: Any) -> Sequence[tuple[float, float]]:
     train_label, tune_label = train.pop(LABEL), tune.pop(LABEL)
     found: list[tuple[float, float]] = []
 
-    class Pruning(xgb.callback.TrainingCallback):  # type: ignore[misc]
-        def __init__(self, trial: Any) -> None:
-            self.trial = trial
-
-        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-            self.trial.report(evals_log["tune"]["rmse"][-1], epoch)
-            if self.trial.should_prune():
-                raise optuna.TrialPruned
-            return False
-
     def objective(trial: Any) -> float:
         params = {
             "eta": trial.suggest_float("eta", 0.01, 0.3, log=True),
@@ -197,7 +188,7 @@ def run_optuna(state: Any) -> Sequence[tuple[float, float]]:
             evals=[(dtune, "tune")],
             evals_result=log,
             early_stopping_rounds=STOPPING,
-            callbacks=[Pruning(trial)],
+            callbacks=[pruning(trial)],
             verbose_eval=False,
         )
         loss = float(np.min(log["tune"]["rmse"]))

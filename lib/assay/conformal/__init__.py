@@ -8,7 +8,7 @@ from assay.conformal.quantiles import (
     grouped_quantiles,
     minimum_rows,
 )
-from assay.conformal.scores import SCORES, AbsoluteResidual, ConformalScore, score_named
+from assay.conformal.scores import SCORES, AbsoluteResidual, ConformalScore, Forecast, nested, score_named, tail_levels
 
 __all__ = [
     "ALL_ROWS",
@@ -16,6 +16,7 @@ __all__ = [
     "AbsoluteResidual",
     "Calibration",
     "ConformalScore",
+    "Forecast",
     "SegmentQuantiles",
     "conformal_quantile",
     "conformal_quantiles",
@@ -23,6 +24,8 @@ __all__ = [
     "fit",
     "grouped_quantiles",
     "minimum_rows",
+    "nested",
     "score_named",
     "segment_labels",
+    "tail_levels",
 ]

@@ -27,10 +27,11 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.conformal.known_scores import Flags, KnownScores, stable_order
-from assay.conformal.quantiles import Floats, Integers, exact_level
+from assay.conformal.quantiles import exact_level
+from assay.conformal.selection import UNIT, Floats, Integers
 from assay.conformal.timeline import Timeline
 from assay.conformal.tree import ancestors_of, by_depth, checked_parents
-from assay.conformal.weighted import BILLION, UNIT, needed_billionths
+from assay.conformal.weighted import BILLION, needed_billionths
 
 NEVER = 2**62  # a step that no timeline comes to
 
@@ -63,12 +64,14 @@ class Adaptation:
 
     def __post_init__(self) -> None:
         exact = [exact_level(level) for level in self.levels]
-        if not exact or len(set(exact)) != len(exact) or any(BILLION % level.denominator for level in exact):
-            raise ValueError(f"levels must be different, with at most nine decimals, found {list(self.levels)}")
+        if not exact or any(BILLION % level.denominator for level in exact):
+            raise ValueError(f"levels must be at least one, with at most nine decimals, found {list(self.levels)}")
         columns = self.columns or (0,) * len(exact)
         if len(columns) != len(exact) or min(columns) < 0:
             raise ValueError(f"columns must name a score column for each of {len(exact)} levels, found {columns}")
         object.__setattr__(self, "columns", columns)
+        if len(set(zip(exact, columns, strict=True))) != len(exact):
+            raise ValueError(f"levels of one score column must be different, found {list(self.levels)}")
         for name, value, least in (
             ("step_size", self.step_size, 0.0),
             ("damping_rows", self.damping_rows, 0.0),

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from assay.conformal.quantiles import RADIX_GROUPS, Floats, Integers
-from assay.conformal.weighted import BILLION, UNIT, exponential_weights, needed_billionths
+from assay.conformal.selection import RADIX_GROUPS, UNIT, Floats, Integers
+from assay.conformal.weighted import BILLION, exponential_weights, needed_billionths
 
 Flags = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.signedinteger[Any]]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from assay.conformal.quantiles import Floats, Integers
+from assay.conformal.selection import Floats, Integers
 
 
 @dataclass(frozen=True)

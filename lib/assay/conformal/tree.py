@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from assay.conformal.quantiles import Integers
+from assay.conformal.selection import Integers
 
 
 def nested_groups(codes: npt.ArrayLike) -> tuple[Integers, Integers]:

@@ -19,9 +19,9 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from assay.conformal.quantiles import RADIX_GROUPS, Floats, Integers, checked_codes, checked_scores
+from assay.conformal.quantiles import checked_codes, checked_scores
+from assay.conformal.selection import UNIT, Floats, Integers, scores_at, total_masses
 
-UNIT = 2**32  # weight 1 in fixed point
 BILLION = 10**9  # levels of at most nine decimals are whole numbers of billionths, and need no fractions
 _MOST_ROWS = 2**31 - 1  # the sum of as many weights of 1, and one more, still fits into 63 bits
 
@@ -52,7 +52,7 @@ def weighted_quantiles(scores: npt.ArrayLike, weights: npt.ArrayLike, levels: np
 def grouped_weighted_quantiles(
     codes: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike, groups: int, levels: npt.ArrayLike
 ) -> tuple[Floats, Integers]:
-    """Return weighted quantiles (G, L) and rows (G,) of every group, by one sort and one running sum over all of them.
+    """Return weighted quantiles (G, L) and rows (G,) of every group, in one pass over all of them.
 
     codes, scores: (n,), as for `grouped_quantiles`; with weights of 1 the result is its result, to the last bit.
     weights: (n,) in [0, 1]; 1 is the weight of the row to come, so the newest rows' own.
@@ -65,36 +65,11 @@ def grouped_weighted_quantiles(
     """
     values = checked_scores(scores)
     group = checked_codes(codes, rows=len(values), groups=groups)
-    masses = fixed_point(weights, rows=len(values))
+    masses = _checked_weights(weights, rows=len(values))
     wanted = _checked_levels(levels, groups)
-    rows = np.bincount(group, minlength=groups).astype(np.int64)
-    ends = np.cumsum(rows)
-    order = _sorted_within(group, values, ends - rows, ends)
-    running = np.cumsum(masses[order])
-    before, totals = _by_group(running, ends - rows, ends)
-    needed = needed_mass(totals, wanted)
-    quantiles = np.where(needed > 0, np.inf, -np.inf)
-    finite = (needed > 0) & (needed <= totals[:, None])
-    found = np.searchsorted(running, (before[:, None] + needed)[finite])
-    quantiles[finite] = values[order[found]]
-    return quantiles, rows
-
-
-def fixed_point(weights: npt.ArrayLike, *, rows: int) -> Integers:
-    """Return weights (n,) in whole multiples of 2^-32.
-
-    Raises ValueError for weights outside [0, 1] or NaN, with their number, for another shape and for more rows than
-    the sum of their weights has bits for.
-    """
-    given = np.asarray(weights, dtype=np.float64)
-    if given.shape != (rows,):
-        raise ValueError(f"weights have shape {given.shape} for {rows} scores")
-    if rows > _MOST_ROWS:
-        raise ValueError(f"{rows} scores are too many to be weighted at once; the most are {_MOST_ROWS}")
-    if rows and not (given.min() >= 0 and given.max() <= 1):  # a NaN fails both
-        wrong = int(np.count_nonzero(~((given >= 0) & (given <= 1))))
-        raise ValueError(f"{wrong} of {rows} weights lie outside 0 to 1; the largest weight, of the row to come, is 1")
-    return np.rint(given * UNIT).astype(np.int64)
+    totals = total_masses(group, masses, groups)
+    quantiles = scores_at(group, values, masses, needed_mass(totals, wanted), totals)
+    return quantiles, np.bincount(group, minlength=groups).astype(np.int64)
 
 
 def needed_mass(totals: Integers, levels: Floats) -> Integers:
@@ -121,21 +96,16 @@ def needed_billionths(masses: Integers, billionths: Integers) -> Integers:
     return np.asarray(billionths * quotient[:, None] - (-(billionths * rest[:, None]) // BILLION), dtype=np.int64)
 
 
-def _sorted_within(group: Integers, values: Floats, starts: Integers, ends: Integers) -> Integers:
-    """Positions of rows by group, then by score, (n,): a radix sort of the codes, then each block where it lies."""
-    order = np.argsort(group.astype(np.uint16) if len(starts) <= RADIX_GROUPS else group, kind="stable")
-    gathered = values[order]
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        block = order[start:end]
-        block[:] = block[gathered[start:end].argsort()]
-    return order
-
-
-def _by_group(running: Integers, starts: Integers, ends: Integers) -> tuple[Integers, Integers]:
-    """What has run up before each group, and in it, (G,)."""
-    padded = np.concatenate([np.zeros(1, dtype=np.int64), running])
-    before = padded[starts]
-    return before, padded[ends] - before
+def _checked_weights(weights: npt.ArrayLike, *, rows: int) -> Floats:
+    given = np.asarray(weights, dtype=np.float64)
+    if given.shape != (rows,):
+        raise ValueError(f"weights have shape {given.shape} for {rows} scores")
+    if rows > _MOST_ROWS:
+        raise ValueError(f"{rows} scores are too many to be weighted at once; the most are {_MOST_ROWS}")
+    if rows and not (given.min() >= 0 and given.max() <= 1):  # a NaN fails both
+        wrong = int(np.count_nonzero(~((given >= 0) & (given <= 1))))
+        raise ValueError(f"{wrong} of {rows} weights lie outside 0 to 1; the largest weight, of the row to come, is 1")
+    return given
 
 
 def _checked_levels(levels: npt.ArrayLike, groups: int) -> Floats:

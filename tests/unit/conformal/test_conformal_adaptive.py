@@ -58,6 +58,11 @@ def assert_same(one: Timeline, other: Timeline) -> None:
         np.testing.assert_array_equal(first, second, err_msg=name)
 
 
+def one_column(how: Adaptation) -> Adaptation:
+    levels = tuple(sorted(set(how.levels), reverse=True))
+    return dataclasses.replace(how, levels=levels, columns=(0,) * len(levels))
+
+
 def shuffled(rows: ScoredRows, seed: int) -> ScoredRows:
     return rows.where(np.random.default_rng(seed).permutation(len(rows.at)))
 
@@ -112,7 +117,7 @@ def test_only_differences_of_steps_count(rows, how, shift):
 @settings(deadline=None)
 @given(scored(), adaptations)
 def test_a_higher_level_is_never_narrower(rows, how):
-    how = dataclasses.replace(how, columns=(0,) * len(how.levels))
+    how = one_column(how)
     quantiles = adapt(rows, TREE, how, stop=STOP).quantiles[:, :, np.argsort(how.levels)]
     assert (np.maximum.accumulate(quantiles, axis=2) == quantiles).all()
 
@@ -120,7 +125,7 @@ def test_a_higher_level_is_never_narrower(rows, how):
 @settings(deadline=None)
 @given(scored(), adaptations)
 def test_without_adaptation_the_first_quantiles_are_split_conformal(rows, how):
-    how = dataclasses.replace(how, columns=(0,) * len(how.levels), halflife=None, window=None, min_rows=1)
+    how = dataclasses.replace(one_column(how), halflife=None, window=None, min_rows=1)
     found = adapt(rows, TREE, how, stop=1)
     known = rows.where(rows.known <= 0)
     lines = [(g, s) for own, s in zip(known.groups, known.scores[:, 0], strict=True) for g in _chain(own)]
@@ -263,8 +268,8 @@ def test_a_group_that_is_new_has_had_what_the_group_above_it_had():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"levels": ()}, "levels must be different"),
-        ({"levels": (0.8, 0.8)}, "levels must be different"),
+        ({"levels": ()}, "levels must be at least one"),
+        ({"levels": (0.8, 0.8)}, "levels of one score column must be different"),
         ({"levels": (0.1234567891,)}, "at most nine decimals"),
         ({"levels": (1.0,)}, "level 1.0 must lie between 0 and 1"),
         ({"columns": (0, 1)}, "columns must name a score column for each of 1 levels"),

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from assay.config import canonical_json
 from assay.conformal.class_sets import SET_SCORES
 from assay.conformal.difficulty import Difficulty
-from assay.conformal.quantiles import Floats, conformal_quantiles, conformal_rank, grouped_quantiles
+from assay.conformal.quantiles import conformal_quantiles, conformal_rank, grouped_quantiles
 from assay.conformal.scores import AbsoluteResidual, Part, score_named
+from assay.conformal.selection import Floats
 
 Labels = npt.NDArray[np.object_]
 

@@ -58,8 +58,10 @@ def lab(run_in, towns, tmp_path_factory):
     return found
 
 
-def features_of(lab, spark):
-    return spark.read.format("delta").load(str(lab.folder / "lake" / "features"))
+def scored_features(lab, spark):
+    """Features of the rows that the job scored."""
+    frame = spark.read.format("delta").load(str(lab.folder / "lake" / "features"))
+    return frame.where(frame.row_id.isin(lab.rows()["row_id"].to_list()))
 
 
 def compared(frame, expected):
@@ -92,27 +94,18 @@ def test_predictions_say_how_far_they_are_to_be_trusted(lab):
 
 def test_the_udf_says_in_a_frame_and_in_sql_what_the_job_wrote(lab, spark):
     model = champion_of(lab.folder, "price")
-    udf, frame = predict_udf(model), features_of(lab, spark)
-    compared(frame.withColumn("p", udf(model_struct(model))).where("row_id is not null"), lab_rows(lab, frame))
+    udf, frame = predict_udf(model), scored_features(lab, spark)
+    compared(frame.withColumn("p", udf(model_struct(model))), lab.rows())
     spark.udf.register("price_of", predict_udf("models:/towns.price@champion", tracking_uri=lab.tracking().uri))
     frame.createOrReplaceTempView("priced_features")
     columns = ", ".join(f"`{name}`" for name in model_columns(model))
-    compared(spark.sql(f"SELECT row_id, price_of(struct({columns})) p FROM priced_features"), lab_rows(lab, frame))
-
-
-def lab_rows(lab, frame):
-    """Rows of the table; the others of the features are left out of the comparison."""
-    rows = lab.rows()
-    assert rows.height < frame.count()
-    return rows
+    compared(spark.sql(f"SELECT row_id, price_of(struct({columns})) p FROM priced_features"), lab.rows())
 
 
 def test_a_stream_of_files_gets_the_same_numbers(lab, spark, tmp_path):
-    model, frame = champion_of(lab.folder), features_of(lab, spark)
-    udf = predict_udf(model)
-    source = tmp_path / "arriving"
-    scored = lab.rows()["row_id"].to_list()
-    wanted = frame.where(frame.row_id.isin(scored)).select("row_id", *model_columns(model))
+    model = champion_of(lab.folder)
+    udf, source = predict_udf(model), tmp_path / "arriving"
+    wanted = scored_features(lab, spark).select("row_id", *model_columns(model))
     wanted.repartition(3).write.parquet(str(source))
     stream = spark.readStream.schema(wanted.schema).option("maxFilesPerTrigger", 1).parquet(str(source))
     query = (
@@ -125,15 +118,15 @@ def test_a_stream_of_files_gets_the_same_numbers(lab, spark, tmp_path):
     query.awaitTermination(300)
     assert query.exception() is None
     found = spark.read.format("delta").load(str(tmp_path / "scored"))
-    assert found.count() == len(scored)
+    assert found.count() == lab.rows().height
     compared(found, lab.rows())
 
 
 def test_text_among_the_numbers_of_a_frame_costs_that_row_alone(lab, spark):
-    from pyspark.sql import functions as F  # noqa: N812
+    from pyspark.sql import functions as F
 
-    model, frame = champion_of(lab.folder), features_of(lab, spark)
-    (one,) = frame.where(frame.row_id.isin(lab.rows()["row_id"].to_list())).limit(1).select("row_id").collect()
+    model, frame = champion_of(lab.folder), scored_features(lab, spark)
+    (one,) = frame.select("row_id").limit(1).collect()
     column = "price__own__lag_2"
     text = F.when(frame.row_id == one.row_id, "lots").otherwise(frame[column].cast("string"))
     found = frame.withColumn(column, text).withColumn("p", predict_udf(model)(model_struct(model)))
@@ -144,9 +137,11 @@ def test_text_among_the_numbers_of_a_frame_costs_that_row_alone(lab, spark):
 
 
 def test_a_struct_that_lacks_a_column_is_refused_by_name(lab, spark):
-    udf, frame = predict_udf(champion_of(lab.folder)), features_of(lab, spark)
-    with pytest.raises(Exception, match="the struct lacks .* of the model's"):
-        frame.select(udf(__import__("pyspark").sql.functions.struct("kind"))).collect()
+    from pyspark.sql.functions import struct
+
+    udf, frame = predict_udf(champion_of(lab.folder)), scored_features(lab, spark)
+    with pytest.raises(Exception, match=r"the struct lacks \d+ of the model's \d+ columns"):
+        frame.select(udf(struct("kind"))).collect()
 
 
 def test_a_changed_model_is_not_made_a_udf(lab):
@@ -166,7 +161,7 @@ def test_a_changed_model_is_not_made_a_udf(lab):
 
 
 def test_what_is_not_there_is_said_with_what_is(lab, tmp_path):
-    with pytest.raises(DataError, match="which target's model.*there are those of price"):
+    with pytest.raises(DataError, match=r"which target's model.*there are those of price"):
         champion_of(lab.folder, "rent")
     with pytest.raises(DataError, match=r"no version or alias 'rival'; it has 1, 2 and champion"):
         champion_of(lab.folder, which="rival")

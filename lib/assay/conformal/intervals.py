@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from assay.conformal.calibration import Calibration, segment_labels
+from assay.conformal.calibration import ALL_ROWS, Calibration, segment_labels
 from assay.conformal.class_sets import SET_SCORES
+from assay.conformal.quantiles import Floats
 from assay.conformal.scores import SCORES
 from assay.model.bundle import Model
 from assay.runtime.tables import level_label
@@ -29,7 +30,7 @@ def score_batch(model: Model, calibration: Calibration | dict[str, Any], batch: 
     if model.outcome.decides:
         return score_classes(model, fitted, batch)
     scaled, spread = model.predict_with_spread(batch)
-    quantiles, used = fitted.quantiles_for(np.array(labels_of(batch, fitted.segment_columns), dtype=object))
+    quantiles, used = quantiles_of(fitted, batch)
     scored: dict[str, Any] = {"prediction": model.scale.inverse(scaled, batch)}
     for position, level in enumerate(fitted.levels):
         lower, upper = SCORES[fitted.score].interval(scaled, quantiles[:, position])
@@ -52,7 +53,7 @@ def score_classes(model: Model, fitted: Calibration, batch: pa.RecordBatch) -> d
     """
     classes = np.array(model.outcome.classes, dtype=object)
     found, spread = model.probabilities_with_spread(batch)
-    quantiles, used = fitted.quantiles_for(np.array(labels_of(batch, fitted.segment_columns), dtype=object))
+    quantiles, used = quantiles_of(fitted, batch)
     scored: dict[str, Any] = {
         "prediction": found[:, 1] if model.outcome.kind == "binary" else found.max(axis=1, initial=0.0),
         "predicted_class": pa.array(classes[found.argmax(axis=1)], pa.string()),
@@ -67,6 +68,29 @@ def score_classes(model: Model, fitted: Calibration, batch: pa.RecordBatch) -> d
         scored["disagreement"] = spread
     scored["segment"] = used
     return scored
+
+
+def quantiles_of(fitted: Calibration, batch: pa.RecordBatch) -> tuple[Floats, pa.Array]:
+    """Quantiles (n, L) of each row's segment, and the segment (n,) that they come from.
+
+    Labels are made of distinct values alone: texts of every row would take longer than many a model.
+    """
+    if not fitted.segment_columns:
+        quantiles, used = fitted.quantiles_for(np.array([ALL_ROWS], dtype=object))
+        return np.repeat(quantiles, batch.num_rows, axis=0), pa.repeat(pa.scalar(used[0]), batch.num_rows)
+    code, known = np.zeros(batch.num_rows, dtype=np.int64), []
+    for name in fitted.segment_columns:
+        encoded = batch.column(name).dictionary_encode(null_encoding="encode")
+        known.append(np.array(encoded.dictionary.to_pylist(), dtype=object))
+        code = code * max(len(known[-1]), 1) + encoded.indices.to_numpy()
+    distinct, rows = np.unique(code, return_inverse=True)
+    columns, rest = {}, distinct
+    for name, values in zip(reversed(fitted.segment_columns), reversed(known), strict=True):
+        rest, position = np.divmod(rest, max(len(values), 1))
+        columns[name] = values[position]
+    labels = segment_labels({name: columns[name] for name in fitted.segment_columns})
+    quantiles, used = fitted.quantiles_for(labels)
+    return quantiles[rows], pa.array(used, pa.string()).take(pa.array(rows))
 
 
 def labels_of(batch: pa.RecordBatch, segments: tuple[str, ...]) -> list[str]:

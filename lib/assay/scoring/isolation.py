@@ -64,19 +64,19 @@ class Isolating:
 
 
 def rebatched(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of `rows`, but for the last one: calls of a model have a cost of their own."""
+    """The same rows in batches of at most `rows`: small ones are joined, because calls of a model have a cost of their
+    own; one that fits as it is is not copied.
+    """
     waiting: list[pa.RecordBatch] = []
     held = 0
     for batch in batches:
-        start = 0
-        while held + batch.num_rows - start >= rows:
-            take = rows - held
-            waiting.append(batch.slice(start, take))
-            yield _together(waiting)
-            waiting, held, start = [], 0, start + take
-        if start < batch.num_rows:
-            waiting.append(batch.slice(start))
-            held += batch.num_rows - start
+        for start in range(0, batch.num_rows, rows):
+            part = batch.slice(start, rows)
+            if held + part.num_rows > rows:
+                yield _together(waiting)
+                waiting, held = [], 0
+            waiting.append(part)
+            held += part.num_rows
     if waiting:
         yield _together(waiting)
 

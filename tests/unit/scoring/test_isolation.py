@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -69,5 +71,5 @@ def test_batches_are_cut_and_joined_without_losing_a_row(sizes, rows):
         start += size
     found = list(rebatched(iter(batches), rows))
     assert [x for batch in found for x in batch.column("x").to_pylist()] == list(range(start))
-    assert all(batch.num_rows == rows for batch in found[:-1])
-    assert all(0 < batch.num_rows <= rows for batch in found[-1:])
+    assert all(0 < batch.num_rows <= rows for batch in found)
+    assert all(one.num_rows + other.num_rows > rows for one, other in itertools.pairwise(found))

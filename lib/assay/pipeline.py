@@ -175,7 +175,7 @@ JOBS: dict[str, Job] = {
             "score",
             "Predict with intervals, for every row later than the champion's calibration.",
             "features, calibrations, the champion",
-            "predictions; decisions, where the dataset combines targets",
+            "predictions; shadow_predictions, of scoring.shadows; decisions, where the dataset combines targets",
             "assay score --dataset conf/datasets/txhousing.yml",
             score,
         ),

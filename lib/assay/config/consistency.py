@@ -46,6 +46,7 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
     lists: list[tuple[str, Sequence[Any]]] = [
         ("conformal.levels", profile.conformal.levels),
         ("engine.quantiles", profile.engine.quantiles),
+        ("scoring.shadows", profile.scoring.shadows),
     ]
     _check_repeats(lists, origin)
     split = profile.split

@@ -165,6 +165,7 @@ class ConformalConfig:
         last those of all rows together.
     shrinkage_rows: a segment's widths move towards its parent's as if so many rows spoke for those; above 0 they are
         steadier in small segments, and no longer exact.
+    halflife_days: a calibration row that is so much older than the newest one counts half; None counts all alike.
     """
 
     levels: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.8, 0.9)
@@ -172,6 +173,24 @@ class ConformalConfig:
     scale_share: Share = 1 / 3
     min_segment_rows: Annotated[int, Field(ge=1)] = 20
     shrinkage_rows: Annotated[float, Field(ge=0)] = 0.0
+    halflife_days: Annotated[float, Field(gt=0)] | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class ScoringConfig:
+    """Predictions of rows.
+
+    batch_rows: rows that a model is given at once.
+    shadows: registered versions, by number or alias, that score the same rows into `shadow_predictions`; `price:2` is
+        of the target price alone.
+    important_share: of the importance of all inputs, what makes one important: a row that misses it gets a warning.
+    bad_missing_share: of the inputs that training rows usually had, what a bad row misses more of.
+    """
+
+    batch_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 65_536
+    shadows: tuple[str, ...] = ()
+    important_share: Share = 0.05
+    bad_missing_share: Share = 0.5
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -231,6 +250,7 @@ class ProfileConfig:
     gates: GatesConfig = GatesConfig()
     serving: ServingConfig = ServingConfig()
     conformal: ConformalConfig = ConformalConfig()
+    scoring: ScoringConfig = ScoringConfig()
     explain: ExplainConfig = ExplainConfig()
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()

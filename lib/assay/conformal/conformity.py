@@ -24,6 +24,7 @@ SCORED = pa.schema(
         pa.field("time", TIME),
         pa.field("label", pa.string()),
         pa.field("scores", pa.list_(pa.float64())),
+        pa.field("own_width", pa.float64()),  # of the model's own interval at the widest level; 0 where it has none
     ]
 )
 ERRORS = pa.schema([pa.field("inputs", pa.list_(pa.float32())), pa.field("error", pa.float64())])
@@ -103,14 +104,18 @@ class ConformityScores:
         """Rows of `SCORED`."""
         model = self.carried.model()
         for batch in batches:
+            own = np.zeros(batch.num_rows)
             if model.outcome.decides:
                 found = SET_SCORES[self.score].score(model.truth(batch), model.probabilities(batch))[:, None]
             else:
                 forecast, _ = forecast_of(model, batch, self.difficulty)
                 found = SCORES[self.score].score(model.truth(batch), forecast, self.levels)
+                if self.score == ConformalisedQuantiles.name:
+                    lower, upper = SCORES[self.score].interval(forecast, np.zeros(len(self.levels)), self.levels)
+                    own = (upper - lower)[:, int(np.argmax(self.levels))]
             lists = pa.FixedSizeListArray.from_arrays(found.ravel(), found.shape[1]).cast(SCORED.field("scores").type)
-            columns = [batch.column("row_id"), batch.column("time"), pa.array(labels_of(batch, self.segments)), lists]
-            yield pa.record_batch(columns, schema=SCORED)
+            keys = [batch.column("row_id"), batch.column("time"), labels_of(batch, self.segments)]
+            yield pa.record_batch([*keys, lists, pa.array(own)], schema=SCORED)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from assay.conformal.calibration import Calibration, fit
 from assay.conformal.conformity import ERRORS, SCORED, ConformityScores, ErrorRows, Older, score_of, scores_in
 from assay.conformal.difficulty import LEAST_ROWS, Difficulty
 from assay.conformal.scores import AbsoluteResidual, NormalisedResidual
+from assay.conformal.weighted import exponential_weights
 from assay.errors import ConfigError
 from assay.model.bundle import Model
 from assay.model.carried import Carried
@@ -159,7 +160,10 @@ class Calibrating:
 
     def fitted(self, scored: pa.Table, kind: str, difficulty: Difficulty | None) -> Calibration:
         """The calibration of rows of `SCORED`."""
-        conformal = self.config.profile.conformal
+        conformal, weights = self.config.profile.conformal, None
+        if conformal.halflife_days is not None and not self.trained.model.drawn and scored.num_rows:
+            times = scored.column("time").to_numpy().astype("datetime64[us]")
+            weights = exponential_weights((times.max() - times) / np.timedelta64(1, "D"), conformal.halflife_days)
         return fit(
             scores_in(scored),
             np.array(scored.column("label").to_pylist(), dtype=object),
@@ -169,6 +173,8 @@ class Calibrating:
             score=kind,
             shrinkage_rows=conformal.shrinkage_rows,
             difficulty=difficulty,
+            own_width=float(np.median(scored.column("own_width").to_numpy())) if scored.num_rows else 0.0,
+            weights=weights,
         )
 
     def write(self, served: Calibration, tested: Calibration, identity: str) -> Sequence[Written]:

@@ -147,6 +147,9 @@ CALIBRATIONS = Table(
         "target": (pa.string(), "target column"),
     },
 )
+# Beside the entity and, per level, lower_80, upper_80 and width_80 (infinite with too few calibration rows); of classes
+# predicted_class, probabilities, set_80, and as width_80 how many classes that has. All are null where a row has no
+# prediction. How quality is judged is in `assay.scoring.quality`, confidence and risk in `assay.scoring.confidence`.
 PREDICTIONS = Table(
     name="predictions",
     stage="scoring",
@@ -158,7 +161,25 @@ PREDICTIONS = Table(
         "time": (TIME, "time of the observation, UTC"),
         "prediction": (
             pa.float64(),
-            "in the target's unit; of classes the probability of the positive or likeliest one",
+            "in the target's unit; of classes the probability of the positive or likeliest one; null where the row "
+            "could not be scored",
+        ),
+        "confidence": (
+            pa.float64(),
+            "0 to 1: w0 / (w0 + w), w the width of the widest level's interval on the model's scale, w0 that of all "
+            "calibration rows; of K classes (p - 1/K) / (1 - 1/K) / s, p the probability of the likeliest, s the size "
+            "of the widest level's set; null where w0 is unknown",
+        ),
+        "risk": (
+            pa.float64(),
+            "0 to 1: min(1, (prediction - lower) / |prediction|) at the widest level, the share of the prediction "
+            "that may be lost; of classes 1 - p of the likeliest one",
+        ),
+        "quality": (pa.string(), "ok, warn or bad: the worst of `quality_reasons`"),
+        "quality_reasons": (
+            pa.list_(pa.string()),
+            "null, or missing_input:COLUMN, many_missing_inputs, unseen_category:COLUMN, below_range:COLUMN, "
+            "above_range:COLUMN, infinite_interval:LEVEL, no_prediction, not_scored:ERROR",
         ),
         "disagreement": (
             pa.float64(),
@@ -170,6 +191,18 @@ PREDICTIONS = Table(
         "calibration_version": (pa.string(), "hash of the calibration"),
         "target": (pa.string(), "target column"),
         "month": (pa.string(), "YYYY-MM of time"),
+    },
+    open_columns=True,
+)
+SHADOW_PREDICTIONS = Table(
+    name="shadow_predictions",
+    stage="scoring",
+    grain="one observation of one target, as one model of `scoring.shadows` scores it",
+    key=("row_id", "target", "shadow"),
+    partition_by=("target", "month"),
+    columns={
+        **PREDICTIONS.columns,
+        "shadow": (pa.string(), "number of the model in the registry; it serves nobody"),
     },
     open_columns=True,
 )
@@ -238,6 +271,7 @@ TABLES = {
         FEATURES,
         CALIBRATIONS,
         PREDICTIONS,
+        SHADOW_PREDICTIONS,
         DECISIONS,
         SEGMENT_METRICS,
         EXPLANATIONS,

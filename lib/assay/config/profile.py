@@ -166,6 +166,12 @@ class ConformalConfig:
     shrinkage_rows: a segment's widths move towards its parent's as if so many rows spoke for those; above 0 they are
         steadier in small segments, and no longer exact.
     halflife_days: a calibration row that is so much older than the newest one counts half; None counts all alike.
+    adaptive: let each segment's intervals follow its misses, step by step in time (adaptive conformal inference): a row
+        is given the interval that outcomes known before its own step call for. For dated numbers.
+    step_days: how long a step is.  step_size: how far one may move the share of misses that is aimed at, for each unit
+        that the share of misses was off; 0 lets only the rows behind the quantiles change.
+    damping_rows: a segment's step with as many known outcomes moves by half of that.
+    window_days: how long a score stays among those that quantiles are taken of; None keeps all.
     """
 
     levels: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.8, 0.9)
@@ -174,6 +180,11 @@ class ConformalConfig:
     min_segment_rows: Annotated[int, Field(ge=1)] = 20
     shrinkage_rows: Annotated[float, Field(ge=0)] = 0.0
     halflife_days: Annotated[float, Field(gt=0)] | None = None
+    adaptive: bool = False
+    step_days: Annotated[float, Field(gt=0)] = 1.0
+    step_size: Annotated[float, Field(ge=0, le=1)] = 0.05
+    damping_rows: Annotated[float, Field(ge=0)] = 10.0
+    window_days: Annotated[float, Field(gt=0)] | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -128,9 +128,10 @@ FEATURES = Table(
 CALIBRATIONS = Table(
     name="calibrations",
     stage="conformal",
-    grain="one conformal quantile of one segment and level, of the model that serves or of the one that was tested",
-    key=("target", "calibration_version", "segment", "level", "part"),
-    partition_by=("target",),
+    grain="one conformal quantile of one segment and level: as it was fitted, for the model that serves or the one "
+    "that was tested, or as adaptive calibration has it from one step on",
+    key=("target", "kind", "calibration_version", "segment", "level", "part", "valid_from"),
+    partition_by=("target", "kind"),
     columns={
         "segment": (pa.string(), "segment column=value, several joined by '|', or empty for all rows together"),
         "used": (pa.string(), "segment whose quantiles serve it: itself, or the nearest parent with enough rows"),

@@ -153,10 +153,21 @@ class ServingConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class ConformalConfig:
-    """Intervals. levels: promised coverages; min_segment_rows: below it a segment uses all rows together."""
+    """Intervals, and sets of classes.
+
+    levels: promised coverages; min_segment_rows: below it a segment uses all rows together.
+    set_score: `lac` makes the smallest sets, `aps` sets that adapt to how sure the model is of a row.
+    by_class: whether sets keep their promise in the rows of every class, and not only in all rows together.
+    probabilities: how those of classes are made to keep their word, on rows that the model has not seen.
+    probabilities_share: of the calibration period, the rows that this takes; the later ones make the sets.
+    """
 
     levels: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.8, 0.9)
     min_segment_rows: Annotated[int, Field(ge=1)] = 20
+    set_score: Literal["lac", "aps"] = "lac"
+    by_class: bool = False
+    probabilities: Literal["none", "isotonic", "temperature", "venn_abers"] = "none"
+    probabilities_share: Share = 0.5
 
 
 @dataclass(frozen=True, config=STRICT)

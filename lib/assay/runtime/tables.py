@@ -132,7 +132,10 @@ CALIBRATIONS = Table(
     key=("target", "calibration_version", "segment", "level"),
     partition_by=("target",),
     columns={
-        "segment": (pa.string(), "segment column=value, or empty for all rows together"),
+        "segment": (
+            pa.string(),
+            "segment column=value, empty for all rows; target=class first, of calibrations by class",
+        ),
         "level": (pa.float64(), "promised coverage, 0 to 1"),
         "quantile": (
             pa.float64(),

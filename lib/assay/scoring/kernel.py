@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.conformal.calibration import Calibration
+from assay.conformal.class_calibration import read_calibration
 from assay.conformal.intervals import score_batch
 from assay.model.carried import Carried
 from assay.runtime.arrow_files import conform
@@ -50,7 +51,7 @@ class ScoreRows:
     @cached_property
     def fitted(self) -> Calibration:
         """The calibration, read once."""
-        return Calibration.from_dict(self.calibration)
+        return read_calibration(self.calibration, classes=self.carried.model().outcome.decides)
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Score every batch."""

@@ -55,7 +55,7 @@ def covered(calibration, codes, said, draws):
 
 
 def simulate(score, n, level, classes, seed, method=None, taught=0, reuse=False):
-    """Covered rows of all repetitions. method, taught: a map of so many further rows; reuse: of the n rows themselves."""
+    """Covered rows of all repetitions. method, taught: a map of so many other rows; reuse: of the n themselves."""
     rng = np.random.default_rng(seed)
     hits = 0
     for _ in range(REPETITIONS):

@@ -43,7 +43,7 @@ def reliability_plot(rows: pl.DataFrame, classes: Sequence[str], record: Probabi
         was_said, was_held, was = np.array(record.bins).T
         axes.plot(was_said, was_held, color=MUTED, linewidth=1.0, linestyle="--")
         axes.scatter(was_said, was_held, s=14 + 160 * was / was.max(), edgecolors=MUTED, facecolors="none")
-        words += "; hollow: before calibration, in the test period"
+        words += "; hollow: before"
     axes.plot(said, held, color=BLUE, linewidth=1.2)
     axes.scatter(said, held, s=14 + 160 * count / count.max(), color=BLUE, alpha=0.75, linewidths=0)
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))

@@ -153,9 +153,18 @@ class ServingConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class ConformalConfig:
-    """Intervals, and sets of classes.
+    """Intervals of numbers, and sets of classes.
 
-    levels: promised coverages; min_segment_rows: below it a segment uses all rows together.
+    levels: promised coverages.
+    score: how an error is measured. `absolute` gives all rows of a segment the same width; `signed` lets each end have
+        its own; `normalised` makes rows wider whose error is usually larger, as a scale model learns it from the oldest
+        `scale_share` of the calibration rows; `cqr` widens or narrows the model's own quantiles, which
+        `engine.quantiles` must name for both ends of each level. `auto` is `cqr` for a model of such quantiles and
+        `absolute` for others.
+    min_segment_rows: below it a segment uses its parent's intervals (without the last of `dataset.segments`), and at
+        last those of all rows together.
+    shrinkage_rows: a segment's widths move towards its parent's as if so many rows spoke for those; above 0 they are
+        steadier in small segments, and no longer exact.
     set_score: `lac` makes the smallest sets, `aps` sets that adapt to how sure the model is of a row.
     by_class: whether sets keep their promise in the rows of every class, and not only in all rows together.
     probabilities: how those of classes are made to keep their word, on rows that the model has not seen.
@@ -163,7 +172,10 @@ class ConformalConfig:
     """
 
     levels: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.8, 0.9)
+    score: Literal["auto", "absolute", "signed", "normalised", "cqr"] = "auto"
+    scale_share: Share = 1 / 3
     min_segment_rows: Annotated[int, Field(ge=1)] = 20
+    shrinkage_rows: Annotated[float, Field(ge=0)] = 0.0
     set_score: Literal["lac", "aps"] = "lac"
     by_class: bool = False
     probabilities: Literal["none", "isotonic", "temperature", "venn_abers"] = "none"

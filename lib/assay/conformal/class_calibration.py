@@ -75,13 +75,15 @@ class ClassCalibration(Calibration):
             raise ValueError(f"{len(self.by_class)} calibrations by class do not fit {classes} classes")
         return np.stack([one.quantiles_for(labels)[0] for one in self.by_class], axis=1)
 
-    def quantiles_of(self, classes: Sequence[str], target: str) -> dict[str, SegmentQuantiles]:
-        """Every quantile by what it is of: a segment, all rows (""), or a class, as the segment `target=class|...`."""
-        found = dict(self.quantiles)
+    def lines_by_class(self, classes: Sequence[str], target: str) -> list[tuple[str, str, SegmentQuantiles]]:
+        """Of the calibration of each class: a label `target=class|segment`, the one that serves it, and quantiles."""
+        lines = []
         for name, one in zip(classes, self.by_class, strict=bool(self.by_class)):
             own = str(segment_labels({target: np.array([name], dtype=object)})[0])
-            found |= {f"{own}|{label}" if label != ALL_ROWS else own: q for label, q in one.quantiles.items()}
-        return found
+            for label, found in one.quantiles.items():
+                said, used = (f"{own}|{each}" if each != ALL_ROWS else own for each in (label, one.label_used(label)))
+                lines.append((said, used, found))
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for strict JSON."""
@@ -127,11 +129,12 @@ def fit_classes(
     probability_map: ProbabilityMap | None,
     min_segment_rows: int,
     segment_columns: Sequence[str] = (),
+    shrinkage_rows: float = 0.0,
 ) -> ClassCalibration:
     """Return the calibration of classes.
 
     codes: (n,), of what came true.  probabilities: (n, K) by the model, of rows that neither it nor the map has seen.
-    labels: (n,), of segments.  draws: (n,).
+    labels: (n,), of segments.  draws: (n,).  The others are those of `fit`.
     """
     p = probability_map(probabilities) if probability_map is not None else probabilities
     scores = SET_SCORES[score].score(codes, p, draws)
@@ -144,6 +147,7 @@ def fit_classes(
             min_segment_rows=min_segment_rows,
             segment_columns=segment_columns,
             score=score,
+            shrinkage_rows=shrinkage_rows,
         )
 
     whole = calibration(slice(None))

@@ -46,6 +46,7 @@ class ClassStage:
             probability_map=fitted_map,
             min_segment_rows=self.config.min_segment_rows,
             segment_columns=self.segments,
+            shrinkage_rows=self.config.shrinkage_rows,
         )
 
     def coverage(self, calibration: ClassCalibration, found: pa.Table) -> list[float]:

@@ -13,7 +13,8 @@ import pyarrow as pa
 from assay.conformal.calibration import Calibration, segment_labels
 from assay.conformal.class_calibration import ClassCalibration, read_calibration
 from assay.conformal.class_sets import draws_of
-from assay.conformal.scores import SCORES
+from assay.conformal.difficulty import Difficulty
+from assay.conformal.scores import SCORES, Floats, Forecast, nested
 from assay.model.bundle import Model
 from assay.runtime.tables import level_label
 
@@ -32,17 +33,28 @@ def score_batch(model: Model, calibration: Calibration | dict[str, Any], batch: 
     if model.outcome.decides:
         whole = fitted if isinstance(fitted, ClassCalibration) else ClassCalibration.from_dict(fitted.to_dict())
         return score_classes(model, whole, batch)
-    scaled, spread = model.predict_with_spread(batch)
+    forecast, spread = forecast_of(model, batch, fitted.difficulty)
     quantiles, used = fitted.quantiles_for(np.array(labels_of(batch, fitted.segment_columns), dtype=object))
-    scored: dict[str, Any] = {"prediction": model.scale.inverse(scaled, batch)}
+    scored: dict[str, Any] = {"prediction": model.scale.inverse(forecast.centre, batch)}
+    bounds = SCORES[fitted.score].interval(forecast, quantiles, fitted.levels)
+    lower, upper = nested(*bounds, fitted.levels)
     for position, level in enumerate(fitted.levels):
-        lower, upper = SCORES[fitted.score].interval(scaled, quantiles[:, position])
-        scored[f"lower_{level_label(level)}"] = model.scale.inverse(lower, batch)
-        scored[f"upper_{level_label(level)}"] = model.scale.inverse(upper, batch)
+        scored[f"lower_{level_label(level)}"] = model.scale.inverse(lower[:, position], batch)
+        scored[f"upper_{level_label(level)}"] = model.scale.inverse(upper[:, position], batch)
     if spread is not None:
         scored["disagreement"] = spread
     scored["segment"] = used
     return scored
+
+
+def forecast_of(model: Model, batch: pa.RecordBatch, difficulty: Difficulty | None) -> tuple[Forecast, Floats | None]:
+    """Feature batch -> what the model says of it, on its scale, and the disagreement (n,) of an ensemble's members."""
+    scale = difficulty.scale(model.encoding.matrix(batch)) if difficulty is not None else None
+    if model.outcome.kind == "quantiles":
+        found, spread = model.scaled_quantiles(batch)
+        return Forecast(found[:, model.outcome.middle], scale, found, model.outcome.levels), spread
+    centre, spread = model.predict_with_spread(batch)
+    return Forecast(centre, scale), spread
 
 
 def score_classes(model: Model, fitted: ClassCalibration, batch: pa.RecordBatch) -> dict[str, Any]:

@@ -145,13 +145,16 @@ def test_calibrations_by_class_have_the_levels_of_the_whole():
 
 
 def test_quantiles_of_classes_are_named_like_segments():
-    found = fitted(rows_of(), by_class=True).quantiles_of(["bad", "fine", "a|b"], "mood")
+    lines = fitted(rows_of(), by_class=True).lines_by_class(["bad", "fine", "a|b"], "mood")
+    found = {label: quantiles for label, _, quantiles in lines}
+    assert all(label == used for label, used, _ in lines)
+    assert fitted(rows_of()).lines_by_class(["bad", "fine", "a|b"], "mood") == []
     assert set(found) == {
         f"{own}{rest}".lstrip("|")
-        for own in ("", "mood=bad", "mood=fine", "mood=a\\|b")
+        for own in ("mood=bad", "mood=fine", "mood=a\\|b")
         for rest in ("", "|half=north", "|half=south")
     }
-    assert sum(found[f"mood={name}"].rows for name in ("bad", "fine", "a\\|b")) == found[""].rows == 3_000
+    assert sum(found[f"mood={name}"].rows for name in ("bad", "fine", "a\\|b")) == 3_000
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5])

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from assay.conformal.class_sets import SET_SCORES, LeastAmbiguous
 from assay.conformal.difficulty import Difficulty
 from assay.conformal.intervals import forecast_of, labels_of
 from assay.conformal.scores import SCORES, AbsoluteResidual, ConformalisedQuantiles, Floats, tail_levels
@@ -31,12 +30,10 @@ ERRORS = pa.schema([pa.field("inputs", pa.list_(pa.float32())), pa.field("error"
 
 
 def score_of(model: Model, asked: str, levels: Sequence[float]) -> str:
-    """The kind of conformity score for a model. asked: `conformal.score`.
+    """The kind of conformity score for a model of a number. asked: `conformal.score`.
 
     Raises ValueError where the model did not learn the quantiles that `cqr` needs.
     """
-    if model.outcome.decides:
-        return LeastAmbiguous.name
     learned = {round(level, 9) for level in model.outcome.levels}
     missing = sorted({end for level in levels for end in tail_levels(level) if round(end, 9) not in learned})
     if asked == ConformalisedQuantiles.name and missing:
@@ -92,7 +89,7 @@ class Older:
 
 @dataclasses.dataclass(frozen=True)
 class ConformityScores:
-    """Kernel: segment label and conformity scores of labelled rows, on the model's scale."""
+    """Kernel: segment label and conformity scores of labelled rows of a number, on the model's scale."""
 
     carried: Carried
     segments: tuple[str, ...]
@@ -105,14 +102,11 @@ class ConformityScores:
         model = self.carried.model()
         for batch in batches:
             own = np.zeros(batch.num_rows)
-            if model.outcome.decides:
-                found = SET_SCORES[self.score].score(model.truth(batch), model.probabilities(batch))[:, None]
-            else:
-                forecast, _ = forecast_of(model, batch, self.difficulty)
-                found = SCORES[self.score].score(model.truth(batch), forecast, self.levels)
-                if self.score == ConformalisedQuantiles.name:
-                    lower, upper = SCORES[self.score].interval(forecast, np.zeros(len(self.levels)), self.levels)
-                    own = (upper - lower)[:, int(np.argmax(self.levels))]
+            forecast, _ = forecast_of(model, batch, self.difficulty)
+            found = SCORES[self.score].score(model.truth(batch), forecast, self.levels)
+            if self.score == ConformalisedQuantiles.name:
+                lower, upper = SCORES[self.score].interval(forecast, np.zeros(len(self.levels)), self.levels)
+                own = (upper - lower)[:, int(np.argmax(self.levels))]
             lists = pa.FixedSizeListArray.from_arrays(found.ravel(), found.shape[1]).cast(SCORED.field("scores").type)
             keys = [batch.column("row_id"), batch.column("time"), labels_of(batch, self.segments)]
             yield pa.record_batch([*keys, lists, pa.array(own)], schema=SCORED)

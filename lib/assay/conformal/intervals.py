@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from assay.conformal.calibration import ALL_ROWS, Calibration, segment_labels
-from assay.conformal.class_sets import SET_SCORES
+from assay.conformal.class_calibration import ClassCalibration, read_calibration
+from assay.conformal.class_sets import draws_of
 from assay.conformal.difficulty import Difficulty
 from assay.conformal.scores import SCORES, Floats, Forecast, nested
 from assay.model.bundle import Model
@@ -28,9 +29,12 @@ def score_batch(model: Model, calibration: Calibration | dict[str, Any], batch: 
         rows), the segment (n,) whose calibration was used, and, of an ensemble, its members' disagreement (n,) on the
         model's scale. Of classes see `score_classes`.
     """
-    fitted = calibration if isinstance(calibration, Calibration) else Calibration.from_dict(calibration)
+    fitted = calibration
+    if not isinstance(fitted, Calibration):
+        fitted = read_calibration(fitted, classes=model.outcome.decides)
     if model.outcome.decides:
-        return score_classes(model, fitted, batch)
+        whole = fitted if isinstance(fitted, ClassCalibration) else ClassCalibration.from_dict(fitted.to_dict())
+        return score_classes(model, whole, batch)
     forecast, spread = forecast_of(model, batch, fitted.difficulty)
     quantiles, used = quantiles_of(fitted, batch)
     scored: dict[str, Any] = {"prediction": model.scale.inverse(forecast.centre, batch)}
@@ -55,31 +59,35 @@ def forecast_of(model: Model, batch: pa.RecordBatch, difficulty: Difficulty | No
     return Forecast(centre, scale), spread
 
 
-def score_classes(model: Model, fitted: Calibration, batch: pa.RecordBatch) -> dict[str, Any]:
+def score_classes(model: Model, fitted: ClassCalibration, batch: pa.RecordBatch) -> dict[str, Any]:
     """Score one batch of classes.
 
     Returns:
-        prediction (n,), which is the probability of the positive class, or of the likeliest of several; predicted_class
-        (n,), the likeliest; probabilities, n lists in the order of the classes; per level set_*, n lists of the classes
-        that the promise needs (all of them where calibration had too few rows); the segment (n,); and, of an
-        ensemble, its members' disagreement (n,), from 0 to 1.
+        prediction (n,), which is the calibrated probability of the positive class, or of the likeliest of several;
+        predicted_class (n,), the likeliest; probabilities, n lists in the order of the classes; per level set_*, n
+        lists of the classes that the promise needs (all of them where calibration had too few rows); the segment (n,);
+        and, of an ensemble, its members' disagreement (n,), from 0 to 1.
+
+    Sets of a score that takes draws are those of the rows' `row_id`; of a batch without one they hold the classes of
+    every draw, so that they keep the promise and are larger.
     """
     classes = np.array(model.outcome.classes, dtype=object)
-    found, spread = model.probabilities_with_spread(batch)
-    quantiles, used = quantiles_of(fitted, batch)
+    each, spread = model.probabilities_with_spread(batch)
+    found = fitted.calibrated(each)
+    labels = np.array(labels_of(batch, fitted.segment_columns), dtype=object)
     scored: dict[str, Any] = {
         "prediction": found[:, 1] if model.outcome.kind == "binary" else found.max(axis=1, initial=0.0),
         "predicted_class": pa.array(classes[found.argmax(axis=1)], pa.string()),
         "probabilities": pa.FixedSizeListArray.from_arrays(found.ravel(), found.shape[1]).cast(pa.list_(pa.float64())),
     }
-    for position, level in enumerate(fitted.levels):
-        chosen = SET_SCORES[fitted.score].sets(found, quantiles[:, position])
+    draws = draws_of(batch) if fitted.set_score.drawn else None
+    for level, chosen in zip(fitted.levels, fitted.sets(found, labels, draws), strict=True):
         offsets = np.concatenate([[0], np.cumsum(chosen.sum(axis=1))]).astype(np.int32)
         members = pa.array(classes[np.nonzero(chosen)[1]], pa.string())
         scored[f"set_{level_label(level)}"] = pa.ListArray.from_arrays(pa.array(offsets), members)
     if spread is not None:
         scored["disagreement"] = spread
-    scored["segment"] = used
+    scored["segment"] = fitted.quantiles_for(labels)[1]
     return scored
 
 

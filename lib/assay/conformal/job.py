@@ -12,6 +12,9 @@ import pyarrow as pa
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.conformal.calibration import Calibration, fit
+from assay.conformal.class_calibration import ClassCalibration
+from assay.conformal.class_rows import CLASS_ROWS, PredictLabelled
+from assay.conformal.class_stage import ClassStage, figures_of
 from assay.conformal.conformity import ERRORS, SCORED, ConformityScores, ErrorRows, Older, score_of, scores_in
 from assay.conformal.difficulty import LEAST_ROWS, Difficulty
 from assay.conformal.scores import AbsoluteResidual, NormalisedResidual
@@ -29,6 +32,7 @@ from assay.runtime.tables import CALIBRATIONS, FEATURES, level_label
 
 JOB = "calibrate"
 COVERAGE_GATE = "coverage_gate.json"  # beside the other gates of the training run
+PROBABILITIES = "probabilities.json"  # what a map of probabilities was worth, beside the training run too
 PYFUNC = Path(__file__).with_name("pyfunc.py")
 SCALE_ROWS = 50_000  # most rows that a scale is learned from; more tell it little
 
@@ -57,6 +61,12 @@ class Calibrating:
         self.trained = trained
         self.version = version
         self.segments = tuple(stored_name(s) for s in context.config.dataset.segments)
+        outcome, conformal = trained.model.outcome, context.config.profile.conformal
+        self.classes = (
+            ClassStage(conformal, self.segments, len(outcome.classes), drawn=trained.model.drawn)
+            if outcome.decides
+            else None
+        )
 
     def run(self, identity: str) -> Done:
         """Score, fit, judge the coverage, register."""
@@ -68,10 +78,11 @@ class Calibrating:
         with self.context.reporter.step("conformity scores of the test period"):
             later = self.scored(trained.model, "test", kind, difficulty)
         tested = self.fitted(scored, kind, difficulty)
-        held = coverage_of(tested, later)
+        held = self.held(tested, later)
         found = verdict(held, tested.levels, self.config.profile.gates.coverage_shortfall)
         tracking.of_run(trained.run_id, [dataclasses.asdict(v) for v in found], COVERAGE_GATE)
         metrics = {f"test_coverage_{level_label(lv)}": c for lv, c in zip(tested.levels, held, strict=True)}
+        metrics |= self.told_of_probabilities(tested, later)
         failed = [v.rule for v in found if not v.passed]
         if failed and self.config.training.force_production_quality:
             return Done(metrics=metrics, written=[], summary=[f"refused: {failed[0]}"], refused="; ".join(failed))
@@ -87,6 +98,7 @@ class Calibrating:
                 served.version,
                 PYFUNC,
                 tested=Calibrated(trained.model, tested.to_dict(), tested.version) if trained.served else None,
+                row_ids=isinstance(served, ClassCalibration) and served.set_score.drawn,
             )
         everyone = served.quantiles[""]
         own = sum(1 for label in served.quantiles if label and served.label_used(label) == label)
@@ -113,6 +125,8 @@ class Calibrating:
             ConfigError: the model cannot have that score.
         """
         conformal = self.config.profile.conformal
+        if self.classes is not None:
+            return conformal.set_score, None, None
         try:
             kind = score_of(self.trained.model, conformal.score, conformal.levels)
         except ValueError as error:
@@ -142,7 +156,13 @@ class Calibrating:
         return Difficulty.learned(inputs, found.column("error").to_numpy(), types)
 
     def scored(self, model: Model, period: str, kind: str, difficulty: Difficulty | None) -> pa.Table:
-        """Conformity scores of the labelled rows of a period: rows of `SCORED`."""
+        """Conformity scores of the labelled rows of a period: rows of `SCORED`, of classes of `CLASS_ROWS`."""
+        if self.classes is not None:
+            return (
+                self.labelled(model, period)
+                .map(PredictLabelled(Carried.of(model), self.segments), CLASS_ROWS)
+                .collect()
+            )
         levels = self.config.profile.conformal.levels
         kernel = ConformityScores(Carried.of(model), self.segments, levels, kind, difficulty)
         return self.labelled(model, period).map(kernel, SCORED).collect()
@@ -159,7 +179,9 @@ class Calibrating:
         return self.context.plane.read(FEATURES.name, version=self.version, columns=columns, where=where)
 
     def fitted(self, scored: pa.Table, kind: str, difficulty: Difficulty | None) -> Calibration:
-        """The calibration of rows of `SCORED`."""
+        """The calibration of rows of `SCORED`, of classes of `CLASS_ROWS`."""
+        if self.classes is not None:
+            return self.classes.fitted(scored)
         conformal, weights = self.config.profile.conformal, None
         if conformal.halflife_days is not None and not self.trained.model.drawn and scored.num_rows:
             times = scored.column("time").to_numpy().astype("datetime64[us]")
@@ -177,12 +199,26 @@ class Calibrating:
             weights=weights,
         )
 
+    def held(self, calibration: Calibration, scored: pa.Table) -> list[float]:
+        """Per level the share of these rows that are covered."""
+        if self.classes is not None and isinstance(calibration, ClassCalibration):
+            return self.classes.coverage(calibration, scored)
+        return coverage_of(calibration, scored)
+
+    def told_of_probabilities(self, calibration: Calibration, later: pa.Table) -> dict[str, float]:
+        """Put on record what calibrated probabilities of classes are worth; their figures."""
+        if self.classes is None or not isinstance(calibration, ClassCalibration):
+            return {}
+        record = self.classes.record(calibration, later)
+        self.context.tracking.of_run(self.trained.run_id, record, PROBABILITIES)
+        return figures_of(record)
+
     def write(self, served: Calibration, tested: Calibration, identity: str) -> Sequence[Written]:
         """Both calibrations as rows of `calibrations`."""
         schema, name = CALIBRATIONS.schema(), self.target.name
-        rows = _rows(served, self.trained.serves.version, name)
+        rows = _rows(served, self.trained.serves, name)
         if self.trained.served is not None:
-            rows = pa.concat_tables([rows, _rows(tested, self.trained.model.version, name)])
+            rows = pa.concat_tables([rows, _rows(tested, self.trained.model, name)])
         commit = self.context.commit(JOB, name, identity, calibration=served.version)
         return self.context.plane.rows_of(CALIBRATIONS, schema, rows.cast(schema)).write(
             [Output(CALIBRATIONS, schema, commit, owns={"target": name})]
@@ -221,22 +257,25 @@ def quantile_names(calibration: Calibration) -> list[str]:
     ]
 
 
-def _rows(calibration: Calibration, model_version: str, target: str) -> pa.Table:
+def _rows(calibration: Calibration, model: Model, target: str) -> pa.Table:
     """The calibration as rows of `calibrations`."""
+    lines = [(label, calibration.label_used(label), found) for label, found in calibration.quantiles.items()]
+    if isinstance(calibration, ClassCalibration):
+        lines += calibration.lines_by_class(model.outcome.classes, target)
     rows = [
         {
             "segment": label,
-            "used": calibration.label_used(label),
+            "used": used,
             "level": calibration.levels[part.level],
             "part": part.column,
             "score": calibration.score,
             "quantile": quantile,
             "rows": found.rows,
-            "model_version": model_version,
+            "model_version": model.version,
             "calibration_version": calibration.version,
             "target": target,
         }
-        for label, found in calibration.quantiles.items()
+        for label, used, found in lines
         for part, quantile in zip(calibration.parts, found.quantiles, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=CALIBRATIONS.schema())

@@ -133,7 +133,10 @@ CALIBRATIONS = Table(
     key=("target", "kind", "calibration_version", "segment", "level", "part", "valid_from"),
     partition_by=("target", "kind"),
     columns={
-        "segment": (pa.string(), "segment column=value, several joined by '|', or empty for all rows together"),
+        "segment": (
+            pa.string(),
+            "segment column=value, several joined by '|', empty for all rows; by class target=class is the first",
+        ),
         "used": (pa.string(), "segment whose quantiles serve it: itself, or the nearest parent with enough rows"),
         "level": (pa.float64(), "promised coverage, 0 to 1"),
         "part": (pa.int64(), "which column of the score: of signed ones 0 is the lower end, 1 the upper one"),

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from assay.config.profile import ScoringConfig
 from assay.conformal.calibration import Calibration
+from assay.conformal.class_calibration import read_calibration
 from assay.conformal.intervals import score_batch
 from assay.errors import DataError
 from assay.model.bundle import Model
@@ -23,6 +24,7 @@ from assay.scoring.isolation import Isolating
 from assay.scoring.quality import REASONS, InputChecks
 
 TEXTS = pa.list_(pa.string())
+ALSO = ("row_id", "time")  # used where they are there: for draws of sets, and for calibrations that follow time
 
 
 def level_fields(levels: tuple[float, ...]) -> list[pa.Field]:
@@ -102,7 +104,7 @@ class Scorer:
     @cached_property
     def fitted(self) -> Calibration:
         """The calibration, read once."""
-        return Calibration.from_dict(self.calibration)
+        return read_calibration(self.calibration, classes=self.model.outcome.decides)
 
     @cached_property
     def _typical(self) -> float:
@@ -126,7 +128,8 @@ class Scorer:
             raise DataError(
                 f"the rows lack {len(missing)} of the model's {len(self.inputs)} columns, {missing[0]!r} among them"
             )
-        parts = list(self._isolating.parts(batch.select(list(self.inputs))))
+        also = [name for name in ALSO if name in batch.schema.names and name not in self.inputs]
+        parts = list(self._isolating.parts(batch.select([*self.inputs, *also])))
         scored = [self._unscored(part) if isinstance(part, Exception) else part for part in parts]
         if len(scored) == 1:
             return scored[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -54,3 +56,15 @@ class ConformalConfig:
     by_class: bool = False
     probabilities: Literal["none", "isotonic", "temperature", "venn_abers"] = "none"
     probabilities_share: Share = 0.5
+
+
+def tail_levels(level: float) -> tuple[float, float]:
+    """Levels of the quantiles that an interval lies between: 0.8 -> 0.1 and 0.9."""
+    exact = Fraction(str(level))
+    return float((1 - exact) / 2), float((1 + exact) / 2)
+
+
+def missing_quantiles(levels: Sequence[float], learned: Sequence[float]) -> list[float]:
+    """Quantiles at the ends of intervals of these levels that are not among those learned, rising."""
+    known = {round(level, 9) for level in learned}
+    return sorted({end for level in levels for end in tail_levels(level) if round(end, 9) not in known})

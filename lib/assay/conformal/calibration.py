@@ -14,6 +14,7 @@ import numpy.typing as npt
 from assay.config import canonical_json
 from assay.conformal.class_sets import SET_SCORES
 from assay.conformal.difficulty import Difficulty
+from assay.conformal.pace import Pace
 from assay.conformal.quantiles import conformal_rank, grouped_quantiles
 from assay.conformal.scores import AbsoluteResidual, Part, score_named
 from assay.conformal.selection import Floats
@@ -53,6 +54,7 @@ class Calibration:
     quantiles: segment label -> rows and quantiles on the model's scale; `ALL_ROWS` is always there.
     difficulty: the scale of normalised scores; None for other kinds.
     own_width: median width of the model's own interval at the widest level, where its score starts from one, else 0.
+    pace: how quantiles follow the misses in time; None where they stay as they were fitted.
 
     Of parts that share a column of scores a higher level never gets a smaller quantile: one segment serves all levels
     of a row, its ranks ceil((n + 1) * level) do not fall as the level rises, and order statistics do not fall as the
@@ -67,6 +69,7 @@ class Calibration:
     quantiles: Mapping[str, SegmentQuantiles]
     difficulty: Difficulty | None = None
     own_width: float = 0.0
+    pace: Pace | None = None
 
     def __post_init__(self) -> None:
         if self.score not in SET_SCORES:
@@ -128,6 +131,7 @@ class Calibration:
         """Return plain data for strict JSON: an infinite quantile, for which JSON has no number, is the text "inf"."""
         own: dict[str, Any] = {} if self.difficulty is None else {"difficulty": self.difficulty.to_dict()}
         own |= {"own_width": self.own_width} if self.own_width else {}
+        own |= {"pace": self.pace.to_dict()} if self.pace is not None else {}
         return own | {
             "levels": list(self.levels),
             "segment_columns": list(self.segment_columns),
@@ -148,8 +152,10 @@ class Calibration:
         given = dict(_typed(data, dict, "calibration"))
         difficulty = Difficulty.from_dict(given.pop("difficulty")) if "difficulty" in given else None
         own_width = _typed(given.pop("own_width", 0.0), float, "own_width")
+        pace = Pace.from_dict(given.pop("pace")) if "pace" in given else None
         fields = _fields(given, _CALIBRATION_FIELDS, "calibration")
         return cls(
+            pace=pace,
             own_width=own_width,
             difficulty=difficulty,
             levels=tuple(_typed(level, float, "levels") for level in fields["levels"]),

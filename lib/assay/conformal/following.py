@@ -14,42 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from assay.conformal.adaptive import Adaptation, ScoredRows, adapt
-from assay.conformal.calibration import ALL_ROWS, Calibration, depth, parent
-from assay.conformal.scores import Floats
+from assay.conformal.adaptive import ScoredRows, adapt
+from assay.conformal.calibration import ALL_ROWS, Calibration, SegmentQuantiles, depth, parent
+from assay.conformal.pace import Pace
+from assay.conformal.scores import Floats, scores_in
 from assay.conformal.timeline import Timeline
 
 Times = npt.NDArray[np.datetime64]
 DAY = np.timedelta64(86_400_000_000, "us")
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How quantiles follow. step_days: length of a step.  delay_days: after a row's time, until its outcome is known.
-
-    Others: see `Adaptation`, of which windows and half-lives are in steps; here they are in days.
-    """
-
-    step_days: float
-    step_size: float
-    damping_rows: float
-    window_days: float | None = None
-    halflife_days: float | None = None
-    delay_days: float = 0.0
-
-    def adaptation(self, calibration: Calibration) -> Adaptation:
-        """The same for the parts of a calibration's score."""
-        parts = calibration.parts
-        window = None if self.window_days is None else max(1, round(self.window_days / self.step_days))
-        return Adaptation(
-            levels=tuple(part.promise for part in parts),
-            columns=tuple(part.column for part in parts),
-            step_size=self.step_size,
-            damping_rows=self.damping_rows,
-            min_rows=calibration.min_segment_rows,
-            window=window,
-            halflife=None if self.halflife_days is None else self.halflife_days / self.step_days,
-        )
 
 
 @dataclass(frozen=True)
@@ -59,6 +31,27 @@ class Known:
     labels: npt.NDArray[np.object_]
     times: Times
     scores: Floats
+
+
+def known_in(scored: pa.Table) -> Known:
+    """Rows of `SCORED`, or of `conformity_scores`, as known rows."""
+    label = "label" if "label" in scored.column_names else "segment"
+    return Known(
+        np.array(scored.column(label).to_pylist(), dtype=object),
+        scored.column("time").to_numpy().astype("datetime64[us]"),
+        scores_in(scored),
+    )
+
+
+def latest(known: Known) -> dt.datetime:
+    """Time of the newest row. Raises ValueError where there is none."""
+    newest: dt.datetime = known.times.max().astype("datetime64[us]").item()
+    return newest.replace(tzinfo=dt.UTC)
+
+
+def after(known: Known, pace: Pace) -> dt.datetime:
+    """When the outcomes of all rows are known: the first step that uses all of them."""
+    return latest(known) + dt.timedelta(days=pace.delay_days + pace.step_days)
 
 
 @dataclass(frozen=True)
@@ -89,6 +82,12 @@ class Following:
         groups = np.array([places[_known(label, places)] for label in labels], dtype=np.int64)[rows]
         steps = np.maximum(self.steps(times), self.timeline.start)
         return self.timeline.quantiles_for(groups, steps), self.timeline.source[steps - self.timeline.start, groups]
+
+    def latest(self) -> dict[str, SegmentQuantiles]:
+        """Every segment's quantiles at the last step, for a calibration that is used from then on."""
+        rows, quantiles = self.timeline.rows[-1].tolist(), self.timeline.quantiles[-1].tolist()
+        pairs = zip(rows, quantiles, strict=True)
+        return {label: SegmentQuantiles(n, tuple(q)) for label, (n, q) in zip(self.labels, pairs, strict=True)}
 
     def table(self, calibration: Calibration) -> dict[str, Any]:
         """Columns of `calibrations`, a row per step, segment and part."""
@@ -126,7 +125,7 @@ def followed(
         known=steps_of(known.times + delay, origin, pace.step_days) + 1,
     )
     stop = int(steps_of(np.array([until.replace(tzinfo=None)], dtype="datetime64[us]"), origin, pace.step_days)[0]) + 1
-    timeline = adapt(rows, parents, pace.adaptation(calibration), stop=max(stop, 1))
+    timeline = adapt(rows, parents, pace.adaptation(calibration.parts, calibration.min_segment_rows), stop=max(stop, 1))
     return Following(origin, pace.step_days, labels, timeline)
 
 

@@ -16,13 +16,18 @@ from assay.conformal.calibration import ALL_ROWS, Calibration, segment_labels
 from assay.conformal.class_calibration import ClassCalibration, read_calibration
 from assay.conformal.class_sets import draws_of
 from assay.conformal.difficulty import Difficulty
+from assay.conformal.following import Following
 from assay.conformal.scores import SCORES, Floats, Forecast, nested
 from assay.model.bundle import Model
 from assay.runtime.tables import level_label
 
 
-def score_batch(model: Model, calibration: Calibration | dict[str, Any], batch: pa.RecordBatch) -> dict[str, Any]:
+def score_batch(
+    model: Model, calibration: Calibration | dict[str, Any], batch: pa.RecordBatch, following: Following | None = None
+) -> dict[str, Any]:
     """Score one batch.
+
+    following: quantiles by step, of a calibration that follows its misses; the batch's column `time` says which step.
 
     Returns:
         prediction (n,), per level lower_* and upper_* (n,) in the target's unit (infinite where calibration had too few
@@ -36,7 +41,7 @@ def score_batch(model: Model, calibration: Calibration | dict[str, Any], batch: 
         whole = fitted if isinstance(fitted, ClassCalibration) else ClassCalibration.from_dict(fitted.to_dict())
         return score_classes(model, whole, batch)
     forecast, spread = forecast_of(model, batch, fitted.difficulty)
-    quantiles, used = quantiles_of(fitted, batch)
+    quantiles, used = quantiles_of(fitted, batch) if following is None else quantiles_at(following, fitted, batch)
     scored: dict[str, Any] = {"prediction": model.scale.inverse(forecast.centre, batch)}
     bounds = SCORES[fitted.score].interval(forecast, quantiles, fitted.levels)
     lower, upper = nested(*bounds, fitted.levels)
@@ -96,6 +101,14 @@ def quantiles_of(fitted: Calibration, batch: pa.RecordBatch) -> tuple[Floats, pa
     labels, rows = distinct_labels(batch, fitted.segment_columns)
     quantiles, used = fitted.quantiles_for(labels)
     return quantiles[rows], pa.array(used, pa.string()).take(pa.array(rows))
+
+
+def quantiles_at(following: Following, fitted: Calibration, batch: pa.RecordBatch) -> tuple[Floats, pa.Array]:
+    """The same, each at the step of its row's `time`."""
+    labels, rows = distinct_labels(batch, fitted.segment_columns)
+    times = batch.column("time").to_numpy(zero_copy_only=False).astype("datetime64[us]")
+    quantiles, used = following.quantiles_for(labels.tolist(), rows, times)
+    return quantiles, pa.array(following.labels, pa.string()).take(pa.array(used))
 
 
 def distinct_labels(

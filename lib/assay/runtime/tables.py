@@ -125,6 +125,7 @@ FEATURES = Table(
     },
     open_columns=True,
 )
+FITTED, ADAPTIVE = "fitted", "adaptive"  # kinds of rows of `calibrations`
 CALIBRATIONS = Table(
     name="calibrations",
     stage="conformal",
@@ -145,9 +146,29 @@ CALIBRATIONS = Table(
             pa.float64(),
             "conformity score at that coverage, on the model's scale; infinite with too few rows",
         ),
-        "rows": (pa.int64(), "calibration rows"),
-        "model_version": (pa.string(), "model that the scores belong to"),
+        "rows": (pa.int64(), "calibration rows; of a step those whose outcome was known by then"),
+        "valid_from": (TIME, "start of the step, UTC; null as it was fitted"),
+        "miscoverage": (pa.float64(), "share of misses that the step aims at, to make up for those so far; else null"),
+        "model_version": (pa.string(), "model that the scores belong to; of a step the one that serves"),
         "calibration_version": (pa.string(), "hash of the whole calibration"),
+        "target": (pa.string(), "target column"),
+        "kind": (pa.string(), "fitted, or adaptive"),
+    },
+)
+CONFORMITY_SCORES = Table(
+    name="conformity_scores",
+    stage="conformal",
+    grain="one labelled row that calibrates a target's champion, scored by a model that had not learned from it",
+    key=("target", "row_id"),
+    partition_by=("target",),
+    columns={
+        "row_id": (pa.int64(), "row of observations"),
+        "time": (TIME, "time of the observation, UTC"),
+        "segment": (pa.string(), "segment column=value, several joined by '|', empty for all rows"),
+        "scores": (pa.list_(pa.float64()), "conformity scores on the model's scale, as many as their kind has columns"),
+        "period": (pa.string(), "calibrate, test, or newest: after all that the champion has learned from"),
+        "model_version": (pa.string(), "model that scored it"),
+        "calibration_version": (pa.string(), "hash of the calibration that serves"),
         "target": (pa.string(), "target column"),
     },
 )

@@ -18,8 +18,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from assay.config.conformal import tail_levels
 from assay.conformal.calibration import ALL_ROWS, Calibration
-from assay.conformal.scores import SCORES, Forecast, tail_levels
+from assay.conformal.scores import SCORES, Forecast
 from assay.model.scale import TargetScale
 
 Floats = npt.NDArray[np.float64]

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from assay.config.profile import ScoringConfig
 from assay.conformal.calibration import Calibration
 from assay.conformal.class_calibration import read_calibration
+from assay.conformal.following import Following
 from assay.conformal.intervals import score_batch
 from assay.errors import DataError
 from assay.model.bundle import Model
@@ -68,6 +69,7 @@ def scored_schema(levels: tuple[float, ...], *, classes: bool, members: bool) ->
 class Scorer:
     """Scores batches with one model and its calibration, each loaded once. Plain data until then: it goes to executors.
 
+    following: quantiles by step in time, of a calibration that follows its misses; None takes those it was fitted with.
     inputs: columns that are read.  texts: those of them that are texts; the others are numbers, taken as float32, as
     features are.  schema: of what is said.
     """
@@ -79,9 +81,10 @@ class Scorer:
     inputs: tuple[str, ...]
     texts: frozenset[str]
     schema: pa.Schema
+    following: Following | None = None
 
     @classmethod
-    def of(cls, found: Calibrated, config: ScoringConfig) -> Scorer:
+    def of(cls, found: Calibrated, config: ScoringConfig, following: Following | None = None) -> Scorer:
         """The scorer of a model."""
         model, segments = found.model, tuple(found.calibration["segment_columns"])
         return cls(
@@ -94,6 +97,7 @@ class Scorer:
             scored_schema(
                 tuple(found.calibration["levels"]), classes=model.outcome.decides, members=model.engine == "ensemble"
             ),
+            following,
         )
 
     @cached_property
@@ -143,7 +147,7 @@ class Scorer:
     def _scored(self, given: pa.RecordBatch) -> pa.RecordBatch:
         """Score a batch, or raise."""
         batch = self._typed(given)
-        told = score_batch(self.model, self.fitted, batch)
+        told = score_batch(self.model, self.fitted, batch, self.following)
         prediction = np.asarray(told["prediction"])
         found = self.checks.find(batch)
         found.add("no_prediction", ~np.isfinite(prediction), bad=True)
@@ -194,7 +198,8 @@ class Scorer:
         """The batch with the types that the features have: other tables may have doubles, whole numbers or texts."""
         wanted = [(batch.column(name), pa.string() if name in self.texts else pa.float32()) for name in self.inputs]
         columns = [column if column.type == kind else pc.cast(column, kind, safe=False) for column, kind in wanted]
-        return pa.RecordBatch.from_arrays(columns, names=list(self.inputs))
+        also = [name for name in batch.schema.names if name not in self.inputs]
+        return pa.RecordBatch.from_arrays([*columns, *map(batch.column, also)], names=[*self.inputs, *also])
 
 
 def _column(values: Any, kind: pa.DataType) -> pa.Array:

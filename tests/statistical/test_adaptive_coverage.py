@@ -5,8 +5,9 @@ On exchangeable data the covered of m new rows are BetaBinomial(m, k, n + 1 - k)
 2012), and bounds are exact quantiles of the sum over segments, two-sided at 1e-6 (see `test_split_coverage`).
 
 Power, asserted below: the bounds reject a quantile one rank lower with probability above 1 - 1e-9; controls show that
-they reject calibration without the correction, and by rows that are yet to come. After the shift that is tested, a split-conformal interval covers 68 %
-where 90 % are promised: over 100,000 rows its share lies more than 100 standard deviations outside the tolerance.
+they reject calibration without the correction, and by rows that are yet to come. After the shift that is tested, a
+split-conformal interval covers 68 % where 90 % are promised: over 100,000 rows its share lies more than 100 standard
+deviations outside the tolerance.
 """
 
 from __future__ import annotations

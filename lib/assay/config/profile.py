@@ -171,7 +171,7 @@ class ScoringConfig:
     """
 
     batch_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 65_536
-    shadows: tuple[str, ...] = ()
+    shadows: tuple[str | int, ...] = ()
     important_share: Share = 0.05
     bad_missing_share: Share = 0.5
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from assay.conformal.calibration import ALL_ROWS, Calibration, segment_labels
 from assay.conformal.class_sets import SET_SCORES
-from assay.conformal.quantiles import Floats
-from assay.conformal.scores import SCORES
+from assay.conformal.difficulty import Difficulty
+from assay.conformal.scores import SCORES, Floats, Forecast, nested
 from assay.model.bundle import Model
 from assay.runtime.tables import level_label
 
@@ -29,17 +29,28 @@ def score_batch(model: Model, calibration: Calibration | dict[str, Any], batch: 
     fitted = calibration if isinstance(calibration, Calibration) else Calibration.from_dict(calibration)
     if model.outcome.decides:
         return score_classes(model, fitted, batch)
-    scaled, spread = model.predict_with_spread(batch)
+    forecast, spread = forecast_of(model, batch, fitted.difficulty)
     quantiles, used = quantiles_of(fitted, batch)
-    scored: dict[str, Any] = {"prediction": model.scale.inverse(scaled, batch)}
+    scored: dict[str, Any] = {"prediction": model.scale.inverse(forecast.centre, batch)}
+    bounds = SCORES[fitted.score].interval(forecast, quantiles, fitted.levels)
+    lower, upper = nested(*bounds, fitted.levels)
     for position, level in enumerate(fitted.levels):
-        lower, upper = SCORES[fitted.score].interval(scaled, quantiles[:, position])
-        scored[f"lower_{level_label(level)}"] = model.scale.inverse(lower, batch)
-        scored[f"upper_{level_label(level)}"] = model.scale.inverse(upper, batch)
+        scored[f"lower_{level_label(level)}"] = model.scale.inverse(lower[:, position], batch)
+        scored[f"upper_{level_label(level)}"] = model.scale.inverse(upper[:, position], batch)
     if spread is not None:
         scored["disagreement"] = spread
     scored["segment"] = used
     return scored
+
+
+def forecast_of(model: Model, batch: pa.RecordBatch, difficulty: Difficulty | None) -> tuple[Forecast, Floats | None]:
+    """Feature batch -> what the model says of it, on its scale, and the disagreement (n,) of an ensemble's members."""
+    scale = difficulty.scale(model.encoding.matrix(batch)) if difficulty is not None else None
+    if model.outcome.kind == "quantiles":
+        found, spread = model.scaled_quantiles(batch)
+        return Forecast(found[:, model.outcome.middle], scale, found, model.outcome.levels), spread
+    centre, spread = model.predict_with_spread(batch)
+    return Forecast(centre, scale), spread
 
 
 def score_classes(model: Model, fitted: Calibration, batch: pa.RecordBatch) -> dict[str, Any]:
@@ -71,7 +82,7 @@ def score_classes(model: Model, fitted: Calibration, batch: pa.RecordBatch) -> d
 
 
 def quantiles_of(fitted: Calibration, batch: pa.RecordBatch) -> tuple[Floats, pa.Array]:
-    """Quantiles (n, L) of each row's segment, and the segment (n,) that they come from.
+    """Quantiles (n, P) of each row's segment, and the segment (n,) that they come from.
 
     Labels are made of distinct values alone: texts of every row would take longer than many a model.
     """

@@ -129,11 +129,14 @@ CALIBRATIONS = Table(
     name="calibrations",
     stage="conformal",
     grain="one conformal quantile of one segment and level, of the model that serves or of the one that was tested",
-    key=("target", "calibration_version", "segment", "level"),
+    key=("target", "calibration_version", "segment", "level", "part"),
     partition_by=("target",),
     columns={
-        "segment": (pa.string(), "segment column=value, or empty for all rows together"),
+        "segment": (pa.string(), "segment column=value, several joined by '|', or empty for all rows together"),
+        "used": (pa.string(), "segment whose quantiles serve it: itself, or the nearest parent with enough rows"),
         "level": (pa.float64(), "promised coverage, 0 to 1"),
+        "part": (pa.int64(), "which column of the score: of signed ones 0 is the lower end, 1 the upper one"),
+        "score": (pa.string(), "kind of conformity score: absolute, signed, normalised, cqr, or one of classes"),
         "quantile": (
             pa.float64(),
             "conformity score at that coverage, on the model's scale; infinite with too few rows",

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.conformal.calibration import ALL_ROWS, Calibration
-from assay.conformal.scores import SCORES
+from assay.conformal.scores import SCORES, ConformalisedQuantiles, Forecast
 from assay.model.scale import TargetScale
 
 Floats = npt.NDArray[np.float64]
@@ -33,11 +33,15 @@ def widest_level(levels: tuple[float, ...]) -> int:
 def typical_width(calibration: Calibration) -> float:
     """Width of the widest level's interval on the model's scale, as all calibration rows together have it.
 
-    Infinite where they were too few.
+    Of normalised scores it is that of a row with the typical error. Infinite where rows were too few; NaN for intervals
+    around the model's own quantiles, which differ from row to row.
     """
-    quantile = calibration.quantiles[ALL_ROWS].quantiles[widest_level(calibration.levels)]
-    lower, upper = SCORES[calibration.score].interval(np.zeros(1), np.array([quantile]))
-    return float(upper[0] - lower[0])
+    if calibration.score == ConformalisedQuantiles.name:
+        return float("nan")
+    scale = np.array([calibration.difficulty.typical]) if calibration.difficulty is not None else None
+    quantiles = np.array([calibration.quantiles[ALL_ROWS].quantiles])
+    lower, upper = SCORES[calibration.score].interval(Forecast(np.zeros(1), scale), quantiles, calibration.levels)
+    return float((upper - lower)[0, widest_level(calibration.levels)])
 
 
 def scaled_width(lower: Floats, upper: Floats, scale: TargetScale) -> Floats:

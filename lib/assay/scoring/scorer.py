@@ -17,6 +17,7 @@ from assay.errors import DataError
 from assay.model.bundle import Model
 from assay.model.carried import Carried
 from assay.model.registry import Calibrated
+from assay.model.row_sample import ROW
 from assay.runtime.tables import level_label
 from assay.scoring import confidence
 from assay.scoring.isolation import Isolating
@@ -113,7 +114,7 @@ class Scorer:
         return Isolating(self._scored)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Any batch with the columns `inputs` -> as many rows of `schema`.
+        """Any batch with the columns `inputs` -> as many rows of `schema`. `row_id` is passed on where it is there.
 
         A row that makes the model raise has no numbers; its quality is bad, and its reason names the kind of error.
 
@@ -126,7 +127,8 @@ class Scorer:
             raise DataError(
                 f"the rows lack {len(missing)} of the model's {len(self.inputs)} columns, {missing[0]!r} among them"
             )
-        parts = list(self._isolating.parts(batch.select(list(self.inputs))))
+        names = [*self.inputs, *([ROW] if ROW in batch.schema.names and ROW not in self.inputs else [])]
+        parts = list(self._isolating.parts(batch.select(names)))
         scored = [self._unscored(part) if isinstance(part, Exception) else part for part in parts]
         if len(scored) == 1:
             return scored[0]
@@ -189,9 +191,13 @@ class Scorer:
 
     def _typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The batch with the types that the features have: other tables may have doubles, whole numbers or texts."""
-        wanted = [(batch.column(name), pa.string() if name in self.texts else pa.float32()) for name in self.inputs]
-        columns = [column if column.type == kind else pc.cast(column, kind, safe=False) for column, kind in wanted]
-        return pa.RecordBatch.from_arrays(columns, names=list(self.inputs))
+        names = batch.schema.names
+        kinds = [pa.string() if n in self.texts else pa.float32() if n in self.inputs else pa.int64() for n in names]
+        columns = [
+            column if column.type == kind else pc.cast(column, kind, safe=False)
+            for column, kind in zip(batch.columns, kinds, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(columns, names=names)
 
 
 def _column(values: Any, kind: pa.DataType) -> pa.Array:

@@ -89,13 +89,8 @@ class Scoring:
         models = [self.scorer(self.found), *(self.scorer(one, shadow=True) for one in self.shadows)]
         tables = self.tables
         schemas = {table.name: self.schema(table) for table in tables}
-        every = pa.schema(
-            [
-                *{f.name: f for schema in schemas.values() for f in schema}.values(),
-                *([pa.field(SHADOW, pa.string())] if len(tables) == 1 else []),
-                pa.field(NOTE, pa.string()),
-            ]
-        )
+        fields = {field.name: field for schema in schemas.values() for field in schema}
+        every = pa.schema([*fields.values(), pa.field(NOTE, pa.string())])
         where = [*(Condition(stored_name(c), "==", v) for c, v in config.where), *self.scored_rows(self.found)]
         commit = self.context.commit(
             JOB, self.target.name, identity, model=self.found.model.version, run_id=self.found.run_id

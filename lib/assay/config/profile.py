@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from assay.config.conformal import ConformalConfig, Share
 from assay.config.ensemble import EnsembleConfig
 from assay.config.preparation import PreparationConfig
 from assay.config.quality import QualityConfig
 from assay.config.strict import STRICT
 from assay.config.tuning import TuningConfig
 
-Share = Annotated[float, Field(gt=0, lt=1)]
 MONOTONE = ("xgboost", "catboost")  # engines whose inputs may be made monotone
 SAMPLED = ("knn", "svm", "decision_tree", "random_forest")  # engines that learn from a sample in one rank
 
@@ -149,29 +149,6 @@ class ServingConfig:
     """
 
     learns_until: Literal["tune", "newest"] = "newest"
-
-
-@dataclass(frozen=True, config=STRICT)
-class ConformalConfig:
-    """Intervals of numbers, and sets of classes.
-
-    levels: promised coverages.
-    score: how an error is measured. `absolute` gives all rows of a segment the same width; `signed` lets each end have
-        its own; `normalised` makes rows wider whose error is usually larger, as a scale model learns it from the oldest
-        `scale_share` of the calibration rows; `cqr` widens or narrows the model's own quantiles, which
-        `engine.quantiles` must name for both ends of each level. `auto` is `cqr` for a model of such quantiles and
-        `absolute` for others.
-    min_segment_rows: below it a segment uses its parent's intervals (without the last of `dataset.segments`), and at
-        last those of all rows together.
-    shrinkage_rows: a segment's widths move towards its parent's as if so many rows spoke for those; above 0 they are
-        steadier in small segments, and no longer exact.
-    """
-
-    levels: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.8, 0.9)
-    score: Literal["auto", "absolute", "signed", "normalised", "cqr"] = "auto"
-    scale_share: Share = 1 / 3
-    min_segment_rows: Annotated[int, Field(ge=1)] = 20
-    shrinkage_rows: Annotated[float, Field(ge=0)] = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -11,6 +11,7 @@ from typing import Any
 
 from assay.errors import AssayError, DataError
 from assay.model.bundle import MANIFEST, Model, digest_of
+from assay.model.row_sample import ROW
 from assay.runtime.tracking import Tracking
 from assay.version import __version__
 
@@ -103,10 +104,12 @@ def register(
     code: Path,
     *,
     tested: Calibrated | None = None,
+    row_ids: bool = False,
 ) -> str:
     """Log the calibrated model that serves as an MLflow pyfunc (its code is the file `code`), make it champion.
 
-    calibration: of that model.  tested: the tested model with its own, where that is another.
+    calibration: of that model.  tested: the tested model with its own, where that is another.  row_ids: whether the
+    model takes the column `row_id` as well, which it can do without.
     Returns:
         its number in the registry.
 
@@ -137,7 +140,7 @@ def register(
             python_model=str(code),
             artifacts=artifacts,
             model_config=hashes,
-            **_signature(model, calibration),
+            **_signature(model, calibration, row_ids=row_ids),
             pip_requirements=[f"assay=={__version__}", *libraries, "pyarrow", "pandas"],
         )
     tags = {**wanted, **{f"assay.{key}": digest for key, digest in recorded.items()}, "assay.run_id": trained.run_id}
@@ -298,10 +301,11 @@ def _is_registered(tracking: Tracking, name: str) -> bool:
     return True
 
 
-def _signature(model: Model, calibration: dict[str, Any]) -> dict[str, Any]:
+def _signature(model: Model, calibration: dict[str, Any], *, row_ids: bool) -> dict[str, Any]:
     """Signature and input example: one row of everything missing, which the model takes too."""
     import pandas as pd
-    from mlflow.models import infer_signature
+    from mlflow.models import ModelSignature, infer_signature
+    from mlflow.types import ColSpec, Schema
 
     from assay.runtime.tables import level_label
 
@@ -319,7 +323,11 @@ def _signature(model: Model, calibration: dict[str, Any]) -> dict[str, Any]:
                 **spread,
             }
         )
-        return {"signature": infer_signature(example, outcome), "input_example": example}
+        signature = infer_signature(example, outcome)
+        if row_ids:
+            optional = ColSpec("long", ROW, required=False)
+            signature = ModelSignature(Schema([*signature.inputs.inputs, optional]), signature.outputs)
+        return {"signature": signature, "input_example": example}
     ends = [f"{end}_{level_label(level)}" for level in calibration["levels"] for end in ("lower", "upper")]
     outcome = pd.DataFrame({**{name: [1.0] for name in ["prediction", *ends]}, **spread})
     return {"signature": infer_signature(example, outcome), "input_example": example}

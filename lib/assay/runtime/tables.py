@@ -125,14 +125,19 @@ FEATURES = Table(
     },
     open_columns=True,
 )
+FITTED, ADAPTIVE = "fitted", "adaptive"  # kinds of rows of `calibrations`
 CALIBRATIONS = Table(
     name="calibrations",
     stage="conformal",
-    grain="one conformal quantile of one segment and level, of the model that serves or of the one that was tested",
-    key=("target", "calibration_version", "segment", "level", "part"),
-    partition_by=("target",),
+    grain="one conformal quantile of one segment and level: as it was fitted, for the model that serves or the one "
+    "that was tested, or as adaptive calibration has it from one step on",
+    key=("target", "kind", "calibration_version", "segment", "level", "part", "valid_from"),
+    partition_by=("target", "kind"),
     columns={
-        "segment": (pa.string(), "segment column=value, several joined by '|', or empty for all rows together"),
+        "segment": (
+            pa.string(),
+            "segment column=value, several joined by '|', empty for all rows; by class target=class is the first",
+        ),
         "used": (pa.string(), "segment whose quantiles serve it: itself, or the nearest parent with enough rows"),
         "level": (pa.float64(), "promised coverage, 0 to 1"),
         "part": (pa.int64(), "which column of the score: of signed ones 0 is the lower end, 1 the upper one"),
@@ -141,9 +146,29 @@ CALIBRATIONS = Table(
             pa.float64(),
             "conformity score at that coverage, on the model's scale; infinite with too few rows",
         ),
-        "rows": (pa.int64(), "calibration rows"),
-        "model_version": (pa.string(), "model that the scores belong to"),
+        "rows": (pa.int64(), "calibration rows; of a step those whose outcome was known by then"),
+        "valid_from": (TIME, "start of the step, UTC; null as it was fitted"),
+        "miscoverage": (pa.float64(), "share of misses that the step aims at, to make up for those so far; else null"),
+        "model_version": (pa.string(), "model that the scores belong to; of a step the one that serves"),
         "calibration_version": (pa.string(), "hash of the whole calibration"),
+        "target": (pa.string(), "target column"),
+        "kind": (pa.string(), "fitted, or adaptive"),
+    },
+)
+CONFORMITY_SCORES = Table(
+    name="conformity_scores",
+    stage="conformal",
+    grain="one labelled row that calibrates a target's champion, scored by a model that had not learned from it",
+    key=("target", "row_id"),
+    partition_by=("target",),
+    columns={
+        "row_id": (pa.int64(), "row of observations"),
+        "time": (TIME, "time of the observation, UTC"),
+        "segment": (pa.string(), "segment column=value, several joined by '|', empty for all rows"),
+        "scores": (pa.list_(pa.float64()), "conformity scores on the model's scale, as many as their kind has columns"),
+        "period": (pa.string(), "calibrate, test, or newest: after all that the champion has learned from"),
+        "model_version": (pa.string(), "model that scored it"),
+        "calibration_version": (pa.string(), "hash of the calibration that serves"),
         "target": (pa.string(), "target column"),
     },
 )

@@ -18,8 +18,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from assay.config.conformal import tail_levels
 from assay.conformal.calibration import ALL_ROWS, Calibration
-from assay.conformal.scores import SCORES, ConformalisedQuantiles, Forecast
+from assay.conformal.scores import SCORES, Forecast
 from assay.model.scale import TargetScale
 
 Floats = npt.NDArray[np.float64]
@@ -33,15 +34,17 @@ def widest_level(levels: tuple[float, ...]) -> int:
 def typical_width(calibration: Calibration) -> float:
     """Width of the widest level's interval on the model's scale, as all calibration rows together have it.
 
-    Of normalised scores it is that of a row with the typical error. Infinite where rows were too few; NaN for intervals
-    around the model's own quantiles, which differ from row to row.
+    Of a row of typical difficulty, where widths differ from row to row. Infinite where rows were too few.
     """
-    if calibration.score == ConformalisedQuantiles.name:
-        return float("nan")
-    scale = np.array([calibration.difficulty.typical]) if calibration.difficulty is not None else None
-    quantiles = np.array([calibration.quantiles[ALL_ROWS].quantiles])
-    lower, upper = SCORES[calibration.score].interval(Forecast(np.zeros(1), scale), quantiles, calibration.levels)
-    return float((upper - lower)[0, widest_level(calibration.levels)])
+    scale = np.ones(1) if calibration.difficulty is None else np.array([calibration.difficulty.typical])
+    ends = np.array([-0.5, 0.5]) * calibration.own_width
+    widest = widest_level(calibration.levels)
+    tails = tail_levels(calibration.levels[widest])
+    quantiles = calibration.quantiles[ALL_ROWS].quantiles
+    own = [q for q, part in zip(quantiles, calibration.parts, strict=True) if part.level == widest]
+    typical = Forecast(np.zeros(1), scale, ends[None, :], tails)
+    lower, upper = SCORES[calibration.score].interval(typical, np.array(own), calibration.levels[widest : widest + 1])
+    return float(upper[0, 0] - lower[0, 0])
 
 
 def scaled_width(lower: Floats, upper: Floats, scale: TargetScale) -> Floats:

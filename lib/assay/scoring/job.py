@@ -13,12 +13,14 @@ import pyarrow as pa
 
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
+from assay.conformal.following import Following
 from assay.errors import DataError
 from assay.model.registry import Champion, champion
 from assay.runtime.conditions import Condition, any_of, columns_of, period_conditions
 from assay.runtime.job import Done, JobContext, Plan
 from assay.runtime.plane import Aside, Output
 from assay.runtime.tables import FEATURES, PREDICTIONS, SHADOW_PREDICTIONS, Table
+from assay.scoring.adapted import adapted, write_states
 from assay.scoring.kernel import NOTE, SHADOW, ScoreAll, ScoreRows, merged_counts, prediction_schema
 from assay.scoring.scorer import Scorer
 from assay.scoring.shadow import shadows_of
@@ -86,12 +88,14 @@ class Scoring:
     def run(self, identity: str) -> Done:
         """Read once, score by every model, write."""
         config, plane = self.context.config, self.context.plane
-        models = [self.scorer(self.found), *(self.scorer(one, shadow=True) for one in self.shadows)]
+        chosen = [*(Condition(stored_name(c), "==", v) for c, v in config.where), *self.scored_rows(self.found)]
+        state = adapted(self.context, self.target, self.found, self.version, chosen)
+        following = state.following if state is not None else None
+        models = [self.scorer(self.found, following), *(self.scorer(one, shadow=True) for one in self.shadows)]
         tables = self.tables
         schemas = {table.name: self.schema(table) for table in tables}
         fields = {field.name: field for schema in schemas.values() for field in schema}
         every = pa.schema([*fields.values(), pa.field(NOTE, pa.string())])
-        where = [*(Condition(stored_name(c), "==", v) for c, v in config.where), *self.scored_rows(self.found)]
         commit = self.context.commit(
             JOB, self.target.name, identity, model=self.found.model.version, run_id=self.found.run_id
         )
@@ -109,7 +113,7 @@ class Scoring:
         counts: dict[str, Counter[str]] = {}
         with self.context.reporter.step("scoring"):
             written = (
-                plane.read(FEATURES.name, version=self.version, columns=self.columns(models), where=where)
+                plane.read(FEATURES.name, version=self.version, columns=self.columns(models), where=chosen)
                 .map(ScoreAll(tuple(models), every, config.profile.scoring.batch_rows), every)
                 .write(outputs, aside=Aside(NOTES, NOTE, lambda notes: counts.update(merged_counts(notes))))
             )
@@ -124,13 +128,21 @@ class Scoring:
             metrics |= {f"shadow_{shadow.number}.{key}": value for key, value in of_shadow.items()}
             rows = int(sum(of_shadow[f"quality_{quality}"] for quality in ("ok", "warn", "bad")))
             summary.append(f"{rows:,} by its shadow, version {shadow.number}, in {SHADOW_PREDICTIONS.name}")
+        if state is not None:
+            written = [*written, *write_states(self.context, self.target.name, found, state, commit)]
+            steps, segments, _ = state.following.timeline.shape
+            metrics |= {"adaptive_steps": float(steps), "outcomes_since": float(state.later)}
+            summary.append(f"intervals followed the misses over {steps:,} steps in {segments:,} segments")
         return Done(metrics=metrics, written=written, summary=summary)
 
-    def scorer(self, found: Champion, *, shadow: bool = False) -> ScoreRows:
-        """The rows of one model. A shadow's are those of its own test period and after."""
+    def scorer(self, found: Champion, following: Following | None = None, *, shadow: bool = False) -> ScoreRows:
+        """The rows of one model. A shadow's are those of its own test period and after.
+
+        following: its quantiles in time, the same for the model that serves and the one that was tested.
+        """
         scoring = self.context.config.profile.scoring
         one = ScoreRows(
-            Scorer.of(found, scoring),
+            Scorer.of(found, scoring, following),
             self.target.name,
             self.entity,
             where=tuple(self.scored_rows(found)) if shadow else (),
@@ -138,7 +150,7 @@ class Scoring:
         )
         if found.tested is None:
             return one
-        tested = dataclasses.replace(one, scorer=Scorer.of(found.tested, scoring), where=())
+        tested = dataclasses.replace(one, scorer=Scorer.of(found.tested, scoring, following), where=())
         return dataclasses.replace(one, tested=tested, learned_column=self.column if found.model.drawn else None)
 
     def scored_rows(self, found: Champion) -> list[Condition]:

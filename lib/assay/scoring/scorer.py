@@ -12,18 +12,20 @@ import pyarrow.compute as pc
 
 from assay.config.profile import ScoringConfig
 from assay.conformal.calibration import Calibration
+from assay.conformal.class_calibration import read_calibration
+from assay.conformal.following import Following
 from assay.conformal.intervals import score_batch
 from assay.errors import DataError
 from assay.model.bundle import Model
 from assay.model.carried import Carried
 from assay.model.registry import Calibrated
-from assay.model.row_sample import ROW
 from assay.runtime.tables import level_label
 from assay.scoring import confidence
 from assay.scoring.isolation import Isolating
 from assay.scoring.quality import REASONS, InputChecks
 
 TEXTS = pa.list_(pa.string())
+ALSO = ("row_id", "time")  # used where they are there: for draws of sets, and for calibrations that follow time
 
 
 def level_fields(levels: tuple[float, ...]) -> list[pa.Field]:
@@ -67,6 +69,7 @@ def scored_schema(levels: tuple[float, ...], *, classes: bool, members: bool) ->
 class Scorer:
     """Scores batches with one model and its calibration, each loaded once. Plain data until then: it goes to executors.
 
+    following: quantiles by step in time, of a calibration that follows its misses; None takes those it was fitted with.
     inputs: columns that are read.  texts: those of them that are texts; the others are numbers, taken as float32, as
     features are.  schema: of what is said.
     """
@@ -78,9 +81,10 @@ class Scorer:
     inputs: tuple[str, ...]
     texts: frozenset[str]
     schema: pa.Schema
+    following: Following | None = None
 
     @classmethod
-    def of(cls, found: Calibrated, config: ScoringConfig) -> Scorer:
+    def of(cls, found: Calibrated, config: ScoringConfig, following: Following | None = None) -> Scorer:
         """The scorer of a model."""
         model, segments = found.model, tuple(found.calibration["segment_columns"])
         return cls(
@@ -93,6 +97,7 @@ class Scorer:
             scored_schema(
                 tuple(found.calibration["levels"]), classes=model.outcome.decides, members=model.engine == "ensemble"
             ),
+            following,
         )
 
     @cached_property
@@ -103,7 +108,7 @@ class Scorer:
     @cached_property
     def fitted(self) -> Calibration:
         """The calibration, read once."""
-        return Calibration.from_dict(self.calibration)
+        return read_calibration(self.calibration, classes=self.model.outcome.decides)
 
     @cached_property
     def _typical(self) -> float:
@@ -114,7 +119,7 @@ class Scorer:
         return Isolating(self._scored)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Any batch with the columns `inputs` -> as many rows of `schema`. `row_id` is passed on where it is there.
+        """Any batch with the columns `inputs` -> as many rows of `schema`. `ALSO` is passed on where it is there.
 
         A row that makes the model raise has no numbers; its quality is bad, and its reason names the kind of error.
 
@@ -127,8 +132,8 @@ class Scorer:
             raise DataError(
                 f"the rows lack {len(missing)} of the model's {len(self.inputs)} columns, {missing[0]!r} among them"
             )
-        names = [*self.inputs, *([ROW] if ROW in batch.schema.names and ROW not in self.inputs else [])]
-        parts = list(self._isolating.parts(batch.select(names)))
+        also = [name for name in ALSO if name in batch.schema.names and name not in self.inputs]
+        parts = list(self._isolating.parts(batch.select([*self.inputs, *also])))
         scored = [self._unscored(part) if isinstance(part, Exception) else part for part in parts]
         if len(scored) == 1:
             return scored[0]
@@ -142,7 +147,7 @@ class Scorer:
     def _scored(self, given: pa.RecordBatch) -> pa.RecordBatch:
         """Score a batch, or raise."""
         batch = self._typed(given)
-        told = score_batch(self.model, self.fitted, batch)
+        told = score_batch(self.model, self.fitted, batch, self.following)
         prediction = np.asarray(told["prediction"])
         found = self.checks.find(batch)
         found.add("no_prediction", ~np.isfinite(prediction), bad=True)
@@ -191,13 +196,10 @@ class Scorer:
 
     def _typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The batch with the types that the features have: other tables may have doubles, whole numbers or texts."""
-        names = batch.schema.names
-        kinds = [pa.string() if n in self.texts else pa.float32() if n in self.inputs else pa.int64() for n in names]
-        columns = [
-            column if column.type == kind else pc.cast(column, kind, safe=False)
-            for column, kind in zip(batch.columns, kinds, strict=True)
-        ]
-        return pa.RecordBatch.from_arrays(columns, names=names)
+        wanted = [(batch.column(name), pa.string() if name in self.texts else pa.float32()) for name in self.inputs]
+        columns = [column if column.type == kind else pc.cast(column, kind, safe=False) for column, kind in wanted]
+        also = [name for name in batch.schema.names if name not in self.inputs]
+        return pa.RecordBatch.from_arrays([*columns, *map(batch.column, also)], names=[*self.inputs, *also])
 
 
 def _column(values: Any, kind: pa.DataType) -> pa.Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -45,14 +47,15 @@ def test_the_typical_width_is_that_of_the_widest_level_over_all_rows():
     assert typical_width(fit(scores[:5], np.array([""] * 5, dtype=object), (0.9,), min_segment_rows=1)) == np.inf
 
 
-def test_every_kind_of_score_has_a_typical_width_but_that_of_the_models_own_quantiles():
+def test_every_kind_of_score_has_a_typical_width():
     scores, labels = np.arange(1, 100) / 100, np.array([""] * 99, dtype=object)
     signed = fit(np.column_stack([scores, 2 * scores]), labels, (0.8,), min_segment_rows=1, score="signed")
     assert typical_width(signed) == pytest.approx(0.9 + 1.8)
     difficulty = Difficulty(b"", typical=3.0, rows=500)
     normalised = fit(scores, labels, (0.8,), min_segment_rows=1, score="normalised", difficulty=difficulty)
     assert typical_width(normalised) == pytest.approx(2 * 0.8 * 3)
-    assert np.isnan(typical_width(fit(scores, labels, (0.8,), min_segment_rows=1, score="cqr")))
+    own = dataclasses.replace(fit(scores, labels, (0.8,), min_segment_rows=1, score="cqr"), own_width=5.0)
+    assert typical_width(own) == pytest.approx(5.0 + 2 * 0.8)
 
 
 @given(st.floats(1e-3, 1e3))

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.conformal.calibration import fit
@@ -24,6 +24,7 @@ from assay.scoring.confidence import (
 WIDTHS = st.floats(1e-6, 1e6)
 
 
+@settings(deadline=None)  # the first example pays for imports
 @given(WIDTHS, WIDTHS, WIDTHS)
 def test_a_wider_interval_never_has_more_confidence(one, other, typical):
     narrow, wide = confidence_of_width(np.sort([one, other]), typical)
@@ -58,6 +59,7 @@ def test_every_kind_of_score_has_a_typical_width():
     assert typical_width(own) == pytest.approx(5.0 + 2 * 0.8)
 
 
+@settings(deadline=None)  # the first example pays for imports
 @given(st.floats(1e-3, 1e3))
 def test_neither_depends_on_the_unit(unit):
     prediction, lower, upper = np.array([10.0, 50.0]), np.array([8.0, 20.0]), np.array([13.0, 90.0])

@@ -20,6 +20,7 @@ import pyarrow as pa
 from assay.config.profile import ScoringConfig
 from assay.errors import DataError
 from assay.model.registry import CHAMPION, Calibrated, Champion, load_registered, registered_models
+from assay.model.row_sample import ROW
 from assay.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def _scored(scorer: Scorer, frame: pd.DataFrame) -> pd.DataFrame:
             f"the struct lacks {len(missing)} of the model's {len(scorer.inputs)} columns, {missing[0]!r} among them: "
             "give it all of model_columns(model)"
         )
-    arrays = [pa.Array.from_pandas(frame[name]) for name in scorer.inputs]
-    found: pd.DataFrame = scorer(pa.RecordBatch.from_arrays(arrays, names=list(scorer.inputs))).to_pandas()
+    names = [*scorer.inputs, *([ROW] if ROW in frame.columns and ROW not in scorer.inputs else [])]
+    arrays = [pa.Array.from_pandas(frame[name]) for name in names]
+    found: pd.DataFrame = scorer(pa.RecordBatch.from_arrays(arrays, names=names)).to_pandas()
     return found

@@ -10,7 +10,6 @@ from deltalake import DeltaTable
 from assay.config import load_run
 from assay.conformal import Calibration
 from assay.conformal.calibration import parent
-from assay.errors import ConfigError
 from assay.model.registry import champion
 from assay.runtime.tracking import Tracking
 
@@ -23,33 +22,38 @@ COMMON = (
     "split.calibrate=0.4",
     "conformal.min_segment_rows=60",
 )
-QUANTILES = "engine.quantiles=[0.05, 0.1, 0.5, 0.9, 0.95]"
+QUANTILES = (*COMMON, "engine.quantiles=[0.05, 0.1, 0.5, 0.9, 0.95]")
 KINDS = {
-    "absolute": ("conformal.score=auto",),
-    "signed": ("conformal.score=signed",),
-    "normalised": ("conformal.score=normalised",),
-    "cqr": ("conformal.score=auto", QUANTILES),
+    "absolute": (*COMMON, "conformal.score=auto"),
+    "signed": (*COMMON, "conformal.score=signed"),
+    "normalised": (*COMMON, "conformal.score=normalised"),
+    "cqr": QUANTILES,
 }
 
 
 @pytest.fixture(scope="module")
 def lake(run_in, towns, tmp_path_factory):
-    """Features of 16 towns in a workspace, and its dataset's file."""
+    """Features of 16 towns in a workspace, a model, and the dataset's file."""
     folder = tmp_path_factory.mktemp("calibrations") / "workspace"
     dataset = towns(folder.parent / "source", towns=16, months=150) | {"segments": ["kind", "city"]}
-    for job in ("ingest", "build_features"):
-        run_in(folder, job, dataset)
+    for job in ("ingest", "build_features", "train"):
+        run_in(folder, job, dataset, overrides=COMMON)
     return folder
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def scored(request, run_in, lake):
-    """One kind of score: its name, metrics of its training, the champion and its predictions."""
-    settings = COMMON + KINDS[request.param]
-    trained = run_in(lake, "train", lake / "dataset.yml", overrides=settings)
+    """One kind of score: its name, metrics of its calibration, the champion and its predictions."""
+    settings = KINDS[request.param]
+    job = "train" if settings == QUANTILES else "calibrate"
+    found = run_in(lake, job, lake / "dataset.yml", overrides=settings)
     run_in(lake, "score", lake / "dataset.yml", overrides=settings)
-    config = load_run(dataset=lake / "dataset.yml", workspace=lake, overrides=settings)
-    return request.param, trained.metrics, champion(Tracking(config), "price"), table(lake, "predictions")
+    return request.param, found.metrics, champion_of(lake, settings), table(lake, "predictions")
+
+
+def champion_of(folder, settings):
+    config = load_run(dataset=folder / "dataset.yml", workspace=folder, overrides=settings)
+    return champion(Tracking(config), "price")
 
 
 def table(folder, name):
@@ -95,7 +99,8 @@ def test_intervals_are_nested_finite_and_hold_what_they_promise_on_the_test_peri
     assert known.height > 300
     for level in (80, 90):
         held = known.select(pl.col("price").is_between(f"lower_{level}", f"upper_{level}").mean()).item()
-        assert held == pytest.approx(metrics[f"test_coverage_{level}"], abs=1e-9), "the job's own figure"
+        own = metrics[f"test_coverage_{level}"]  # ends that have crossed hold nothing there, and are put in order here
+        assert held >= own - 1e-9 if kind == "cqr" else held == pytest.approx(own, abs=1e-9)
         least = level / 100 - 3 * np.sqrt(level / 100 * (1 - level / 100) / known.height) - 0.02
         assert held >= least, kind
 
@@ -107,13 +112,56 @@ def test_widths_differ_within_a_segment_only_where_the_score_says_so(scored):
     assert (spread.max() < 1e-9) == (kind in {"absolute", "signed"})
 
 
-def test_quantiles_that_the_model_did_not_learn_are_asked_for(run_in, lake):
-    with pytest.raises(ConfigError, match=r"conformal.score=cqr needs the model's quantiles at 0.05, 0.1, 0.9, 0.95"):
-        run_in(lake, "train", lake / "dataset.yml", overrides=(*COMMON, "conformal.score=cqr", "engine.seed=9"))
-
-
 def test_a_scale_that_too_few_rows_teach_is_done_without(run_in, lake):
-    few = (*COMMON, "conformal.score=normalised", "conformal.scale_share=0.05", "engine.seed=11")
-    run_in(lake, "train", lake / "dataset.yml", overrides=few)
-    config = load_run(dataset=lake / "dataset.yml", workspace=lake, overrides=few)
-    assert champion(Tracking(config), "price").calibration["score"] == "absolute"
+    few = (*COMMON, "conformal.score=normalised", "conformal.scale_share=0.05")
+    run_in(lake, "train", lake / "dataset.yml", overrides=COMMON)
+    run_in(lake, "calibrate", lake / "dataset.yml", overrides=few)
+    assert champion_of(lake, few).calibration["score"] == "absolute"
+
+
+# --- intervals that follow their misses -------------------------------------------------------------------------------
+
+FOLLOW = (*COMMON, "conformal.score=signed", "conformal.adaptive=true", "conformal.step_days=31")
+
+
+@pytest.fixture(scope="module")
+def adaptive(run_in, lake):
+    """Metrics of scoring with intervals that follow, the champion, predictions and the states of each step."""
+    run_in(lake, "train", lake / "dataset.yml", overrides=COMMON)
+    run_in(lake, "calibrate", lake / "dataset.yml", overrides=FOLLOW)
+    found = run_in(lake, "score", lake / "dataset.yml", overrides=FOLLOW)
+    states = table(lake, "calibrations").filter(pl.col("kind") == "adaptive")
+    return found.metrics, champion_of(lake, FOLLOW), table(lake, "predictions"), states
+
+
+def test_every_row_has_the_interval_of_its_own_step_and_segment(lake, adaptive):
+    metrics, found, predictions, states = adaptive
+    assert set(states["calibration_version"]) == {found.calibration_version}
+    assert states["valid_from"].n_unique() == metrics["adaptive_steps"] > 20
+    wide = states.filter(pl.col("level") == 0.9).pivot("part", index=["segment", "valid_from"], values="quantile")
+    rows = predictions.sort("time").join_asof(
+        wide.sort("valid_from"), left_on="time", right_on="valid_from", by="segment", strategy="backward"
+    )
+    prediction = rows["prediction"].log()  # on the model's scale quantiles are distances from the prediction
+    np.testing.assert_allclose(prediction - rows["lower_90"].log(), rows["0"], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(rows["upper_90"].log() - prediction, rows["1"], rtol=0, atol=1e-9)
+    assert states["miscoverage"].n_unique() > 20
+
+
+def test_scores_behind_the_calibration_are_on_record(lake, adaptive):
+    _, found, _, _ = adaptive
+    scores = table(lake, "conformity_scores")
+    assert set(scores["calibration_version"]) == {found.calibration_version}
+    assert scores["row_id"].n_unique() == scores.height
+    split = found.model.facts["split"]
+    for period in ("calibrate", "test"):
+        assert scores.filter(pl.col("period") == period).height == split[period]["rows"]
+
+
+def test_a_run_that_is_repeated_ends_with_the_same_states(run_in, lake, adaptive):
+    *_, predictions, states = adaptive
+    run_in(lake, "score", lake / "dataset.yml", overrides=(*FOLLOW, "conformal.min_segment_rows=60"))
+    kept = table(lake, "calibrations").filter(pl.col("kind") == "adaptive")
+    order = ["segment", "valid_from", "level", "part"]
+    assert kept.sort(order).equals(states.sort(order))
+    assert table(lake, "predictions").sort("row_id").equals(predictions.sort("row_id"))

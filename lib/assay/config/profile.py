@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from assay.config.conformal import ConformalConfig, Share
 from assay.config.ensemble import EnsembleConfig
 from assay.config.preparation import PreparationConfig
 from assay.config.quality import QualityConfig
 from assay.config.strict import STRICT
 from assay.config.tuning import TuningConfig
 
-Share = Annotated[float, Field(gt=0, lt=1)]
 MONOTONE = ("xgboost", "catboost")  # engines whose inputs may be made monotone
 SAMPLED = ("knn", "svm", "decision_tree", "random_forest")  # engines that learn from a sample in one rank
 
@@ -152,34 +152,20 @@ class ServingConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class ConformalConfig:
-    """Intervals of numbers, and sets of classes.
+class ScoringConfig:
+    """Predictions of rows.
 
-    levels: promised coverages.
-    score: how an error is measured. `absolute` gives all rows of a segment the same width; `signed` lets each end have
-        its own; `normalised` makes rows wider whose error is usually larger, as a scale model learns it from the oldest
-        `scale_share` of the calibration rows; `cqr` widens or narrows the model's own quantiles, which
-        `engine.quantiles` must name for both ends of each level. `auto` is `cqr` for a model of such quantiles and
-        `absolute` for others.
-    min_segment_rows: below it a segment uses its parent's intervals (without the last of `dataset.segments`), and at
-        last those of all rows together.
-    shrinkage_rows: a segment's widths move towards its parent's as if so many rows spoke for those; above 0 they are
-        steadier in small segments, and no longer exact.
-    set_score: `lac` makes the smallest sets, `aps` sets that adapt to how sure the model is of a row.
-    by_class: whether sets keep their promise in the rows of every class, and not only in all rows together.
-    probabilities: how those of classes are made to keep their word, on rows that the model has not seen.
-    probabilities_share: of the rows that calibrate, those that this takes; the later ones make the sets.
+    batch_rows: rows that a model is given at once.
+    shadows: registered versions, by number or alias, that score the same rows into `shadow_predictions`; `price:2` is
+        of the target price alone.
+    important_share: of the importance of all inputs, what makes one important: a row that misses it gets a warning.
+    bad_missing_share: of the inputs that training rows usually had, what a bad row misses more of.
     """
 
-    levels: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.8, 0.9)
-    score: Literal["auto", "absolute", "signed", "normalised", "cqr"] = "auto"
-    scale_share: Share = 1 / 3
-    min_segment_rows: Annotated[int, Field(ge=1)] = 20
-    shrinkage_rows: Annotated[float, Field(ge=0)] = 0.0
-    set_score: Literal["lac", "aps"] = "lac"
-    by_class: bool = False
-    probabilities: Literal["none", "isotonic", "temperature", "venn_abers"] = "none"
-    probabilities_share: Share = 0.5
+    batch_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 65_536
+    shadows: tuple[str, ...] = ()
+    important_share: Share = 0.05
+    bad_missing_share: Share = 0.5
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -239,6 +225,7 @@ class ProfileConfig:
     gates: GatesConfig = GatesConfig()
     serving: ServingConfig = ServingConfig()
     conformal: ConformalConfig = ConformalConfig()
+    scoring: ScoringConfig = ScoringConfig()
     explain: ExplainConfig = ExplainConfig()
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()

@@ -9,7 +9,7 @@ from assay.conformal.quantiles import (
     grouped_quantiles,
     minimum_rows,
 )
-from assay.conformal.scores import SCORES, AbsoluteResidual, ConformalScore, Forecast, nested, score_named, tail_levels
+from assay.conformal.scores import SCORES, AbsoluteResidual, ConformalScore, Forecast, nested, score_named
 from assay.conformal.timeline import Timeline
 from assay.conformal.tree import nested_groups
 from assay.conformal.weighted import exponential_weights, grouped_weighted_quantiles, weighted_quantiles
@@ -38,6 +38,5 @@ __all__ = [
     "nested_groups",
     "score_named",
     "segment_labels",
-    "tail_levels",
     "weighted_quantiles",
 ]

@@ -14,9 +14,11 @@ import numpy.typing as npt
 from assay.config import canonical_json
 from assay.conformal.class_sets import SET_SCORES
 from assay.conformal.difficulty import Difficulty
-from assay.conformal.quantiles import conformal_quantiles, conformal_rank, grouped_quantiles
+from assay.conformal.pace import Pace
+from assay.conformal.quantiles import conformal_rank, grouped_quantiles
 from assay.conformal.scores import AbsoluteResidual, Part, score_named
 from assay.conformal.selection import Floats
+from assay.conformal.weighted import grouped_weighted_quantiles
 
 Labels = npt.NDArray[np.object_]
 
@@ -51,6 +53,8 @@ class Calibration:
     min_segment_rows: below it a segment uses its parent.
     quantiles: segment label -> rows and quantiles on the model's scale; `ALL_ROWS` is always there.
     difficulty: the scale of normalised scores; None for other kinds.
+    own_width: median width of the model's own interval at the widest level, where its score starts from one, else 0.
+    pace: how quantiles follow the misses in time; None where they stay as they were fitted.
 
     Of parts that share a column of scores a higher level never gets a smaller quantile: one segment serves all levels
     of a row, its ranks ceil((n + 1) * level) do not fall as the level rises, and order statistics do not fall as the
@@ -64,6 +68,8 @@ class Calibration:
     min_segment_rows: int
     quantiles: Mapping[str, SegmentQuantiles]
     difficulty: Difficulty | None = None
+    own_width: float = 0.0
+    pace: Pace | None = None
 
     def __post_init__(self) -> None:
         if self.score not in SET_SCORES:
@@ -123,7 +129,9 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for strict JSON: an infinite quantile, for which JSON has no number, is the text "inf"."""
-        own = {} if self.difficulty is None else {"difficulty": self.difficulty.to_dict()}
+        own: dict[str, Any] = {} if self.difficulty is None else {"difficulty": self.difficulty.to_dict()}
+        own |= {"own_width": self.own_width} if self.own_width else {}
+        own |= {"pace": self.pace.to_dict()} if self.pace is not None else {}
         return own | {
             "levels": list(self.levels),
             "segment_columns": list(self.segment_columns),
@@ -143,8 +151,12 @@ class Calibration:
         """
         given = dict(_typed(data, dict, "calibration"))
         difficulty = Difficulty.from_dict(given.pop("difficulty")) if "difficulty" in given else None
+        own_width = _typed(given.pop("own_width", 0.0), float, "own_width")
+        pace = Pace.from_dict(given.pop("pace")) if "pace" in given else None
         fields = _fields(given, _CALIBRATION_FIELDS, "calibration")
         return cls(
+            pace=pace,
+            own_width=own_width,
             difficulty=difficulty,
             levels=tuple(_typed(level, float, "levels") for level in fields["levels"]),
             segment_columns=tuple(_typed(name, str, "segment_columns") for name in fields["segment_columns"]),
@@ -168,7 +180,9 @@ def fit(
     segment_columns: Sequence[str] = (),
     score: str = AbsoluteResidual.name,
     shrinkage_rows: float = 0.0,
+    weights: npt.ArrayLike | None = None,
     difficulty: Difficulty | None = None,
+    own_width: float = 0.0,
 ) -> Calibration:
     """Return the split-conformal calibration of all rows, segments and their parents (Mondrian; Vovk et al. 2005).
 
@@ -179,6 +193,8 @@ def fit(
     shrinkage_rows: a segment's finite quantiles move towards its parent's as if so many rows spoke for those,
     (n * own + shrinkage_rows * parent's) / (n + shrinkage_rows): steadier for small segments, and no longer exact. At 0
     every quantile is exact.
+    weights: (n,) of the rows, 1 for one of now (`exponential_weights`); None counts all alike. What they cost coverage
+    is bounded by how far the rows are from being exchangeable (Barber et al. 2023).
 
     Raises ValueError for NaN scores, lengths that differ, labels that are no text and levels outside (0, 1).
     """
@@ -193,9 +209,10 @@ def fit(
     parts = parts_of(score, levels)
     if len({part.column for part in parts}) != columns.shape[1]:
         raise ValueError(f"score {score} has {len({p.column for p in parts})} column(s), found {columns.shape[1]}")
-    found = {ALL_ROWS: SegmentQuantiles(len(values), tuple(_quantiles_of_all(columns, parts)))}
+    everyone, _ = _grouped(np.zeros(len(values), dtype=np.int64), columns, 1, parts, weights)
+    found = {ALL_ROWS: SegmentQuantiles(len(values), tuple(everyone[0].tolist()))}
     while distinct != [ALL_ROWS] and distinct:
-        quantiles, rows = _grouped(codes, columns, len(distinct), parts)
+        quantiles, rows = _grouped(codes, columns, len(distinct), parts, weights)
         for label, count, own in sorted(zip(distinct, rows.tolist(), quantiles.tolist(), strict=True)):
             if label != ALL_ROWS:
                 found[label] = SegmentQuantiles(count, tuple(own))
@@ -211,6 +228,7 @@ def fit(
         min_segment_rows=int(min_segment_rows),
         quantiles=dict(sorted(found.items())),
         difficulty=difficulty,
+        own_width=own_width,
     )
 
 
@@ -232,19 +250,23 @@ def depth(label: str) -> int:
 
 
 def _grouped(
-    codes: npt.NDArray[np.int64], columns: Floats, groups: int, parts: Sequence[Part]
+    codes: npt.NDArray[np.int64],
+    columns: Floats,
+    groups: int,
+    parts: Sequence[Part],
+    weights: npt.ArrayLike | None,
 ) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Quantiles (G, P) and rows (G,): one sort per column of scores."""
+    """Quantiles (G, P) and rows (G,): one pass per column of scores."""
     quantiles, rows = np.full((groups, len(parts)), np.inf), np.zeros(groups, dtype=np.int64)
     for column in sorted({part.column for part in parts}):
         own = [place for place, part in enumerate(parts) if part.column == column]
-        found, rows = grouped_quantiles(codes, columns[:, column], groups, [parts[place].promise for place in own])
+        promises = [parts[place].promise for place in own]
+        if weights is None:
+            found, rows = grouped_quantiles(codes, columns[:, column], groups, promises)
+        else:
+            found, rows = grouped_weighted_quantiles(codes, columns[:, column], weights, groups, promises)
         quantiles[:, own] = found
     return quantiles, rows
-
-
-def _quantiles_of_all(columns: Floats, parts: Sequence[Part]) -> list[float]:
-    return [float(conformal_quantiles(columns[:, part.column], (part.promise,))[0]) for part in parts]
 
 
 def _shrunk(found: Mapping[str, SegmentQuantiles], shrinkage_rows: float) -> dict[str, SegmentQuantiles]:

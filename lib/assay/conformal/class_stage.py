@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from assay.class_metrics import class_metrics, reliability
-from assay.config.profile import ConformalConfig
+from assay.config.conformal import ConformalConfig
 from assay.conformal.class_calibration import ClassCalibration, fit_classes
 from assay.conformal.class_probabilities import FITS
 from assay.conformal.class_rows import ClassRows

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
+from assay.config.conformal import missing_quantiles
 from assay.conformal.difficulty import Difficulty
 from assay.conformal.intervals import forecast_of, labels_of
-from assay.conformal.scores import SCORES, AbsoluteResidual, ConformalisedQuantiles, Floats, tail_levels
+from assay.conformal.scores import SCORES, AbsoluteResidual, ConformalisedQuantiles
 from assay.model.bundle import Model
 from assay.model.carried import Carried
 from assay.model.row_sample import row_hash
@@ -23,6 +24,7 @@ SCORED = pa.schema(
         pa.field("time", TIME),
         pa.field("label", pa.string()),
         pa.field("scores", pa.list_(pa.float64())),
+        pa.field("own_width", pa.float64()),  # of the model's own interval at the widest level; 0 where it has none
     ]
 )
 ERRORS = pa.schema([pa.field("inputs", pa.list_(pa.float32())), pa.field("error", pa.float64())])
@@ -33,8 +35,7 @@ def score_of(model: Model, asked: str, levels: Sequence[float]) -> str:
 
     Raises ValueError where the model did not learn the quantiles that `cqr` needs.
     """
-    learned = {round(level, 9) for level in model.outcome.levels}
-    missing = sorted({end for level in levels for end in tail_levels(level) if round(end, 9) not in learned})
+    missing = missing_quantiles(levels, model.outcome.levels)
     if asked == ConformalisedQuantiles.name and missing:
         raise ValueError(
             f"conformal.score=cqr needs the model's quantiles at {', '.join(f'{end:g}' for end in missing)}: name them "
@@ -43,13 +44,6 @@ def score_of(model: Model, asked: str, levels: Sequence[float]) -> str:
     if asked != "auto":
         return asked
     return AbsoluteResidual.name if missing else ConformalisedQuantiles.name
-
-
-def scores_in(scored: pa.Table) -> Floats:
-    """Column `scores` of rows of `SCORED` as (n, S)."""
-    column = scored.column("scores").combine_chunks()
-    rows = len(column)
-    return np.asarray(column.flatten().to_numpy(), dtype=np.float64).reshape(rows, -1 if rows else 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,11 +94,15 @@ class ConformityScores:
         """Rows of `SCORED`."""
         model = self.carried.model()
         for batch in batches:
+            own = np.zeros(batch.num_rows)
             forecast, _ = forecast_of(model, batch, self.difficulty)
             found = SCORES[self.score].score(model.truth(batch), forecast, self.levels)
+            if self.score == ConformalisedQuantiles.name:
+                lower, upper = SCORES[self.score].interval(forecast, np.zeros(len(self.levels)), self.levels)
+                own = (upper - lower)[:, int(np.argmax(self.levels))]
             lists = pa.FixedSizeListArray.from_arrays(found.ravel(), found.shape[1]).cast(SCORED.field("scores").type)
-            columns = [batch.column("row_id"), batch.column("time"), pa.array(labels_of(batch, self.segments)), lists]
-            yield pa.record_batch(columns, schema=SCORED)
+            keys = [batch.column("row_id"), batch.column("time"), labels_of(batch, self.segments)]
+            yield pa.record_batch([*keys, lists, pa.array(own)], schema=SCORED)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,22 +5,29 @@ Pure; runs anywhere.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from assay.conformal.calibration import Calibration, segment_labels
+from assay.conformal.calibration import ALL_ROWS, Calibration, segment_labels
 from assay.conformal.class_calibration import ClassCalibration, read_calibration
 from assay.conformal.class_sets import draws_of
 from assay.conformal.difficulty import Difficulty
+from assay.conformal.following import Following
 from assay.conformal.scores import SCORES, Floats, Forecast, nested
 from assay.model.bundle import Model
 from assay.runtime.tables import level_label
 
 
-def score_batch(model: Model, calibration: Calibration | dict[str, Any], batch: pa.RecordBatch) -> dict[str, Any]:
+def score_batch(
+    model: Model, calibration: Calibration | dict[str, Any], batch: pa.RecordBatch, following: Following | None = None
+) -> dict[str, Any]:
     """Score one batch.
+
+    following: quantiles by step, of a calibration that follows its misses; the batch's column `time` says which step.
 
     Returns:
         prediction (n,), per level lower_* and upper_* (n,) in the target's unit (infinite where calibration had too few
@@ -34,7 +41,7 @@ def score_batch(model: Model, calibration: Calibration | dict[str, Any], batch: 
         whole = fitted if isinstance(fitted, ClassCalibration) else ClassCalibration.from_dict(fitted.to_dict())
         return score_classes(model, whole, batch)
     forecast, spread = forecast_of(model, batch, fitted.difficulty)
-    quantiles, used = fitted.quantiles_for(np.array(labels_of(batch, fitted.segment_columns), dtype=object))
+    quantiles, used = quantiles_of(fitted, batch) if following is None else quantiles_at(following, fitted, batch)
     scored: dict[str, Any] = {"prediction": model.scale.inverse(forecast.centre, batch)}
     bounds = SCORES[fitted.score].interval(forecast, quantiles, fitted.levels)
     lower, upper = nested(*bounds, fitted.levels)
@@ -89,7 +96,44 @@ def score_classes(model: Model, fitted: ClassCalibration, batch: pa.RecordBatch)
     return scored
 
 
-def labels_of(batch: pa.RecordBatch, segments: tuple[str, ...]) -> list[str]:
-    """Segment label of each row."""
-    columns = {s: np.array(batch.column(s).to_pylist(), dtype=object) for s in segments}
-    return [str(label) for label in segment_labels(columns, rows=batch.num_rows)]
+def quantiles_of(fitted: Calibration, batch: pa.RecordBatch) -> tuple[Floats, pa.Array]:
+    """Quantiles (n, P) of each row's segment, and the segment (n,) that they come from."""
+    labels, rows = distinct_labels(batch, fitted.segment_columns)
+    quantiles, used = fitted.quantiles_for(labels)
+    return quantiles[rows], pa.array(used, pa.string()).take(pa.array(rows))
+
+
+def quantiles_at(following: Following, fitted: Calibration, batch: pa.RecordBatch) -> tuple[Floats, pa.Array]:
+    """The same, each at the step of its row's `time`."""
+    labels, rows = distinct_labels(batch, fitted.segment_columns)
+    times = batch.column("time").to_numpy(zero_copy_only=False).astype("datetime64[us]")
+    quantiles, used = following.quantiles_for(labels.tolist(), rows, times)
+    return quantiles, pa.array(following.labels, pa.string()).take(pa.array(used))
+
+
+def distinct_labels(
+    batch: pa.RecordBatch, segments: Sequence[str]
+) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.int64]]:
+    """Segment labels in the batch (D,), and which of them each row has (n,).
+
+    Labels are made of distinct values alone: texts of every row would take longer than many a model.
+    """
+    if not segments:
+        return np.array([ALL_ROWS], dtype=object), np.zeros(batch.num_rows, dtype=np.int64)
+    code, known = np.zeros(batch.num_rows, dtype=np.int64), []
+    for name in segments:
+        encoded = batch.column(name).dictionary_encode(null_encoding="encode")
+        known.append(np.array(encoded.dictionary.to_pylist(), dtype=object))
+        code = code * max(len(known[-1]), 1) + encoded.indices.to_numpy()
+    distinct, rows = np.unique(code, return_inverse=True)
+    columns, rest = {}, distinct
+    for name, values in zip(reversed(segments), reversed(known), strict=True):
+        rest, position = np.divmod(rest, max(len(values), 1))
+        columns[name] = values[position]
+    return segment_labels({name: columns[name] for name in segments}), rows
+
+
+def labels_of(batch: pa.RecordBatch, segments: Sequence[str]) -> pa.Array:
+    """Segment label of each row, (n,) texts."""
+    labels, rows = distinct_labels(batch, segments)
+    return pa.array(labels, pa.string()).take(pa.array(rows))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import datetime as dt
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,12 @@ from assay.conformal.calibration import Calibration, fit
 from assay.conformal.class_calibration import ClassCalibration
 from assay.conformal.class_rows import CLASS_ROWS, PredictLabelled
 from assay.conformal.class_stage import ClassStage, figures_of
-from assay.conformal.conformity import ERRORS, SCORED, ConformityScores, ErrorRows, Older, score_of, scores_in
+from assay.conformal.conformity import ERRORS, SCORED, ConformityScores, ErrorRows, Older, score_of
 from assay.conformal.difficulty import LEAST_ROWS, Difficulty
-from assay.conformal.scores import AbsoluteResidual, NormalisedResidual
+from assay.conformal.following import after, followed, known_in, latest
+from assay.conformal.pace import Pace
+from assay.conformal.scores import AbsoluteResidual, Floats, NormalisedResidual, scores_in
+from assay.conformal.weighted import exponential_weights
 from assay.errors import ConfigError
 from assay.model.bundle import Model
 from assay.model.carried import Carried
@@ -27,9 +31,10 @@ from assay.model.verdict import Verdict
 from assay.runtime.conditions import Condition, period_conditions
 from assay.runtime.job import Done, JobContext, Plan
 from assay.runtime.plane import Flow, Output, Written
-from assay.runtime.tables import CALIBRATIONS, FEATURES, level_label
+from assay.runtime.tables import CALIBRATIONS, CONFORMITY_SCORES, FEATURES, FITTED, level_label
 
 JOB = "calibrate"
+NEWEST = "newest"  # rows after all that a training run's models have seen
 COVERAGE_GATE = "coverage_gate.json"  # beside the other gates of the training run
 PROBABILITIES = "probabilities.json"  # what a map of probabilities was worth, beside the training run too
 PYFUNC = Path(__file__).with_name("pyfunc.py")
@@ -44,7 +49,7 @@ def plan(context: JobContext, target: TargetConfig, trained_run_id: str) -> Plan
         job=JOB,
         inputs={FEATURES.name: version},
         sections=("dataset", "training", "gates", "conformal", "where"),
-        slots=[(CALIBRATIONS.name, target.name)],
+        slots=[(CALIBRATIONS.name, target.name), *([] if target.decides else [(CONFORMITY_SCORES.name, target.name)])],
         extra={"target": target.name, "model": trained.serves.version, "tested": trained.model.version},
         execute=lambda identity: Calibrating(context, target, trained, version).run(identity),
     )
@@ -76,8 +81,10 @@ class Calibrating:
             scored = older.without(scored) if older is not None else scored
         with self.context.reporter.step("conformity scores of the test period"):
             later = self.scored(trained.model, "test", kind, difficulty)
-        tested = self.fitted(scored, kind, difficulty)
-        held = self.held(tested, later)
+        newest = self.scored(trained.serves, NEWEST, kind, difficulty)
+        pace = self.pace()
+        tested = dataclasses.replace(self.fitted(scored, kind, difficulty), pace=pace)
+        held = self.held(tested, scored, later)
         found = verdict(held, tested.levels, self.config.profile.gates.coverage_shortfall)
         tracking.of_run(trained.run_id, [dataclasses.asdict(v) for v in found], COVERAGE_GATE)
         metrics = {f"test_coverage_{level_label(lv)}": c for lv, c in zip(tested.levels, held, strict=True)}
@@ -85,10 +92,16 @@ class Calibrating:
         failed = [v.rule for v in found if not v.passed]
         if failed and self.config.training.force_production_quality:
             return Done(metrics=metrics, written=[], summary=[f"refused: {failed[0]}"], refused="; ".join(failed))
-        both = pa.concat_tables([scored, later])
-        served = self.fitted(both, kind, difficulty) if trained.served is not None else tested
+        own = [scored, later, newest] if trained.served is not None or newest.num_rows else [scored]
+        served = dataclasses.replace(self.fitted(pa.concat_tables(own), kind, difficulty), pace=pace)
+        if pace is not None:
+            known = known_in(pa.concat_tables([scored, later, newest]))
+            follows = followed(known, served, pace, origin=self.test_start, until=after(known, pace))
+            served = dataclasses.replace(served, quantiles=follows.latest())
         with self.context.reporter.step("registering the calibrated model"):
-            written = self.write(served, tested, identity)
+            written = [*self.write(served, tested, identity)]
+            if self.classes is None:
+                written += self.write_scores({"calibrate": scored, "test": later, NEWEST: newest}, served, identity)
             tracking.json(served.to_dict(), "calibration.json")
             number = register(
                 tracking,
@@ -100,15 +113,15 @@ class Calibrating:
                 row_ids=isinstance(served, ClassCalibration) and served.set_score.drawn,
             )
         everyone = served.quantiles[""]
-        own = sum(1 for label in served.quantiles if label and served.label_used(label) == label)
+        separate = sum(1 for label in served.quantiles if label and served.label_used(label) == label)
         what = "sets" if trained.model.outcome.decides else "intervals"
         summary = [
             *(f"below threshold, not enforced: {rule}" for rule in failed),
-            f"calibrated on {everyone.rows:,} rows ({kind} scores); {own} of {len(served.quantiles) - 1} segments have "
-            f"{served.min_segment_rows} rows or more and {what} of their own",
+            f"calibrated on {everyone.rows:,} rows ({kind} scores); {separate} of {len(served.quantiles) - 1} segments "
+            f"have {served.min_segment_rows} rows or more and {what} of their own",
             f"registered {trained.registered_name} version {number}, now champion",
         ]
-        metrics |= {"calibration_rows": float(everyone.rows), "calibrated_segments": float(own)}
+        metrics |= {"calibration_rows": float(everyone.rows), "calibrated_segments": float(separate)}
         metrics |= dict(zip(quantile_names(served), everyone.quantiles, strict=True))
         return Done(metrics=metrics, written=written, summary=summary)
 
@@ -172,16 +185,48 @@ class Calibrating:
         where = [
             *(Condition(stored_name(c), "==", v) for c, v in self.config.where),
             Condition(column, "not_null"),
-            *period_conditions(model.facts["split"][period]),
+            *(self.after_all() if period == NEWEST else period_conditions(model.facts["split"][period])),
         ]
         columns = list(dict.fromkeys(["row_id", "time", *model.input_columns, *self.segments, column]))
         return self.context.plane.read(FEATURES.name, version=self.version, columns=columns, where=where)
+
+    def after_all(self) -> list[Condition]:
+        """Rows later than all that a model of this training run has learned from or was tested on."""
+        times = [self.trained.serves.learned_until, self.trained.model.facts["split"]["test"]["last"]]
+        newest = max(dt.datetime.fromisoformat(time) for time in times)
+        return [Condition("time", ">=", newest + dt.timedelta(microseconds=1))]
+
+    @property
+    def test_start(self) -> dt.datetime:
+        """When the test period begins: the first step that follows."""
+        test = self.trained.model.facts["split"]["test"]
+        return dt.datetime.fromisoformat(test["start"] or test["first"])
+
+    def pace(self) -> Pace | None:
+        """How quantiles follow in time; None where they do not."""
+        conformal = self.config.profile.conformal
+        if not conformal.adaptive or self.classes is not None:
+            return None
+        if self.trained.model.drawn:
+            self.context.reporter.say("  conformal.adaptive: left out, because these rows have no time", "yellow")
+            return None
+        return Pace(
+            step_days=conformal.step_days,
+            step_size=conformal.step_size,
+            damping_rows=conformal.damping_rows,
+            window_days=conformal.window_days,
+            halflife_days=conformal.halflife_days,
+            delay_days=self.config.dataset.delay_days(self.target.name),
+        )
 
     def fitted(self, scored: pa.Table, kind: str, difficulty: Difficulty | None) -> Calibration:
         """The calibration of rows of `SCORED`, of classes of `CLASS_ROWS`."""
         if self.classes is not None:
             return self.classes.fitted(scored)
-        conformal = self.config.profile.conformal
+        conformal, weights = self.config.profile.conformal, None
+        if conformal.halflife_days is not None and not self.trained.model.drawn and scored.num_rows:
+            times = scored.column("time").to_numpy().astype("datetime64[us]")
+            weights = exponential_weights((times.max() - times) / np.timedelta64(1, "D"), conformal.halflife_days)
         return fit(
             scores_in(scored),
             np.array(scored.column("label").to_pylist(), dtype=object),
@@ -191,13 +236,21 @@ class Calibrating:
             score=kind,
             shrinkage_rows=conformal.shrinkage_rows,
             difficulty=difficulty,
+            own_width=float(np.median(scored.column("own_width").to_numpy())) if scored.num_rows else 0.0,
+            weights=weights,
         )
 
-    def held(self, calibration: Calibration, scored: pa.Table) -> list[float]:
-        """Per level the share of these rows that are covered."""
+    def held(self, calibration: Calibration, scored: pa.Table, later: pa.Table) -> list[float]:
+        """Per level the share of later rows that are covered. scored: those that calibrated."""
         if self.classes is not None and isinstance(calibration, ClassCalibration):
-            return self.classes.coverage(calibration, scored)
-        return coverage_of(calibration, scored)
+            return self.classes.coverage(calibration, later)
+        if calibration.pace is None:
+            return coverage_of(calibration, later)
+        known, new = known_in(pa.concat_tables([scored, later])), known_in(later)
+        follows = followed(known, calibration, calibration.pace, origin=self.test_start, until=latest(new))
+        distinct, rows = np.unique(new.labels.astype(str), return_inverse=True)
+        quantiles, _ = follows.quantiles_for(distinct.tolist(), rows, new.times)
+        return share_within(calibration, new.scores, quantiles)
 
     def told_of_probabilities(self, calibration: Calibration, later: pa.Table) -> dict[str, float]:
         """Put on record what calibrated probabilities of classes are worth; their figures."""
@@ -215,14 +268,40 @@ class Calibrating:
             rows = pa.concat_tables([rows, _rows(tested, self.trained.model, name)])
         commit = self.context.commit(JOB, name, identity, calibration=served.version)
         return self.context.plane.rows_of(CALIBRATIONS, schema, rows.cast(schema)).write(
-            [Output(CALIBRATIONS, schema, commit, owns={"target": name})]
+            [Output(CALIBRATIONS, schema, commit, owns={"target": name, "kind": FITTED})]
+        )
+
+    def write_scores(self, periods: Mapping[str, pa.Table], served: Calibration, identity: str) -> Sequence[Written]:
+        """Rows of `conformity_scores`."""
+        schema, name = CONFORMITY_SCORES.schema(), self.target.name
+        models = {"calibrate": self.earlier, "test": self.trained.model, NEWEST: self.trained.serves}
+        parts = []
+        for period, scored in periods.items():
+            told = {
+                "segment": scored.column("label"),
+                "period": period,
+                "model_version": models[period].version,
+                "calibration_version": served.version,
+                "target": name,
+            }
+            columns = {column: scored.column(column) for column in ("row_id", "time", "scores")}
+            columns |= {k: pa.repeat(v, scored.num_rows) if isinstance(v, str) else v for k, v in told.items()}
+            parts.append(pa.table({field.name: columns[field.name] for field in schema}, schema=schema))
+        commit = self.context.commit(JOB, name, identity, calibration=served.version)
+        return self.context.plane.rows_of(CONFORMITY_SCORES, schema, pa.concat_tables(parts)).write(
+            [Output(CONFORMITY_SCORES, schema, commit, owns={"target": name})]
         )
 
 
 def coverage_of(calibration: Calibration, scored: pa.Table) -> list[float]:
     """Per level the share of rows of `SCORED` whose scores are within the quantiles of their segment."""
     quantiles, _ = calibration.quantiles_for(np.array(scored.column("label").to_pylist(), dtype=object))
-    scores, parts = scores_in(scored), calibration.parts
+    return share_within(calibration, scores_in(scored), quantiles)
+
+
+def share_within(calibration: Calibration, scores: Floats, quantiles: Floats) -> list[float]:
+    """Per level the share of rows whose scores (n, S) are within their quantiles (n, P)."""
+    parts = calibration.parts
     within = scores[:, [part.column for part in parts]] <= quantiles
     own = [[place for place, part in enumerate(parts) if part.level == at] for at in range(len(calibration.levels))]
     return [float(within[:, places].all(axis=1).mean()) for places in own]
@@ -268,6 +347,7 @@ def _rows(calibration: Calibration, model: Model, target: str) -> pa.Table:
             "model_version": model.version,
             "calibration_version": calibration.version,
             "target": target,
+            "kind": FITTED,
         }
         for label, used, found in lines
         for part, quantile in zip(calibration.parts, found.quantiles, strict=True)

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+
+from assay.config.conformal import tail_levels
 
 Floats = npt.NDArray[np.float64]
 
@@ -211,10 +213,11 @@ def nested(lower: Floats, upper: Floats, levels: Sequence[float]) -> tuple[Float
     ]
 
 
-def tail_levels(level: float) -> tuple[float, float]:
-    """Levels of the quantiles that an interval lies between: 0.8 -> 0.1 and 0.9."""
-    exact = Fraction(str(level))
-    return float((1 - exact) / 2), float((1 + exact) / 2)
+def scores_in(scored: pa.Table) -> Floats:
+    """Column `scores` of a table, lists of S numbers each, as (n, S)."""
+    column = scored.column("scores").combine_chunks()
+    rows = len(column)
+    return np.asarray(column.flatten().to_numpy(), dtype=np.float64).reshape(rows, -1 if rows else 1)
 
 
 def _one_column(levels: Sequence[float]) -> tuple[Part, ...]:

@@ -180,10 +180,74 @@ def find_champion(tracking: Tracking, target: str) -> Champion | None:
         if error.error_code not in ABSENT:
             raise
         return None
+    return _registered(tracking.uri, name, version)
+
+
+def registered(tracking: Tracking, target: str, which: str) -> Champion:
+    """A registered version of a target's model by its number or alias, checked like the champion.
+
+    Raises:
+        DataError: there is no such version; says which there are.
+        AssayError: an artifact was changed.
+    """
+    return load_registered(f"models:/{registered_name(tracking.config.dataset.name, target)}@{which}", tracking.uri)
+
+
+def load_registered(uri: str, tracking_uri: str) -> Champion:
+    """The model of `models:/NAME@ALIAS` or `models:/NAME/NUMBER` of an MLflow store; after @ a number is as good.
+
+    Raises:
+        DataError: there is no such version; says which there are.
+        AssayError: an artifact was changed.
+    """
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri)
+    name, separator, which = uri.removeprefix("models:/").rpartition("@")
+    if not separator:
+        name, separator, which = uri.removeprefix("models:/").rpartition("/")
+    if not separator or not uri.startswith("models:/"):
+        raise DataError(f"{uri!r} is no registered model: expected models:/NAME@{CHAMPION} or models:/NAME/NUMBER")
+    try:
+        by_number = which.isdecimal()
+        version = client.get_model_version(name, which) if by_number else client.get_model_version_by_alias(name, which)
+    except mlflow.MlflowException as error:
+        if error.error_code not in ABSENT:
+            raise
+        raise DataError(f"model {name} has no version or alias {which!r}; {_versions(client, name)}") from None
+    return _registered(tracking_uri, name, version)
+
+
+def registered_models(tracking_uri: str) -> dict[str, str]:
+    """Name of each registered model of an MLflow store that has a champion -> its target."""
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri)
+    found = {}
+    for model in client.search_registered_models():
+        if CHAMPION in model.aliases:
+            version = client.get_model_version_by_alias(model.name, CHAMPION)
+            found[model.name] = client.get_run(version.tags["assay.run_id"]).data.tags["assay.target"]
+    return found
+
+
+def _versions(client: Any, name: str) -> str:
+    """What there is of a model, for people."""
+    numbers = sorted(int(found.version) for found in client.search_model_versions(f"name = '{name}'"))
+    if not numbers:
+        return "no version of it is registered"
+    aliases = sorted(client.get_registered_model(name).aliases)
+    return f"it has {', '.join(map(str, numbers))}" + (f" and {', '.join(aliases)}" if aliases else "")
+
+
+def _registered(tracking_uri: str, name: str, version: Any) -> Champion:
+    """A version of a registered model, as MLflow tells of it, with its files."""
+    import mlflow
+
     tags = version.tags
     with tempfile.TemporaryDirectory(prefix="assay-champion-") as folder:
-        local = tracking.mlflow.artifacts.download_artifacts(
-            artifact_uri=f"models:/{name}/{version.version}", dst_path=folder, tracking_uri=tracking.uri
+        local = mlflow.artifacts.download_artifacts(
+            artifact_uri=f"models:/{name}/{version.version}", dst_path=folder, tracking_uri=tracking_uri
         )
         root = Path(local) / "artifacts"
         served = _loaded(root / BUNDLE, tags, "assay.")

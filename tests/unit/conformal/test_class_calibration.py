@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from assay.class_metrics import class_metrics
-from assay.config.profile import ConformalConfig
+from assay.config.conformal import ConformalConfig
 from assay.conformal.calibration import Calibration, SegmentQuantiles
 from assay.conformal.class_calibration import ClassCalibration, fit_classes, read_calibration
 from assay.conformal.class_probabilities import FITS

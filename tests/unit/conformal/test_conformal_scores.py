@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.conformal import SCORES, AbsoluteResidual, Forecast, nested, score_named, tail_levels
+from assay.config.conformal import tail_levels
+from assay.conformal import SCORES, AbsoluteResidual, Forecast, nested, score_named
 
 LEVELS = (0.8, 0.9)
 TAILS = (0.05, 0.1, 0.5, 0.9, 0.95)

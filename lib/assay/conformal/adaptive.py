@@ -152,7 +152,8 @@ def adapt(
     """
     above = checked_parents(parents)
     origin, first = (start, start) if earlier is None else (earlier.origin, earlier.stop)
-    rows = rows.where(rows.known < stop)
+    if len(rows.known) and rows.known.max() >= stop:
+        rows = rows.where(rows.known < stop)
     _check(rows, above, settings, origin=origin, first=first, earlier=earlier)
     run = _Run(rows, above, settings, origin=origin, first=first, steps=max(stop - first, 0), earlier=earlier)
     for step in range(first, stop):
@@ -213,9 +214,9 @@ class _Run:
         self._await(rows, first)
         enter = np.maximum(rows.known, first)
         leave = np.full(len(enter), NEVER) if settings.window is None else rows.at + settings.window + 1
-        useful = np.flatnonzero(leave > enter)
+        useful = slice(None) if (leave > enter).all() else np.flatnonzero(leave > enter)
         self.known = KnownScores(
-            self.ancestors[rows.groups[useful]],
+            self.ancestors.astype(np.int32)[rows.groups[useful]],
             rows.scores[useful],
             at=rows.at[useful],
             enter=enter[useful],

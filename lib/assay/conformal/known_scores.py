@@ -32,7 +32,7 @@ class KnownScores:
 
     def __init__(
         self,
-        ancestors: Integers,
+        ancestors: Places,
         scores: Floats,
         *,
         at: Integers,
@@ -43,7 +43,7 @@ class KnownScores:
     ) -> None:
         self.groups = groups
         come = stable_order(enter)  # the rows of a step lie together in memory
-        self._groups: Places = ancestors[come].astype(np.int32 if groups < 2**31 else np.int64)
+        self._groups = ancestors[come]
         self._comings, self._goings = _Calendar(enter[come]), _Calendar(leave[come])
         per_group = np.bincount(self._groups[self._groups >= 0], minlength=groups).astype(np.int64)
         ages = None if halflife is None else _Ages(at[come], halflife, np.cumsum(per_group) - per_group)

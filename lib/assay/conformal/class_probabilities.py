@@ -6,6 +6,7 @@ classes the second one's probability is mapped, of several each against all othe
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -66,12 +67,12 @@ class Temperature:
         return cls(_number(tree["temperature"]))
 
 
-class _AsData:
+class _AsData(ABC):
     """Equal where plain data are: arrays have no equality of their own."""
 
+    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
-        raise NotImplementedError
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _AsData) and self.to_dict() == other.to_dict()

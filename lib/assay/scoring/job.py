@@ -94,7 +94,7 @@ class Scoring:
         models = [self.scorer(self.found, following), *(self.scorer(one, shadow=True) for one in self.shadows)]
         tables = self.tables
         schemas = {table.name: self.schema(table) for table in tables}
-        fields = {field.name: field for schema in schemas.values() for field in schema}
+        fields = {field.name: field for schema in reversed(schemas.values()) for field in schema}
         every = pa.schema([*fields.values(), pa.field(NOTE, pa.string())])
         commit = self.context.commit(
             JOB, self.target.name, identity, model=self.found.model.version, run_id=self.found.run_id

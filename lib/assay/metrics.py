@@ -156,6 +156,37 @@ def binomial_bands(level: float, rows: npt.ArrayLike, confidence: float = 0.95) 
     return low[places], high[places]
 
 
+def wilson_bands(inside: npt.ArrayLike, rows: npt.ArrayLike, confidence: float = 0.95) -> tuple[Vector, Vector]:
+    """Where the true share lies: score bands (Wilson, 1927) of `inside` of `rows` (k,); no rows: (0, 1).
+
+    Unlike `binomial_bands`, which is around the promise, these are around what was seen.
+    """
+    check_level(confidence, "confidence")
+    n, k = np.asarray(rows, dtype=np.float64), np.asarray(inside, dtype=np.float64)
+    z = float(stats.norm.ppf((1 + confidence) / 2))
+    some = np.maximum(n, 1)
+    share = k / some
+    centre = (share + z**2 / (2 * some)) / (1 + z**2 / some)
+    half = z / (1 + z**2 / some) * np.sqrt(share * (1 - share) / some + z**2 / (4 * some**2))
+    low, high = np.clip(centre - half, 0.0, 1.0), np.clip(centre + half, 0.0, 1.0)
+    # All or none inside: the end is 1 or 0 itself, which rounding would miss.
+    low, high = np.where(k == 0, 0.0, low), np.where(k == n, 1.0, high)
+    return np.where(n > 0, low, 0.0), np.where(n > 0, high, 1.0)
+
+
+def adjusted_p_values(inside: npt.ArrayLike, rows: npt.ArrayLike, level: float) -> Vector:
+    """How likely counts so far from `level` are if it holds (exact binomial, both tails), for many at once (k,).
+
+    Adjusted so that of those at or below q no more than a share q is there by chance (Benjamini and Hochberg, 1995).
+    """
+    check_level(level)
+    n, k = np.asarray(rows, dtype=np.float64), np.asarray(inside, dtype=np.float64)
+    if not n.size:
+        return np.empty(0)
+    tail = np.minimum(stats.binom.cdf(k, n, level), stats.binom.sf(k - 1, n, level))
+    return np.asarray(stats.false_discovery_control(np.minimum(2 * tail, 1.0), method="bh"))
+
+
 def check_level(level: float, name: str = "level") -> None:
     """Raise ValueError unless 0 < level < 1."""
     if not 0 < level < 1:

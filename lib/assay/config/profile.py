@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from assay.config.ensemble import EnsembleConfig
+from assay.config.evaluation import EvaluationConfig
 from assay.config.preparation import PreparationConfig
 from assay.config.quality import QualityConfig
 from assay.config.strict import STRICT
@@ -217,6 +218,7 @@ class ProfileConfig:
     serving: ServingConfig = ServingConfig()
     conformal: ConformalConfig = ConformalConfig()
     explain: ExplainConfig = ExplainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()
     runtime: RuntimeConfig = RuntimeConfig()

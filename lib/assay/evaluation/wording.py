@@ -86,7 +86,7 @@ def count(value: int, noun: str = "", nouns: str = "") -> str:
     return f"{text}\u00a0{noun if value == 1 else nouns or noun + 's'}" if noun else text
 
 
-def day(moment: dt.datetime) -> str:
+def day(moment: dt.date) -> str:
     """A date as people write it: 1 Mar 2015."""
     return f"{moment.day}\u00a0{moment:%b}\u00a0{moment.year}"
 
@@ -94,6 +94,11 @@ def day(moment: dt.datetime) -> str:
 def readable(name: str) -> str:
     """A table's or rule's name as words: group_median is group median."""
     return name.replace("_", " ")
+
+
+def heading(column: str, target: str) -> str:
+    """A segment column in words; bands of the prediction say of what."""
+    return f"predicted {target}" if column == "price band" else readable(column)
 
 
 def verdict(coverage: float | None, low: float | None, high: float | None) -> str:
@@ -193,6 +198,18 @@ def picture_texts(content: ReportContent) -> dict[str, tuple[str, str]]:
         "contributions": (
             "What inputs add to single predictions: the range of 9 in 10 rows, and the mean for low and high values.",
             "Exact SHAP values; a row's add up to its prediction. They say what the model does, not why prices move.",
+        ),
+        "rivals": (
+            "How much smaller the model's error (RMSE) is than that of each simple rule and of the champion before.",
+            "A bar that does not touch the line at 0 is a difference that chance does not explain.",
+        ),
+        "over_time": (
+            f"Share of outcomes inside the {levels} intervals over time, beside the range that chance allows.",
+            "Where the line leaves the grey band for long, the market has moved on: calibrate or train again.",
+        ),
+        "kept": (
+            "Error of the rows kept, against the share of rows kept, those with the narrowest intervals first.",
+            "The further the line lies below its right end, the better widths tell sure from unsure predictions.",
         ),
         "fan": (
             f"Outcome, prediction and {levels} intervals of {target} over time, for up to four examples.",

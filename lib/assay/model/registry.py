@@ -177,6 +177,32 @@ def find_champion(tracking: Tracking, target: str) -> Champion | None:
         if error.error_code not in ABSENT:
             raise
         return None
+    return _downloaded(tracking, name, version)
+
+
+def champion_before(tracking: Tracking, target: str, run_id: str) -> Champion | None:
+    """The version registered before that of a training run; None where there is none, or the run's is not registered.
+
+    Raises:
+        AssayError: an artifact was changed.
+    """
+    found = version_before(tracking, target, run_id)
+    return (
+        None if found is None else _downloaded(tracking, registered_name(tracking.config.dataset.name, target), found)
+    )
+
+
+def version_before(tracking: Tracking, target: str, run_id: str) -> Any | None:
+    """MLflow's record of that version."""
+    name = registered_name(tracking.config.dataset.name, target)
+    if not _is_registered(tracking, name):
+        return None
+    versions = sorted(tracking.client.search_model_versions(f"name = '{name}'"), key=lambda one: int(one.version))
+    own = [place for place, one in enumerate(versions) if one.tags.get("assay.run_id") == run_id]
+    return versions[own[0] - 1] if own and own[0] else None
+
+
+def _downloaded(tracking: Tracking, name: str, version: Any) -> Champion:
     tags = version.tags
     with tempfile.TemporaryDirectory(prefix="assay-champion-") as folder:
         local = tracking.mlflow.artifacts.download_artifacts(

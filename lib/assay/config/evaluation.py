@@ -43,8 +43,9 @@ class EvaluationConfig:
         one of `conformal.levels` is taken.
     act_width, review_width: interval width over the prediction up to which one acts on it, and up to which a person
         looks at it; wider ones are left undecided.
-    sample_rows: most evaluated rows that figures of single rows (plots, worst slab, rows kept) are drawn from, by a hash of
-        `row_id`; all other figures are of all rows. Up to so many rows medians are exact, beyond to 0.1 % of themselves.
+    sample_rows: most evaluated rows that figures of single rows (plots, worst slab, rows kept) are drawn from, by a
+        hash of `row_id`; all other figures are of all rows. Up to so many rows medians are exact, beyond to 0.1 % of
+        themselves.
     """
 
     segments: tuple[Column, ...] = ()

@@ -63,7 +63,7 @@ class Clusters:
         return found
 
     def described(self) -> list[dict[str, Any]]:
-        """Per cluster and input: cluster, share, input, its mean there, over all, and how far apart in deviations, with sign and without."""
+        """Per cluster and input: its mean there and over all rows, and how many standard deviations lie between."""
         return [
             {
                 "cluster": name,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
 
-from assay.evaluation.wording import number
+from assay.evaluation.wording import edge
 from assay.model.scale import Floats
 
 FEW_VALUES = 12  # up to so many different ones, each is a segment of its own
@@ -33,18 +34,18 @@ class Cuts:
         if whole and different.size <= FEW_VALUES:
             return cls(values=tuple(float(v) for v in different))
         inner = np.quantile(finite, np.arange(1, bands) / bands)
-        edges = sorted({float(f"{edge:.3g}") for edge in inner})
-        return cls(tuple(edge for edge in edges if finite.min() <= edge < finite.max()))
+        edges = sorted({float(f"{end:.3g}") for end in inner})
+        return cls(tuple(end for end in edges if finite.min() <= end < finite.max()))
 
     @property
     def names(self) -> list[str]:
         """Of the bands, in order; they sort so as text too, up to nine."""
         if self.values:
-            return [number(value) for value in self.values]
-        told = [number(edge) for edge in self.edges]
+            return [edge(value) for value in self.values]
+        told = [edge(end) for end in self.edges]
         if not told:
             return ["all"]
-        middle = [f"{low} to {high}" for low, high in zip(told[:-1], told[1:], strict=True)]
+        middle = [f"{low} to {high}" for low, high in itertools.pairwise(told)]
         return [f"{k}: {name}" for k, name in enumerate([f"up to {told[0]}", *middle, f"above {told[-1]}"], 1)]
 
     def assign(self, values: Floats) -> list[str | None]:

@@ -32,8 +32,8 @@ class KnownRows:
     """Kernel: of rows of `features`, what evaluation wants, before they meet their predictions.
 
     target: column of the outcome.  texts: columns kept as they are.  cuts: numeric columns told as bands.
-    factors: numeric columns kept for the worst slab.  last: column of the entity's last known value, where a direction is
-    counted from it.  before: the champion before this one, whose predictions are made again.
+    factors: numeric columns kept for the worst slab.  last: column of the entity's last known value, where a direction
+    is counted from it; zero: it is counted from 0.  before: the champion before this one, which predicts again.
     """
 
     target: str

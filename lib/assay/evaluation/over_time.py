@@ -16,6 +16,7 @@ from assay.runtime.tables import level_label
 
 Z = 1.959963984540054  # of 95 %
 LEAST_DAYS = 8  # with an interval, below which nothing is said of drift
+Line = tuple[str, str, str, float | None, float | None, float | None, int]  # of the segment table
 LEAST_ROWS = 30  # of a month or window that may be the worst
 
 
@@ -163,7 +164,7 @@ def drift_of(days: pl.DataFrame) -> Drift | None:
 
 
 def time_lines(found: Sequence[LevelOverTime]) -> pl.DataFrame:
-    """Rows of the segment table: rolling coverage, `segment` is a window's last day. Months are segments of their own."""
+    """Rows of the segment table: rolling coverage, `segment` is a window's last day. Months are segments."""
     lines = [
         (f"window of {each.window_days} days", one.end.isoformat(), name, one.coverage, *ends, one.rows)
         for each in found
@@ -176,7 +177,7 @@ def time_lines(found: Sequence[LevelOverTime]) -> pl.DataFrame:
     return long_lines(lines)
 
 
-def long_lines(lines: Sequence[tuple[str, str, str, float | None, float | None, float | None, int]]) -> pl.DataFrame:
+def long_lines(lines: Sequence[Line]) -> pl.DataFrame:
     """Lines (segment_column, segment, metric, value, low, high, rows) as rows of the segment table."""
     kinds = {"segment_column": pl.String, "segment": pl.String, "metric": pl.String}
     numbers = {"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "rows": pl.Int64}

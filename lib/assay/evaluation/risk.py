@@ -1,4 +1,4 @@
-"""Consumes sums and a sample of evaluated rows, produces what is at risk, what leaving rows undecided is worth, and what to do.
+"""Consumes sums and a sample of evaluated rows, produces what is at risk, and what leaving rows undecided is worth.
 
 Nothing here is a forecast of its own: it says what the intervals would have meant for whoever had gone by them.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from assay.evaluation.decisions import ABSTAIN, ACT, REVIEW, Rule, relative_width
-from assay.evaluation.over_time import long_lines
+from assay.evaluation.over_time import Line, long_lines
 from assay.evaluation.tally import DAY, Tally
 from assay.runtime.tables import level_label
 
@@ -82,10 +82,10 @@ class Decided:
 class Direction:
     """How predictions tell up from down. of: `last_value` or `zero`.
 
-    rows: with a known reference.  accuracy: of outcomes that moved, the share whose direction was predicted.  win_rate: the
-    same of those of them where a move was predicted.  mean_return: of following each prediction by one unit, up or down.
-    sharpe: mean over standard deviation of days' mean returns; None with few days or no spread.  yearly: the same by the
-    root of days per year.  why: the reason where there is nothing to tell; then the others mean nothing.
+    rows: with a known reference.  accuracy: of outcomes that moved, the share whose direction was predicted.
+    win_rate: the same of those of them where a move was predicted.  mean_return: of following each prediction by one
+    unit, up or down.  sharpe: mean over standard deviation of days' mean returns; None with few days or no spread.
+    yearly: the same by the root of days per year.  why: the reason where there is nothing to tell.
     """
 
     of: str = ""
@@ -206,7 +206,7 @@ def direction(tally: Tally, of: str | None, why: str) -> Direction:
         win_rate=float(whole["right_sum"] / whole["called_sum"]),
         mean_return=float(whole["returns_sum"] / known),
         sharpe=sharpe,
-        yearly=sharpe * math.sqrt(per_year) if sharpe is not None and per_year == per_year else None,
+        yearly=sharpe * math.sqrt(per_year) if sharpe is not None and not math.isnan(per_year) else None,
         days=len(daily),
     )
 
@@ -229,7 +229,7 @@ def ranked_decisions(score: pl.Series, realised: pl.Series, targets: Sequence[st
 
 def risk_lines(found: Sequence[Abstention], directed: Direction) -> pl.DataFrame:
     """Rows of the segment table: errors of the rows kept, by share kept; figures of direction over all rows."""
-    lines: list[tuple[str, str, str, float | None, float | None, float | None, int]] = []
+    lines: list[Line] = []
     for one in found:
         column = f"share kept at {level_label(one.level)}"
         for share, ape, mae in zip(one.shares, one.median_ape, one.mae, strict=True):

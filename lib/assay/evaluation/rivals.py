@@ -1,4 +1,4 @@
-"""Consumes losses per day of the model and of its rivals on the same rows, produces how much better it is, and how surely."""
+"""Consumes losses per day of the model and of rivals on the same rows, produces how much better it is, how surely."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from assay.evaluation.content import BASELINE_PREFIX
-from assay.evaluation.over_time import long_lines
+from assay.evaluation.over_time import Line, long_lines
 from assay.evaluation.tally import Tally
 from assay.model.comparison import difference_band, mean_loss
 
@@ -61,7 +61,7 @@ def compared(tally: Tally, *, seed: int) -> list[RivalResult]:
 
 def rival_lines(found: Sequence[RivalResult]) -> pl.DataFrame:
     """Rows of the segment table: a rival's RMSE, and the difference (model minus rival) with its 95 % band."""
-    lines: list[tuple[str, str, str, float | None, float | None, float | None, int]] = []
+    lines: list[Line] = []
     for one in found:
         lines += [("compared with", one.name, "rmse", one.rival_rmse, None, None, one.rows)]
         lines += [

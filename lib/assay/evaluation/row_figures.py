@@ -1,7 +1,7 @@
 """Consumes columns of evaluated rows, produces what is summed of each row, and figures from the sums.
 
-`actual`, `prediction`, per level `lower_<label>` and `upper_<label>` (null: no interval; infinite: no bound), and, where
-a direction means something, `reference value`: the value from which the outcome went up or down, known before the row's time.
+`actual`, `prediction`, per level `lower_<label>` and `upper_<label>` (null: no interval; infinite: no bound), and,
+where a direction means something, `reference value`: what the outcome went up or down from, known before it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import polars as pl
 
 from assay.metrics import WITHIN_PERCENTS
 
-REFERENCE = "reference value"  # no column is called so: stored names have no blanks
+REFERENCE = "reference value"  # stored names have no blanks
 PER_LEVEL = (
     *("coverage", "width", "interval_score", "below_share", "above_share", "infinite_share", "missing_share"),
     *("pinball", "shortfall", "lower_value", "bounded_value", "bounded_actual"),

@@ -1,8 +1,8 @@
 """Consumes a sample of evaluated rows, produces the part of them where intervals hold least: the worst slab.
 
-Coverage over all rows can hide a part where it fails (worst-slab coverage: Cauchois, Gupta and Duchi, 2021). They look in
-random directions; here slabs are ranges of one input, or cells of two, so that a person can say where it is. As there,
-the slab is found on one half of the rows and its coverage is told of the other, which knows nothing of the search.
+Coverage over all rows can hide a part where it fails (worst-slab coverage: Cauchois, Gupta and Duchi, 2021). They look
+in random directions; here slabs are ranges of one input, or cells of two, so that a person can say where it is. As
+there, the slab is found on one half of the rows and its coverage told of the other, which knows nothing of the search.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from assay.evaluation.wording import number
+from assay.evaluation.wording import edge
 from assay.metrics import adjusted_p_values, wilson_bands
 from assay.model.scale import Floats
 from assay.runtime.tables import level_label
@@ -64,8 +64,8 @@ class Range:
     @property
     def words(self) -> str:
         """Such as `size above 10 and up to 20`."""
-        ends = [f"above {number(self.low)}"] if self.low is not None else []
-        ends += [f"up to {number(self.high)}"] if self.high is not None else []
+        ends = [f"above {edge(self.low)}"] if self.low is not None else []
+        ends += [f"up to {edge(self.high)}"] if self.high is not None else []
         return f"{self.column} {' and '.join(ends)}"
 
 

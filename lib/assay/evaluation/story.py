@@ -1,4 +1,4 @@
-"""Consumes what was summed and sampled of evaluated rows, produces all that the report of numbers tells beyond plain errors."""
+"""Consumes what was summed and sampled of evaluated rows, produces what the report of numbers tells beyond errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from assay.config.evaluation import EvaluationConfig
 from assay.evaluation.clusters import Clusters
 from assay.evaluation.decisions import Rule, rules_of
 from assay.evaluation.evaluated import CLUSTER, FACTOR, PRICE_BAND
-from assay.evaluation.over_time import LevelOverTime, coverage_over_time, long_lines, time_lines
+from assay.evaluation.over_time import LevelOverTime, Line, coverage_over_time, long_lines, time_lines
 from assay.evaluation.past import Past
 from assay.evaluation.risk import (
     Abstention,
@@ -77,9 +77,8 @@ class Story:
             label = level_label(bound.level)
             found |= {f"lower_total_{label}": bound.lower, f"below_lower_{label}": bound.below}
         if not self.direction.why:
-            told = {"direction_accuracy": self.direction.accuracy, "win_rate": self.direction.win_rate}
-            told["sharpe"] = self.direction.sharpe  # type: ignore[assignment]
-            found |= {name: value for name, value in told.items() if value is not None}
+            found |= {"direction_accuracy": self.direction.accuracy, "win_rate": self.direction.win_rate}
+            found |= {"sharpe": self.direction.sharpe} if self.direction.sharpe is not None else {}
         if self.before is not None:
             found |= {"champion_before_rmse": self.before.rival_rmse, "rmse_over_champion_before_low": self.before.low}
             found |= {"rmse_over_champion_before_high": self.before.high}
@@ -113,8 +112,15 @@ def told(
         if dated
         else []
     )
-    sample = tally.sample.rename({f"{FACTOR}{n}": n for n in past.grid if f"{FACTOR}{n}" in tally.sample.columns}, strict=False)  # fmt: skip
-    slabs = [worst_slab(sample, level, past.grid, least_share=config.slab_share) for level in sorted(levels)]
+    factors = {f"{FACTOR}{name}": name for name in past.grid if f"{FACTOR}{name}" in tally.sample.columns}
+    there = tally.sample.select(
+        "hash",
+        "actual",
+        "prediction",
+        pl.col("^(lower|upper)_[0-9_]+$"),
+        *(pl.col(k).alias(v) for k, v in factors.items()),
+    )
+    slabs = [worst_slab(there, level, past.grid, least_share=config.slab_share) for level in sorted(levels)]
     abstentions = [abstention(tally.sample, rule.level, past.typical) for rule in rules]
     cut = [name for name in (PRICE_BAND, CLUSTER) if (table["segment_column"] == name).any()]
     found = Story(
@@ -145,16 +151,12 @@ def told(
 
 def slab_lines(found: Sequence[Slab]) -> pl.DataFrame:
     """Rows of the segment table: a level's worst slab, on the half of the sample that it was not found on."""
-    return long_lines(
-        [
-            line
-            for one in found
-            for line in (
-                ("worst slab", one.where, f"coverage_{level_label(one.level)}_confidence", one.coverage, one.low, one.high, one.rows),
-                ("worst slab", one.where, f"coverage_{level_label(one.level)}_adjusted_p", one.p_value, None, None, one.rows),
-            )
-        ]
-    )  # fmt: skip
+    lines: list[Line] = []
+    for one in found:
+        name = f"coverage_{level_label(one.level)}"
+        lines += [("worst slab", one.where, f"{name}_confidence", one.coverage, one.low, one.high, one.rows)]
+        lines += [("worst slab", one.where, f"{name}_adjusted_p", one.p_value, None, None, one.rows)]
+    return long_lines(lines)
 
 
 def cluster_table(clusters: Clusters | None) -> pl.DataFrame | None:

@@ -65,7 +65,7 @@ def rivals(found: Sequence[RivalResult]) -> Figure | None:
 
 
 def coverage_over_time(found: Sequence[LevelOverTime]) -> Figure | None:
-    """Rolling coverage as a line over the range that chance allows, months as marks; a panel per level, four at most."""
+    """Rolling coverage as a line over what chance allows, months as marks; a panel per level, at most four."""
     shown = list(found)[-4:]
     if not shown:
         return None
@@ -96,7 +96,7 @@ def coverage_over_time(found: Sequence[LevelOverTime]) -> Figure | None:
 
 
 def rows_kept(found: Sequence[Abstention]) -> Figure | None:
-    """Error of the rows kept against the share kept, where the widest intervals are left undecided; None without any."""
+    """Error of the rows kept against the share kept, the widest intervals being left out; None without any."""
     if not found:
         return None
     one = found[-1]

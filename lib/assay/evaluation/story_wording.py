@@ -18,7 +18,7 @@ def rivals_sentence(rivals: Sequence[RivalResult]) -> str:
     if not rules:
         return ""
     better = sum(one.verdict == "better" for one in rules)
-    told = f"On the same rows it errs less than {better} of {count(len(rules), 'simple rule')}, beyond what chance explains"
+    told = f"On the same rows it errs less than {better} of {count(len(rules), 'simple rule')}, beyond chance"
     others = [readable(one.name) for one in rules if one.verdict != "better"]
     return f"{told}; not so against {', '.join(others)}." if others else f"{told}."
 
@@ -31,8 +31,8 @@ def before_sentence(story: Story) -> str:
     size = "less" if before.gain >= 0 else "more"
     low, high = before.gains
     return (
-        f"It errs {percent(abs(before.gain))} {size} (RMSE) than the champion before it on {count(before.rows, 'row')} of "
-        f"{count(before.days, 'day')}; 95 % band {percent(low)} to {percent(high)} less: {before.verdict}."
+        f"It errs {percent(abs(before.gain))} {size} (RMSE) than the champion before it on {count(before.rows, 'row')} "
+        f"of {count(before.days, 'day')}; 95 % band {percent(low)} to {percent(high)} less: {before.verdict}."
     )
 
 
@@ -55,7 +55,8 @@ def drift_sentence(each: LevelOverTime) -> str:
     month, window = each.worst_month, each.worst_window
     if month is not None:
         surely = ", off its promise beyond chance" if month.off and month.coverage < each.level else ""
-        words += f" Worst month: {month.start:%B} {month.start.year}, {percent(month.coverage)} of {count(month.rows, 'row')}{surely}."
+        words += f" Worst month: {month.start:%B} {month.start.year}, {percent(month.coverage)} of "
+        words += f"{count(month.rows, 'row')}{surely}."
     if window is not None and window.rows != (month.rows if month else 0):
         words += f" Worst {count(each.window_days, 'day')}: up to {day(window.end)}, {percent(window.coverage)}."
     return words
@@ -75,8 +76,8 @@ def slab_sentence(slab: Slab) -> str:
 def lower_sentence(bound: LowerBound, unit: str) -> str:
     """What the lower ends add up to, and how often they were undercut."""
     words = (
-        f"If everything came out at the lower end of its {percent(bound.level, 0)} interval, {count(bound.rows, 'row')} "
-        f"would come to {number(bound.lower, unit)}"
+        f"If everything came out at the lower end of its {percent(bound.level, 0)} interval, "
+        f"{count(bound.rows, 'row')} would come to {number(bound.lower, unit)}"
     )
     if bound.predicted > 0:
         words += f", {percent(bound.lower / bound.predicted)} of the {number(bound.predicted, unit)} predicted"
@@ -96,13 +97,13 @@ def kept_sentence(one: Abstention) -> str:
     else:
         words = f"a median error of {percent(told[0])}, all rows {percent(told[1])}"
     possible = 1 - one.ideal
-    share = f", {percent((1 - one.area) / possible, 0)} of what knowing every error would save" if possible > 0 else ""
+    share = f", {percent((1 - one.area) / possible)} of what knowing every error would save" if possible > 0 else ""
     sense = "tell sure from unsure predictions" if one.area < 0.98 else "hardly tell sure from unsure predictions"
     if one.area > 1:
         sense = "mislead: rows with wide intervals err less"
     return (
-        f"Interval widths {sense}. The half with the narrowest {percent(one.level, 0)} intervals has {words}. Averaged over "
-        f"all shares kept, that saves {percent(1 - one.area)} of the mean error{share}."
+        f"Interval widths {sense}. The half with the narrowest {percent(one.level, 0)} intervals has {words}. Averaged "
+        f"over all shares kept, that saves {percent(1 - one.area)} of the mean error{share}."
     )
 
 
@@ -122,8 +123,8 @@ def direction_sentence(found: Direction) -> str:
         return f"Direction, win rate and Sharpe ratio are left out: {found.why}."
     what = "from the last known value" if found.of == "last_value" else "above or below 0"
     words = (
-        f"Of {count(found.rows, 'outcome')} that could go up or down ({what}), the direction of {percent(found.accuracy)} was "
-        f"predicted; where a move was called, {percent(found.win_rate)} won"
+        f"Of {count(found.rows, 'outcome')} that could go up or down ({what}), the direction of "
+        f"{percent(found.accuracy)} was predicted; where a move was called, {percent(found.win_rate)} won"
     )
     if found.sharpe is not None:
         yearly = f", {found.yearly:.2f} a year" if found.yearly is not None else ""
@@ -136,8 +137,8 @@ def decisions_sentence(found: RankedDecisions) -> str:
     """How the combined score orders what came."""
     return (
         f"The combined score of {', '.join(found.targets)} orders what came with a rank correlation of "
-        f"{found.correlation:.2f}: its best tenth came to {found.tenths[0]:.3f}, the worst to {found.tenths[-1]:.3f}, all "
-        f"{count(found.rows, 'row')} to {found.mean:.3f}.".replace("-", "\u2212")
+        f"{found.correlation:.2f}: its best tenth came to {found.tenths[0]:.3f}, the worst to {found.tenths[-1]:.3f}, "
+        f"all {count(found.rows, 'row')} to {found.mean:.3f}.".replace("-", "\u2212")
     )
 
 
@@ -147,6 +148,6 @@ def sample_sentence(story: Story, rows: int) -> str:
         return ""
     share = percent(story.sampled / rows, 0) if rows else f"0{NARROW_SPACE}%"
     return (
-        f"Scatter plots, examples, the worst slab and the curve of rows kept are of a sample of {count(story.sampled, 'row')} "
-        f"({share}); all other figures are of all rows, medians to 0.1 % of themselves."
+        f"Scatter plots, examples, the worst slab and the curve of rows kept are of a sample of "
+        f"{count(story.sampled, 'row')} ({share}); all other figures are of all rows, medians to 0.1 % of themselves."
     )

@@ -226,11 +226,10 @@ def _losses(rows: pl.DataFrame, rival: str) -> pl.DataFrame:
 
 
 def _sampled(rows: pl.DataFrame, spec: TallySpec) -> pl.DataFrame:
-    hashes = row_hash(rows[ROW].to_numpy()) if ROW in rows.columns else np.arange(rows.height, dtype=np.uint64)
-    columns = [name for name in dict.fromkeys([ROW, *spec.kept]) if name in rows.columns]
-    found = rows.select(columns).insert_column(0, pl.Series("hash", hashes))
-    if ROW not in columns:
-        found = found.with_columns(pl.col("hash").cast(pl.Int64).alias(ROW))
+    # Rows without an id, as small frames in memory may be, are taken in their order.
+    ids = rows[ROW] if ROW in rows.columns else pl.Series(ROW, np.arange(rows.height), pl.Int64)
+    columns = [name for name in dict.fromkeys(spec.kept) if name in rows.columns and name != ROW]
+    found = rows.select(pl.Series("hash", row_hash(ids.to_numpy())), ids, *columns)
     return found.filter(pl.col("hash") <= spec.threshold).sort("hash", ROW).head(spec.most)
 
 

@@ -30,6 +30,11 @@ def number(value: float | None, unit: str = "") -> str:
     return f"{text}\u00a0{unit}" if unit else text
 
 
+def edge(value: float) -> str:
+    """A band's end as short as it is: 2.0 is 2, 12500.0 is 12,500."""
+    return f"{value:,.6g}".replace("-", MINUS)
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     """A share as percent: 0.031 is 3.1 %. Whole with `digits` 0, except where that would hide a part: 97.5 %."""
     if share is None or math.isnan(share):

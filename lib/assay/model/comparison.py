@@ -33,9 +33,9 @@ def difference_band(
 ) -> tuple[float, float]:
     """Confidence interval of the difference (ours minus theirs) of mean losses, by a paired bootstrap of whole days.
 
-    ours, theirs: (D,) losses summed over a day's rows, which err together.  rows: (D,) how many.  root: the roots of
-    means are compared.  confidence: of both ends together. NaN with fewer than two days. (Percentile bootstrap: Efron and
-    Tibshirani 1993, ch. 13; clusters: Field and Welsh 2007.)
+    ours, theirs: (D,) losses summed over a day's rows, which err together.  rows: (D,) how many.  root: the roots
+    of means are compared.  confidence: of both ends together. NaN with fewer than two days. (Percentile bootstrap:
+    Efron and Tibshirani 1993, ch. 13; clusters: Field and Welsh 2007.)
     """
     from scipy.stats import bootstrap
 

@@ -73,7 +73,8 @@ def interval_metrics(
     lower and over the upper bound), `infinite_share` (a bound is infinite: calibration had too few rows),
     `missing_share` (a bound is NaN: nothing was promised). Over finite intervals, in the target's unit: `width` and
     `interval_score` = width + 2/alpha (lower - y)+ + 2/alpha (y - upper)+ with alpha = 1 - level, lower is better
-    (Winkler 1972; Gneiting & Raftery 2007, eq. 43). Rows without bounds count only in `missing_share`. NaN where no row
+    (Winkler 1972; Gneiting & Raftery 2007, eq. 43); `pinball`, the mean loss of both ends as quantiles at alpha / 2 and
+    1 - alpha / 2, which is alpha / 4 of that score. Rows without bounds count only in `missing_share`. NaN where no row
     is left to average.
 
     Raises ValueError for no rows, unequal lengths, an outcome that is NaN or infinite, lower above upper, and a level
@@ -96,6 +97,7 @@ def interval_metrics(
         "coverage": _mean((low <= y) & (y <= high)),
         "width": _mean(width),
         "interval_score": _mean(width + 2 / (1 - level) * miss),
+        "pinball": _mean((1 - level) / 4 * (width + 2 / (1 - level) * miss)),
         "below_share": _mean(y < low),
         "above_share": _mean(y > high),
         "infinite_share": _mean(~finite),

@@ -15,11 +15,13 @@ from assay.evaluation.content import BASELINE_PREFIX
 from assay.evaluation.cuts import Cuts
 from assay.evaluation.decisions import Rule
 from assay.evaluation.row_figures import REFERENCE
-from assay.evaluation.tally import TallyRows, TallySpec
+from assay.evaluation.segments import check_rows
+from assay.evaluation.tally import TallyRows
 from assay.model.baselines import Baselines
 from assay.model.carried import Carried
 from assay.model.row_sample import ROW, row_hash
 from assay.model.scale import as_floats
+from assay.runtime.arrow_files import conform
 from assay.runtime.tables import TIME
 
 PRICE_BAND, CLUSTER, MONTH = "price band", "similar rows", "month"  # segment columns; stored names have no blanks
@@ -84,34 +86,27 @@ class KnownRows:
             columns |= {f"{BASELINE_PREFIX}{n}": v for n, v in self.baselines.predict(batch).items()}
             if self.before is not None:
                 columns[BEFORE] = self.before.model().predict(batch)
-            arrays = [c if isinstance(c := columns[f.name], pa.Array) else pa.array(c, f.type) for f in schema]
-            yield pa.record_batch(arrays, schema=schema)
+            made = {f.name: c if isinstance(c := columns[f.name], pa.Array) else pa.array(c, f.type) for f in schema}
+            yield conform(pa.RecordBatch.from_pydict(made), schema)
 
 
 @dataclasses.dataclass(frozen=True)
-class JudgeRows:
-    """Kernel over joined rows: bands of the prediction and decisions added, then summed (rows of `PARTS`)."""
+class JudgeRows(TallyRows):
+    """Kernel over joined rows: bands of the prediction, months and decisions added, then summed (rows of `PARTS`)."""
 
-    spec: TallySpec
-    bands: Cuts
-    rules: tuple[Rule, ...]
+    bands: Cuts = dataclasses.field(default_factory=Cuts)
+    rules: tuple[Rule, ...] = ()
     dated: bool = True
 
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The tally of the task's rows."""
-        return TallyRows(self.spec)(map(self._judged, batches))
+    def prepared(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows with columns for their bands, months and decisions.
 
-    def _judged(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        frame = pl.from_arrow(batch)
-        assert isinstance(frame, pl.DataFrame)
-        found = self.judged(frame).rechunk().to_arrow()
-        return pa.RecordBatch.from_arrays([c.combine_chunks() for c in found.columns], names=found.column_names)
-
-    def judged(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Rows with columns for their bands, months and decisions."""
-        band = pl.Series(PRICE_BAND, self.bands.assign(frame["prediction"].to_numpy()), pl.String)
+        Raises ValueError for outcomes and predictions that mean nothing, and crossed bounds.
+        """
+        check_rows(rows, (), self.spec.levels)
+        band = pl.Series(PRICE_BAND, self.bands.assign(rows["prediction"].to_numpy()), pl.String)
         month = [pl.col("time").dt.strftime("%Y-%m").alias(MONTH)] if self.dated else []
-        return frame.with_columns(band, *month, *(rule.expression().alias(rule.name) for rule in self.rules))
+        return rows.with_columns(band, *month, *(rule.expression().alias(rule.name) for rule in self.rules))
 
 
 @dataclasses.dataclass(frozen=True)

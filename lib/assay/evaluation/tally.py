@@ -159,10 +159,14 @@ class TallyRows:
         """Sum in blocks, so that a task holds no more than one of them."""
         whole: Tally | None = None
         for block in _blocks(batches):
-            found = Tally.measure(block, self.spec)
+            found = Tally.measure(self.prepared(block), self.spec)
             whole = found if whole is None else Tally.merge([whole, found], self.spec)
         if whole is not None:
             yield whole.packed()
+
+    def prepared(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """A block's rows as they are summed."""
+        return rows
 
 
 def medians(buckets: pl.DataFrame) -> pl.DataFrame:

@@ -41,7 +41,7 @@ def as_dict(table, column, segment):
     }
 
 
-MORE = re.compile(r"(pinball|shortfall|lower_total|predicted_total|actual_total)_|_(confidence|adjusted_p)$")
+MORE = re.compile(r"(pinball_50$|shortfall_|lower_total_|predicted_total_|actual_total_)|_(confidence|adjusted_p)$")
 
 
 def known(found):

@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from assay.config.dataset import ColumnsConfig, DatasetConfig, SourceConfig
 from assay.config.evaluation import ClustersConfig, EvaluationConfig
 from assay.config.target import TargetConfig
+from assay.errors import DataError
 from assay.evaluation.clusters import find_clusters
 from assay.evaluation.cuts import Cuts
 from assay.evaluation.past import Columns, looked_back
@@ -128,3 +130,56 @@ def test_without_a_last_value_the_reason_is_said():
     assert seen.direction is None
     assert "features.lags" in seen.why
     assert seen.clusters is None
+
+
+class Known:
+    """A model as far as `Columns` asks."""
+
+    class encoding:
+        categories = ("district",)
+
+    @staticmethod
+    def importance():
+        return {"size": 5.0, "district": 4.0, "age": 3.0, "rooms": 1.0}
+
+
+FEATURES = pa.schema(
+    [
+        *(pa.field(name, pa.float32()) for name in ("size", "age", "rooms", "year")),
+        *(pa.field(name, pa.string()) for name in ("district", "kind")),
+    ]
+)
+
+
+def dataset_of(numeric=("rooms", "year"), segments=("district",)):
+    return DatasetConfig(
+        name="flats",
+        source=SourceConfig("flats.csv"),
+        entity=("flat",),
+        targets=(TargetConfig("price"),),
+        columns=ColumnsConfig(numeric=numeric),
+        segments=segments,
+    )
+
+
+def test_any_column_may_split_results_and_what_similar_means_is_by_attributes():
+    config = EvaluationConfig(segments=("year", "kind"))
+    found = Columns.of(dataset_of(), config, Known, FEATURES)
+    assert (found.texts, found.numbers, found.clustered) == (("district", "kind"), ("year",), ("rooms", "year"))
+    assert set(found.factors) == {"year", "size", "age", "rooms"}
+    bare = Columns.of(dataset_of(numeric=()), EvaluationConfig(), Known, FEATURES)
+    assert bare.clustered == ("size", "age", "rooms")  # what the model goes by; a category is no number
+    chosen = EvaluationConfig(clusters=ClustersConfig(columns=("age",)))
+    assert Columns.of(dataset_of(), chosen, Known, FEATURES).clustered == ("age",)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (EvaluationConfig(segments=("yeer",)), "evaluation.segments: the table features has no column 'yeer'"),
+        (EvaluationConfig(clusters=ClustersConfig(columns=("kind",))), "evaluation.clusters.columns: column 'kind'"),
+    ],
+)
+def test_a_column_that_is_not_there_or_no_number_is_named(config, message):
+    with pytest.raises(DataError, match=message):
+        Columns.of(dataset_of(), config, Known, FEATURES)

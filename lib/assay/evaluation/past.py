@@ -28,6 +28,7 @@ from assay.runtime.plane import Plane
 from assay.runtime.tables import FEATURES
 
 FACTORS, LEADING = 12, 6
+BOTH_WAYS = 0.05  # share of outcomes on either side of 0; a few below it, such as goods given back, change nothing
 PREDICTED, OUTCOME = "prediction", "outcome"
 
 
@@ -159,7 +160,7 @@ def looked_back(
     found = found.take(pc.sort_indices(found, sort_keys=[("hash", "ascending")]))  # tasks come in any order
     known = {name: as_floats(found.column(f"of {name}").combine_chunks()) for name in columns.of_numbers}
     predicted, outcome = (as_floats(found.column(name).combine_chunks()) for name in (PREDICTED, OUTCOME))
-    both_ways = bool(outcome.size and outcome.min() < 0 < outcome.max())
+    both_ways = bool(outcome.size and min((outcome < 0).mean(), (outcome > 0).mean()) >= BOTH_WAYS)
     direction, why = _direction(target, last, both_ways=both_ways)
     inputs = [known[name][: config.clusters.sample_rows] for name in columns.clustered]
     grid = {name: _deciles(values) for name, values in known.items() if name in columns.factors}

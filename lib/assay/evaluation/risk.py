@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from assay.evaluation.decisions import ABSTAIN, ACT, REVIEW, Rule, relative_width
@@ -45,9 +46,10 @@ class LowerBound:
 class Abstention:
     """Errors of the rows kept where those with the widest intervals are left undecided.
 
-    shares: of rows kept.  median_ape, mae: of these.  area: mean of `mae` over the shares, over the mae of all rows: 1
-    where widths say nothing, lower is better; ideal: the same where rows are ordered by their errors themselves, which
-    no one knows beforehand (area under the risk-coverage curve: Geifman, Uziel and El-Yaniv, 2019).
+    shares: of rows kept.  median_ape, mae: of these.  relative: whether widths are over the prediction: then what is
+    judged is the median relative error, else the mean error.  area: mean of what is judged over the shares, over that
+    of all rows: 1 where widths say nothing, lower is better; ideal: the same where rows are ordered by their errors
+    themselves, which no one knows beforehand (area under the risk-coverage curve: Geifman, Uziel and El-Yaniv, 2019).
     """
 
     level: float
@@ -57,6 +59,12 @@ class Abstention:
     mae: Sequence[float]
     area: float
     ideal: float
+    relative: bool = True
+
+    @property
+    def judged(self) -> Sequence[float]:
+        """The errors that the area is of."""
+        return self.median_ape if self.relative else self.mae
 
 
 @dataclass(frozen=True)
@@ -139,31 +147,38 @@ def abstention(sample: pl.DataFrame, level: float, typical: float | None = None)
     """The curve of a sample, by relative width at a level; None with few rows, or where all widths are alike."""
     rows = sample.select("actual", "prediction", relative_width(level_label(level), typical).alias("width"))
     rows = rows.with_columns((pl.col("prediction") - pl.col("actual")).abs().alias("error"))
-    width = rows["width"].fill_null(math.inf).to_numpy()  # what has no interval is left undecided first
     error, actual = rows["error"].to_numpy(), rows["actual"].to_numpy()
-    if rows.height < FEW or width.min() == width.max() or not error.any():
-        return None
     with np.errstate(divide="ignore", invalid="ignore"):
         ape = np.where(actual != 0, error / np.abs(actual), np.nan)
+    width = rows["width"].fill_null(math.inf).to_numpy()  # what has no interval is left undecided first
+    relative = typical is None
+    judged = ape if relative else error
+    if rows.height < FEW or width.min() == width.max() or not (judged > 0).any():
+        return None
     order = np.argsort(width, kind="stable")
-    counts = [max(1, round(share * rows.height)) for share in SHARES]
-    running, best = np.cumsum(error[order]), np.cumsum(np.sort(error))
-    whole = float(error.mean())
-    each = np.arange(1, rows.height + 1)
+    curve, ideal = (_curve(judged[o], median=relative) for o in (order, np.argsort(judged, kind="stable")))
+    if not curve[-1] > 0:
+        return None
     return Abstention(
         level=level,
         rows=rows.height,
         shares=SHARES,
-        median_ape=[_median(ape[order[:count]]) for count in counts],
-        mae=[float(running[count - 1] / count) for count in counts],
-        area=float((running / each).mean() / whole),
-        ideal=float((best / each).mean() / whole),
+        median_ape=_curve(ape[order], median=True),
+        mae=_curve(error[order], median=False),
+        area=float(np.nanmean(curve) / curve[-1]),
+        ideal=float(np.nanmean(ideal) / curve[-1]),
+        relative=relative,
     )
 
 
-def _median(ape: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
-    known = ape[~np.isnan(ape)]
-    return float(np.median(known)) if known.size else math.nan
+def _curve(errors: npt.NDArray[np.float64], *, median: bool) -> list[float]:
+    """Error of the first rows, by `SHARES`; errors that mean nothing are NaN, and left out."""
+    found = []
+    for share in SHARES:
+        kept = errors[: max(1, round(share * len(errors)))]
+        kept = kept[~np.isnan(kept)]
+        found.append(float(np.median(kept) if median else kept.mean()) if kept.size else math.nan)
+    return found
 
 
 def decided(table: pl.DataFrame, rules: Sequence[Rule], rows: int) -> list[Decided]:
@@ -236,7 +251,7 @@ def risk_lines(found: Sequence[Abstention], directed: Direction) -> pl.DataFrame
             kept = max(1, round(share * one.rows))
             lines += [(column, f"{share:.2f}", "median_ape", ape, None, None, kept)]
             lines += [(column, f"{share:.2f}", "mae", mae, None, None, kept)]
-        lines += [(column, "area", "mae_over_all", one.area, None, None, one.rows)]
+        lines += [(column, "area", "error_over_all", one.area, None, None, one.rows)]
     if not directed.why:
         lines += [
             ("", "", name, value, None, None, directed.rows)

@@ -100,20 +100,21 @@ def rows_kept(found: Sequence[Abstention]) -> Figure | None:
     if not found:
         return None
     one = found[-1]
-    relative = not any(math.isnan(value) for value in one.median_ape)
-    values = [100 * value for value in one.median_ape] if relative else list(one.mae)
+    relative = one.relative
+    values = [100 * value for value in one.judged] if relative else list(one.judged)
     figure, (axes,) = new_figure("What leaving the unsure ones undecided is worth")
     shares = [100 * share for share in one.shares]
     axes.plot(shares, values, color=BLUE, linewidth=1.8, marker="o", markersize=3)
     axes.axhline(values[-1], color=MUTED, linewidth=0.9)
+    below = -11 if values[0] < values[-1] else 10  # on the side that the line leaves free
     for share in (0.5, 0.8):
         place = min(range(len(shares)), key=lambda k: abs(one.shares[k] - share))
         told = f"{values[place]:.1f} %" if relative else f"{values[place]:.3g}"
-        label(axes, f"{100 * share:.0f} % kept: {told}", (shares[place], values[place]), INK, xytext=(6, -11))
+        label(axes, f"{100 * share:.0f} % kept: {told}", (shares[place], values[place]), INK, xytext=(4, below))
     axes.set_xlabel("share of rows kept, narrowest intervals first")
     axes.set_ylabel("median error" if relative else "mean error")
     axes.set_xlim(0, 104)
-    axes.set_ylim(0, 1.12 * max(values))
+    axes.set_ylim(0, 1.12 * float(np.nanmax(values)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
     if relative:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))

@@ -91,19 +91,20 @@ def lower_sentence(bound: LowerBound, unit: str) -> str:
 def kept_sentence(one: Abstention) -> str:
     """What leaving rows undecided is worth."""
     half = one.shares.index(min(one.shares, key=lambda share: abs(share - 0.5)))
-    told = (one.median_ape[half], one.median_ape[-1])
-    if not all(value == value for value in told):  # noqa: PLR0124 NaN
-        words = f"a mean error of {number(one.mae[half])}, all of {number(one.mae[-1])}"
+    half_of, whole = one.judged[half], one.judged[-1]
+    if one.relative:
+        words = f"a median error of {percent(half_of)}, all rows {percent(whole)}"
     else:
-        words = f"a median error of {percent(told[0])}, all rows {percent(told[1])}"
+        words = f"a mean error of {number(half_of)}, all rows {number(whole)}"
     possible = 1 - one.ideal
     share = f", {percent((1 - one.area) / possible)} of what knowing every error would save" if possible > 0 else ""
     sense = "tell sure from unsure predictions" if one.area < 0.98 else "hardly tell sure from unsure predictions"
-    if one.area > 1:
-        sense = "mislead: rows with wide intervals err less"
+    if one.area > 1.02:
+        sense = "mislead here: rows with wide intervals err less"
     return (
         f"Interval widths {sense}. The half with the narrowest {percent(one.level, 0)} intervals has {words}. Averaged "
-        f"over all shares kept, that saves {percent(1 - one.area)} of the mean error{share}."
+        f"over all shares kept, that {'saves' if one.area <= 1 else 'costs'} {percent(abs(1 - one.area))} of the error"
+        f"{share if one.area < 1 else ''}."
     )
 
 

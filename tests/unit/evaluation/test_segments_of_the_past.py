@@ -123,6 +123,13 @@ def test_a_target_that_goes_both_ways_has_its_direction_from_zero():
     )
 
 
+def test_a_few_outcomes_below_zero_change_nothing():
+    outcome = np.random.default_rng(1).lognormal(3, 1, 2_000)
+    outcome[:20] *= -1
+    seen = looked_back(past_table(outcome), COLUMNS, EvaluationConfig(), TargetConfig("sales"), "lag", seed=SEED)
+    assert (seen.direction, seen.typical) == ("last_value", None)
+
+
 def test_without_a_last_value_the_reason_is_said():
     outcome = np.random.default_rng(1).lognormal(3, 1, 2_000)
     columns = dataclasses.replace(COLUMNS, clustered=())

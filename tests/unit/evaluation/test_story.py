@@ -14,7 +14,7 @@ from assay.evaluation.risk import abstention, direction, lower_bounds, ranked_de
 from assay.evaluation.rivals import compared
 from assay.evaluation.row_figures import REFERENCE
 from assay.evaluation.slabs import worst_slab
-from assay.evaluation.story_wording import direction_sentence, drift_sentence, slab_sentence
+from assay.evaluation.story_wording import direction_sentence, drift_sentence, kept_sentence, slab_sentence
 from assay.evaluation.tally import Tally, TallySpec
 from assay.model.row_sample import row_hash
 
@@ -130,14 +130,24 @@ def test_widths_that_tell_save_error_and_widths_that_do_not_save_none():
         {"actual": 100 + error, "prediction": 100.0, "lower_80": 100 - spread, "upper_80": 100 + spread}
     )
     found = abstention(telling, 0.8)
-    assert found.area < 0.75
-    assert found.ideal < found.area
-    assert found.mae[9] == pytest.approx(np.abs(error[np.argsort(spread)][:2000]).mean())
-    assert found.mae[-1] == pytest.approx(np.abs(error).mean())
+    ape = np.abs(error) / np.abs(100 + error)
+    kept = np.argsort(spread)[:2000]
     assert found.shares[9] == 0.5
+    assert found.median_ape[9] == pytest.approx(np.median(ape[kept]))
+    assert found.mae[9] == pytest.approx(np.abs(error[kept]).mean())
+    assert (found.median_ape[-1], found.mae[-1]) == pytest.approx((np.median(ape), np.abs(error).mean()))
+    assert found.area == pytest.approx(np.mean(found.median_ape) / found.median_ape[-1])
+    assert found.ideal < found.area < 0.8
+    assert "tell sure from unsure" in kept_sentence(found)
+    absolute = abstention(telling, 0.8, typical=5.0)
+    assert absolute.area == pytest.approx(np.mean(absolute.mae) / absolute.mae[-1])
     shuffled = telling.with_columns(pl.col("actual").shuffle(seed=1))
-    assert abstention(shuffled, 0.8).area == pytest.approx(1, abs=0.06)
+    assert abstention(shuffled, 0.8).area == pytest.approx(1, abs=0.08)
     assert abstention(telling.head(10), 0.8) is None
+    turned = telling.with_columns((100 - 2 + (100 - pl.col("lower_80"))).alias("lower_80"))
+    turned = turned.with_columns((200 - pl.col("lower_80")).alias("upper_80"))
+    assert abstention(turned, 0.8).area > 1.2
+    assert "mislead" in kept_sentence(abstention(turned, 0.8))
 
 
 def test_rows_without_an_interval_are_left_undecided_first():

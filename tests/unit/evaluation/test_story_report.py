@@ -14,9 +14,7 @@ from assay.evaluation.wording import percent
 
 
 @pytest.fixture(scope="module")
-def content(request):
-    from conftest import market
-
+def content(market):
     rows = market(entities=30, times=36)
     return story_of(rows.with_columns(pl.Series("row_id", range(rows.height))))
 
@@ -107,9 +105,7 @@ def test_a_page_of_a_sample_says_so(content):
     assert "of a sample of" not in text_of(render(content)).replace("\u00a0", " ")
 
 
-def test_the_page_without_intervals_leaves_their_parts_out(content):
-    from conftest import market
-
+def test_the_page_without_intervals_leaves_their_parts_out(market):
     rows = market().with_columns(pl.Series("row_id", range(288)))
     page = text_of(render(story_of(rows.drop("lower_80", "upper_80", "lower_90", "upper_90"), levels=())))
     assert "This run made no intervals" in page

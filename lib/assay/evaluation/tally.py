@@ -28,6 +28,7 @@ GAMMA = (1 + ACCURACY) / (1 - ACCURACY)
 LEAST, MOST = 1e-9, 1e9  # relative errors outside count as these
 ZERO_BUCKET = -(1 << 30)
 BLOCK_ROWS = 200_000
+MERGED = 8
 KEYS = ("segment_column", "segment")
 PARTS = pa.schema([pa.field("name", pa.string()), pa.field("frame", pa.binary())])
 
@@ -140,13 +141,16 @@ class Tally:
     @classmethod
     def unpacked(cls, table: pa.Table, spec: TallySpec) -> Tally | None:
         """Rows of `PARTS` of all tasks as one; None without rows."""
-        found: dict[str, list[pl.DataFrame]] = {}
+        bodies: dict[str, list[bytes]] = {}
         for name, body in zip(table["name"].to_pylist(), table["frame"].to_pylist(), strict=True):
-            found.setdefault(name, []).append(pl.read_ipc_stream(io.BytesIO(body)))
-        if not found:
-            return None
-        parts = [cls(**dict(zip(found, each, strict=True))) for each in zip(*found.values(), strict=True)]
-        return cls.merge(parts, spec)
+            bodies.setdefault(name, []).append(body)
+        whole: list[Tally] = []
+        for each in zip(*bodies.values(), strict=True):
+            frames = {name: pl.read_ipc_stream(io.BytesIO(body)) for name, body in zip(bodies, each, strict=True)}
+            whole.append(cls(**frames))
+            if len(whole) == MERGED:  # so that the driver holds no more of them at once
+                whole = [cls.merge(whole, spec)]
+        return cls.merge(whole, spec) if whole else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,7 +73,8 @@ def interval_metrics(
     lower and over the upper bound), `infinite_share` (a bound is infinite: calibration had too few rows),
     `missing_share` (a bound is NaN: nothing was promised). Over finite intervals, in the target's unit: `width` and
     `interval_score` = width + 2/alpha (lower - y)+ + 2/alpha (y - upper)+ with alpha = 1 - level, lower is better
-    (Winkler 1972; Gneiting & Raftery 2007, eq. 43). Rows without bounds count only in `missing_share`. NaN where no row
+    (Winkler 1972; Gneiting & Raftery 2007, eq. 43); `pinball`, the mean loss of both ends as quantiles at alpha / 2 and
+    1 - alpha / 2, which is alpha / 4 of that score. Rows without bounds count only in `missing_share`. NaN where no row
     is left to average.
 
     Raises ValueError for no rows, unequal lengths, an outcome that is NaN or infinite, lower above upper, and a level
@@ -96,6 +97,7 @@ def interval_metrics(
         "coverage": _mean((low <= y) & (y <= high)),
         "width": _mean(width),
         "interval_score": _mean(width + 2 / (1 - level) * miss),
+        "pinball": _mean((1 - level) / 4 * (width + 2 / (1 - level) * miss)),
         "below_share": _mean(y < low),
         "above_share": _mean(y > high),
         "infinite_share": _mean(~finite),
@@ -154,6 +156,37 @@ def binomial_bands(level: float, rows: npt.ArrayLike, confidence: float = 0.95) 
     low = np.where(sizes > 0, stats.binom.ppf(tail, some, level) / some, 0.0)
     high = np.where(sizes > 0, stats.binom.ppf(1 - tail, some, level) / some, 1.0)
     return low[places], high[places]
+
+
+def wilson_bands(inside: npt.ArrayLike, rows: npt.ArrayLike, confidence: float = 0.95) -> tuple[Vector, Vector]:
+    """Where the true share lies: score bands (Wilson, 1927) of `inside` of `rows` (k,); no rows: (0, 1).
+
+    Unlike `binomial_bands`, which is around the promise, these are around what was seen.
+    """
+    check_level(confidence, "confidence")
+    n, k = np.asarray(rows, dtype=np.float64), np.asarray(inside, dtype=np.float64)
+    z = float(stats.norm.ppf((1 + confidence) / 2))
+    some = np.maximum(n, 1)
+    share = k / some
+    centre = (share + z**2 / (2 * some)) / (1 + z**2 / some)
+    half = z / (1 + z**2 / some) * np.sqrt(share * (1 - share) / some + z**2 / (4 * some**2))
+    low, high = np.clip(centre - half, 0.0, 1.0), np.clip(centre + half, 0.0, 1.0)
+    # All or none inside: the end is 1 or 0 itself, which rounding would miss.
+    low, high = np.where(k == 0, 0.0, low), np.where(k == n, 1.0, high)
+    return np.where(n > 0, low, 0.0), np.where(n > 0, high, 1.0)
+
+
+def adjusted_p_values(inside: npt.ArrayLike, rows: npt.ArrayLike, level: float) -> Vector:
+    """How likely counts so far from `level` are if it holds (exact binomial, both tails), for many at once (k,).
+
+    Adjusted so that of those at or below q no more than a share q is there by chance (Benjamini and Hochberg, 1995).
+    """
+    check_level(level)
+    n, k = np.asarray(rows, dtype=np.float64), np.asarray(inside, dtype=np.float64)
+    if not n.size:
+        return np.empty(0)
+    tail = np.minimum(stats.binom.cdf(k, n, level), stats.binom.sf(k - 1, n, level))
+    return np.asarray(stats.false_discovery_control(np.minimum(2 * tail, 1.0), method="bh"))
 
 
 def check_level(level: float, name: str = "level") -> None:

@@ -67,6 +67,28 @@ def test_the_segment_table_says_the_same_for_each_segment_with_its_rows_and_band
     assert values["", "", "rmse"]["value"] == pytest.approx(finished.result.metrics["test_rmse"])
 
 
+def test_bands_months_and_decisions_split_all_rows_and_rivals_are_met_on_them(finished, outcomes):
+    table = finished.table("segment_metrics")
+    for column in ("price band", "month", "decision at 80", "decision at 90"):
+        parts = table.filter((pl.col("segment_column") == column) & (pl.col("metric") == "rmse"))
+        assert parts["rows"].sum() == outcomes.height, column
+    months = table.filter((pl.col("segment_column") == "month") & (pl.col("metric") == "coverage_90"))
+    for segment, value, rows in months.select("segment", "value", "rows").iter_rows():
+        part = outcomes.filter(pl.col("time").dt.strftime("%Y-%m") == segment)
+        held = (part["lower_90"] <= part["price"]) & (part["price"] <= part["upper_90"])
+        assert (value, rows) == (pytest.approx(held.mean()), part.height)
+    rivals = table.filter((pl.col("segment_column") == "compared with") & (pl.col("metric") == "rmse"))
+    told = dict(rivals.select("segment", "value").iter_rows())
+    last = outcomes.filter(pl.col("price__own__lag_1").is_not_null())
+    assert last.height == outcomes.height
+    expected = np.sqrt(np.mean((last["price"] - last["price__own__lag_1"].cast(pl.Float64)).to_numpy() ** 2))
+    assert told["last_value"] == pytest.approx(expected, rel=1e-6)
+    moved = (outcomes["price"] - outcomes["price__own__lag_1"].cast(pl.Float64)).to_numpy()
+    called = (outcomes["prediction"] - outcomes["price__own__lag_1"].cast(pl.Float64)).to_numpy()
+    right = np.mean(np.sign(moved[moved != 0]) == np.sign(called[moved != 0]))
+    assert finished.result.metrics["direction_accuracy"] == pytest.approx(right)
+
+
 def test_explanations_add_up_to_the_predictions_in_the_table(finished, outcomes):
     """On the model's scale: the logarithm of the price over the last one."""
     table = finished.table("explanations")
@@ -106,7 +128,10 @@ def test_report_plots_and_segments_are_kept_in_mlflow_too(finished):
     names = {item.path for item in tracking.client.list_artifacts(run.info.run_id)}
     assert {"report.html", "segment_metrics.csv", "plots"} <= names
     plots = {item.path for item in tracking.client.list_artifacts(run.info.run_id, "plots")}
-    assert {f"plots/{name}.svg" for name in ("predicted", "residuals", "coverage", "importance")} <= plots
+    assert {
+        f"plots/{name}.svg"
+        for name in ("predicted", "residuals", "coverage", "importance", "rivals", "over_time", "kept")
+    } <= plots
     with tracking.download(run.info.run_id, "report.html") as path, open(finished.result.report, "rb") as report:
         assert path.read_bytes() == report.read()
 

@@ -71,6 +71,7 @@ def test_interval_metrics_by_hand():
             "coverage": 0.5,
             "width": 17.5,
             "interval_score": 17.5 + (10 * 10 + 10 * 5) / 4,
+            "pinball": 0.05 * (17.5 + (10 * 10 + 10 * 5) / 4),
             "below_share": 0.25,
             "above_share": 0.25,
             "infinite_share": 0.0,

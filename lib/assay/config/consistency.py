@@ -12,6 +12,7 @@ from typing import Any
 
 from assay.config.conformal import missing_quantiles
 from assay.config.dataset import DatasetConfig, JdbcConfig, SourceConfig, stored_name
+from assay.config.evaluation import EvaluationConfig
 from assay.config.members import members_of
 from assay.config.preparation import PreparationConfig
 from assay.config.profile import MONOTONE, SAMPLED, ProfileConfig
@@ -77,7 +78,18 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
         members_of(profile, origin)
     _check_repeats([("ensemble.methods", profile.ensemble.methods)], origin)
     _check_preparation(profile.preparation, origin)
+    _check_evaluation(profile.evaluation, origin)
     _check_quality_names(profile, origin)
+
+
+def _check_evaluation(evaluation: EvaluationConfig, origin: str) -> None:
+    _check_repeats([("evaluation.segments", evaluation.segments)], origin)
+    _check_repeats([("evaluation.clusters.columns", evaluation.clusters.columns)], origin)
+    if evaluation.act_width > evaluation.review_width:
+        raise ConfigError(
+            f"{origin}: evaluation.act_width {evaluation.act_width:g} is above evaluation.review_width "
+            f"{evaluation.review_width:g}; an interval to act on is narrower than one to look at"
+        )
 
 
 def _check_preparation(preparation: PreparationConfig, origin: str) -> None:

@@ -282,6 +282,7 @@ class DatasetConfig:
     training: overrides of the profile's `training` section for this dataset.
     profiles: name of a profile -> keys of `features` and `calendar` that differ under it.
     preparation: the same for `preparation`, whose columns only a dataset can name; each of its keys as a whole.
+    evaluation: the same for `evaluation`.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]
@@ -302,6 +303,7 @@ class DatasetConfig:
     training: dict[str, bool | int | float] = Field(default_factory=dict)
     profiles: dict[str, dict[Literal["features", "calendar"], dict[str, Any]]] = Field(default_factory=dict)
     preparation: dict[str, Any] = Field(default_factory=dict)
+    evaluation: dict[str, Any] = Field(default_factory=dict)
     description: str = ""
 
     def delay_days(self, column: str) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 
 from assay.config.consistency import check_dataset, check_profile
 from assay.config.dataset import FIRST_YEAR, LAST_YEAR, CalendarConfig, DatasetConfig, FeaturesConfig
+from assay.config.evaluation import EvaluationConfig
 from assay.config.overrides import DATASET, parse_override
 from assay.config.preparation import PreparationConfig
 from assay.config.profile import AdvancedTrainingConfig, ProfileConfig
@@ -21,7 +22,11 @@ from assay.config.yaml_text import Tree, read_yaml
 from assay.errors import ConfigError
 
 REFINED = {"features": FeaturesConfig, "calendar": CalendarConfig}
-OVERRIDDEN = {"training": AdvancedTrainingConfig, "preparation": PreparationConfig}  # by the dataset
+OVERRIDDEN = {  # by the dataset
+    "training": AdvancedTrainingConfig,
+    "preparation": PreparationConfig,
+    "evaluation": EvaluationConfig,
+}
 
 
 def conf_root() -> Path:
@@ -54,7 +59,7 @@ def load_run(
     date: str | None = None,
     where: Sequence[str] = (),
 ) -> RunConfig:
-    """Resolve everything a run is told: profile < dataset's `training` and `preparation` < `--set`.
+    """Resolve everything a run is told: profile < dataset's `training`, `preparation` and `evaluation` < `--set`.
 
     Within the dataset: `features` and `calendar` < what `profiles` says of them under this profile < `--set`.
 
@@ -74,6 +79,7 @@ def load_run(
     dataset_config = _dataset(tree.pop(DATASET), origin="--set", prefix=DATASET)
     tree["training"] = {**tree.get("training", {}), **dataset_config.training}
     tree["preparation"] = {**tree.get("preparation", {}), **copy.deepcopy(dataset_config.preparation)}
+    tree["evaluation"] = {**tree.get("evaluation", {}), **copy.deepcopy(dataset_config.evaluation)}
     for change in changes:
         if not change.for_dataset:
             change.apply(tree)

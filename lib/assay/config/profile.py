@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from assay.config.conformal import ConformalConfig, Share
 from assay.config.ensemble import EnsembleConfig
+from assay.config.evaluation import EvaluationConfig
 from assay.config.preparation import PreparationConfig
 from assay.config.quality import QualityConfig
 from assay.config.strict import STRICT
@@ -228,6 +229,7 @@ class ProfileConfig:
     conformal: ConformalConfig = ConformalConfig()
     scoring: ScoringConfig = ScoringConfig()
     explain: ExplainConfig = ExplainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()
     runtime: RuntimeConfig = RuntimeConfig()

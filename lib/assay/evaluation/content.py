@@ -6,12 +6,16 @@ import datetime as dt
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import polars as pl
 from matplotlib.figure import Figure
 
 from assay.metrics import binomial_band, interval_metrics, point_metrics
 from assay.runtime.tables import level_label
+
+if TYPE_CHECKING:
+    from assay.evaluation.story import Story
 
 BASELINE_PREFIX = "baseline_"
 
@@ -121,6 +125,9 @@ class Figures:
     fan: Figure | None = None
     missing: Figure | None = None
     contributions: Figure | None = None
+    rivals: Figure | None = None
+    over_time: Figure | None = None
+    kept: Figure | None = None
 
 
 @dataclass(frozen=True)
@@ -232,6 +239,7 @@ class ReportContent(Content):
 
     unit: of the target ("USD").  metrics: `point_metrics`.  segments: `segment_table`.
     ensemble: members and combinations, where there were several learners.
+    story: what is told beyond errors and coverage of all rows.
     """
 
     unit: str
@@ -241,6 +249,7 @@ class ReportContent(Content):
     figures: Figures
     ensemble: EnsembleResult | None = None
     refit: Refit | None = None
+    story: Story | None = None
     min_segment_rows: int = 30
 
     @property

@@ -8,8 +8,9 @@ from assay.evaluation.class_job import ClassEvaluation
 from assay.evaluation.number_job import NumberEvaluation
 from assay.evaluation.records import ingested
 from assay.evaluation.target_job import JOB, report_path
+from assay.model.registry import version_before
 from assay.runtime.job import JobContext, Plan
-from assay.runtime.tables import EXPLANATIONS, FEATURES, PREDICTIONS, SEGMENT_METRICS
+from assay.runtime.tables import DECISIONS, EXPLANATIONS, FEATURES, PREDICTIONS, SEGMENT_METRICS
 
 
 def plan(context: JobContext, target: TargetConfig) -> Plan:
@@ -20,12 +21,23 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
     if commit is None:
         raise DataError(f"table predictions has none of {target.name!r}: run the job score first")
     of_kind = ClassEvaluation if target.decides else NumberEvaluation
+    before = None if target.decides else version_before(context.tracking, target.name, commit.details["run_id"])
+    combined = context.plane.version(DECISIONS.name) if target.name in context.config.dataset.decision else None
     return Plan(
         job=JOB,
-        inputs={PREDICTIONS.name: predictions, FEATURES.name: features},
-        sections=("dataset", "training", "explain", "where"),
+        inputs={
+            PREDICTIONS.name: predictions,
+            FEATURES.name: features,
+            **({DECISIONS.name: combined} if combined is not None else {}),
+        },
+        sections=("dataset", "training", "explain", "evaluation", "where"),
         slots=[(EXPLANATIONS.name, target.name), (SEGMENT_METRICS.name, target.name)],
-        extra={"target": target.name, "predictions": commit.identity, "data": ingested(context)},
+        extra={
+            "target": target.name,
+            "predictions": commit.identity,
+            "data": ingested(context),
+            "before": before.version if before is not None else "",
+        },
         execute=lambda identity: of_kind(context, target, commit.details["run_id"]).run(
             identity, predictions, features
         ),

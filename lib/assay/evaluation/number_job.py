@@ -1,22 +1,48 @@
-"""Consumes evaluated rows of a target of numbers, produces their segments and what their report says."""
+"""Consumes evaluated rows of a target of numbers, produces their segments and what their report says.
+
+Rows are summed on executors (`tally.py`); the driver gets sums, and a sample of rows for what needs single ones.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
+import math
 from collections.abc import Sequence
 
 import polars as pl
 
+from assay.config import TargetConfig
 from assay.config.dataset import stored_name
-from assay.evaluation import plots
-from assay.evaluation.content import Content, Figures, ReportContent, baseline_results, coverage_results
+from assay.errors import DataError
+from assay.evaluation import plots, story_plots
+from assay.evaluation.content import (
+    BASELINE_PREFIX,
+    BaselineResult,
+    Content,
+    CoverageResult,
+    Figures,
+    ReportContent,
+)
 from assay.evaluation.ensemble import COLUMN as DISAGREEMENT
 from assay.evaluation.ensemble import ensemble_result, errors
+from assay.evaluation.evaluated import BEFORE, CLUSTER, FACTOR, MONTH, PRICE_BAND, JudgeRows, KnownRows, SampleRows
+from assay.evaluation.past import Columns, Past, looked_back, past_rows
 from assay.evaluation.report import render
-from assay.evaluation.segments import best_and_worst, segment_table
+from assay.evaluation.risk import RankedDecisions, ranked_decisions
+from assay.evaluation.segments import best_and_worst, rival_table, table_of
+from assay.evaluation.story import cluster_table, rules_for, told
+from assay.evaluation.tally import PARTS, Tally, TallySpec
 from assay.evaluation.target_job import Evaluation, Pictures, Report
 from assay.evaluation.wording import gate_outcome, headline, number, percent, skill_sentence
-from assay.metrics import point_metrics
-from assay.runtime.tables import level_label
+from assay.metrics import binomial_band
+from assay.model.baselines import Baselines
+from assay.model.carried import Carried
+from assay.model.comparison import why_incomparable
+from assay.model.registry import champion_before
+from assay.model.row_sample import ROW, sample_threshold
+from assay.runtime.conditions import Condition
+from assay.runtime.job import JobContext
+from assay.runtime.tables import DECISIONS, FEATURES, PREDICTIONS, level_label
 
 MIN_NAMED_ROWS = 30
 
@@ -25,52 +51,223 @@ class NumberEvaluation(Evaluation[ReportContent]):
     """One target's evaluation, of a number. `baseline_*` are predictions."""
 
     promise = "lower_"
+    past: Past
+    spec: TallySpec
+    tally: Tally
+    before_why: str
+
+    def __init__(self, context: JobContext, target: TargetConfig, trained_run_id: str) -> None:
+        super().__init__(context, target, trained_run_id)
+        self.settings = context.config.profile.evaluation
+        self.baselines = Baselines.from_dict(self.model.facts["baselines"])
 
     def told(self, names: Sequence[str]) -> list[str]:
         """Predictions, members' disagreement and the ends of intervals."""
         spread = [DISAGREEMENT] if DISAGREEMENT in names else []
         return ["prediction", *spread, *(name for name in names if name.startswith(("lower_", "upper_")))]
 
+    def rows(self, predictions: int, features: int) -> tuple[pl.DataFrame, list[float]]:
+        """Look back, then sum the evaluated rows where they are; the sample of them, and the levels promised.
+
+        Cost: one pass over a sample before the test period, one join of predictions with features.
+        """
+        plane = self.context.plane
+        names = self.told(plane.schema(PREDICTIONS.name).names)
+        labels = [name.removeprefix(self.promise) for name in names if name.startswith(self.promise)]
+        levels = [float(label.replace("_", ".")) / 100 for label in labels]
+        columns = Columns.of(self.config.dataset, self.settings, self.model, plane.schema(FEATURES.name))
+        self.past = self._looked_back(columns, features)
+        known = self._known(columns)
+        rows = plane.rows(PREDICTIONS.name, predictions)
+        self.spec = self._spec(columns, known, names, levels, rows)
+        scored = plane.read(
+            PREDICTIONS.name,
+            version=predictions,
+            columns=[ROW, *names],
+            where=[Condition("target", "==", self.target.name)],
+        )
+        outcomes = plane.read(FEATURES.name, version=features, columns=known.columns, where=self._evaluated())
+        joined = scored.join(outcomes.map(known, known.schema), [ROW], rows_hint=rows)
+        kernel = JudgeRows(self.spec, self.past.bands, rules_for(self.settings, levels, self.past), self._dated)
+        found = Tally.unpacked(joined.map(kernel, PARTS).collect(), self.spec)
+        if found is None or not found.rows:
+            raise DataError(
+                f"none of the predictions of {self.target.name!r} has a known outcome yet: ingest outcomes, then run "
+                "build_features, score and evaluate again"
+            )
+        self.tally = found
+        return found.sample.sort("time", ROW), levels
+
     @property
-    def described(self) -> list[str]:
-        """Entity and segments."""
-        return [*(stored_name(name) for name in self.config.dataset.entity), *self.segments]
+    def _dated(self) -> bool:
+        return self.config.dataset.time.dated
+
+    def _looked_back(self, columns: Columns, features: int) -> Past:
+        config, column = self.config, stored_name(self.target.name)
+        where = [Condition(stored_name(c), "==", v) for c, v in config.where]
+        most = self.settings.clusters.sample_rows
+        found = past_rows(self.context.plane, features, self.model, column, columns, where, most)
+        seed = config.profile.engine.seed
+        return looked_back(found, columns, self.settings, self.target, self.baselines.last_value, seed=seed)
+
+    def _known(self, columns: Columns) -> KnownRows:
+        entity = [stored_name(name) for name in self.config.dataset.entity]
+        return KnownRows(
+            target=stored_name(self.target.name),
+            texts=tuple(dict.fromkeys([*entity, *columns.texts])),
+            cuts=self.past.cuts,
+            clusters=self.past.clusters,
+            factors=columns.factors,
+            baselines=self.baselines,
+            last=self.baselines.last_value if self.past.direction == "last_value" else None,
+            zero=self.past.direction == "zero",
+            before=self._before(),
+        )
+
+    def _before(self) -> Carried | None:
+        """The champion before this one, where it can be asked about the same rows."""
+        found = champion_before(self.context.tracking, self.target.name, self.records.trained.run_id)
+        if found is None:
+            self.before_why = "there is no champion before this one"
+            return None
+        there = set(self.context.plane.schema(FEATURES.name).names)
+        first = dt.datetime.fromisoformat(self.model.facts["split"]["test"]["first"])
+        why = why_incomparable(found, self.model, first, there)
+        self.before_why = (
+            "" if why is None else f"not compared with the champion before (version {found.number}): {why}"
+        )
+        return None if why else Carried.of(found.judged)
+
+    def _spec(
+        self, columns: Columns, known: KnownRows, names: Sequence[str], levels: Sequence[float], rows: int
+    ) -> TallySpec:
+        rivals = tuple(name for name in known.schema.names if name.startswith(BASELINE_PREFIX))
+        cut = [PRICE_BAND, *([CLUSTER] if known.clusters is not None else []), *([MONTH] if self._dated else [])]
+        rules = rules_for(self.settings, levels, self.past)
+        segments = tuple(dict.fromkeys([*columns.texts, *columns.numbers, *cut, *(rule.name for rule in rules)]))
+        factors = [f"{FACTOR}{name}" for name in known.factors]
+        most = self.settings.sample_rows
+        return TallySpec(
+            levels=tuple(levels),
+            segment_columns=segments,
+            rivals=rivals,
+            kept=("time", "actual", *names, *known.texts, *segments, *factors, *rivals),
+            threshold=sample_threshold(rows, most),
+            most=most,
+            relative=self.past.direction != "zero",
+        )
+
+    def extent(self, rows: pl.DataFrame) -> tuple[int, dt.datetime, dt.datetime]:
+        """Of all evaluated rows, not of the sample."""
+        whole = self.tally.of("").row(0, named=True)
+        return self.tally.rows, whole["first"], whole["last"]
+
+    @property
+    def shown_segment(self) -> str | None:
+        """The first segment column, else bands of the prediction."""
+        return self.segments[0] if self.segments else PRICE_BAND
 
     def segment_table(self, rows: pl.DataFrame, levels: list[float]) -> pl.DataFrame:
-        """See `segment_table`."""
-        return segment_table(rows, self.segments, levels)
+        """See `table_of`; and, from the same sums, all that the report tells besides."""
+        table = table_of(self.tally, self.spec)
+        self.story, lines = told(
+            self.tally,
+            table,
+            self.past,
+            self.settings,
+            levels,
+            columns=[*self.segments, *(c for c in map(stored_name, self.settings.segments) if c not in self.segments)],
+            dated=self._dated,
+            seed=self.config.profile.engine.seed,
+            before_why=self.before_why,
+            decisions=self._decisions(),
+        )
+        return pl.concat([table, lines])
+
+    def _decisions(self) -> RankedDecisions | None:
+        """How the combined score orders what came, of a sample; None where this target is no part of one."""
+        version = self.context.plane.version(DECISIONS.name)
+        weights = self.config.dataset.decision
+        if version is None or self.target.name not in weights:
+            return None
+        most = self.settings.sample_rows
+        kernel = SampleRows(sample_threshold(self.context.plane.rows(DECISIONS.name, version), most))
+        flow = self.context.plane.read(
+            DECISIONS.name,
+            version=version,
+            columns=[ROW, "score", "realised"],
+            where=[Condition("realised", "not_null")],
+        )
+        found = pl.from_arrow(flow.map(kernel, flow.schema).collect())
+        assert isinstance(found, pl.DataFrame)
+        found = found.sort(ROW)
+        return ranked_decisions(found["score"], found["realised"], list(weights))
 
     def content(self, common: Content, rows: pl.DataFrame, levels: list[float], pictures: Pictures) -> ReportContent:
         """Everything that the report says."""
+        entity, name = stored_name(self.config.dataset.entity[0]), self.target.name
         return ReportContent(
             **vars(common),
             unit="",
-            metrics=point_metrics(rows["actual"].to_numpy(), rows["prediction"].to_numpy()),
-            baselines=baseline_results(rows),
-            coverage=coverage_results(rows, levels, calibration_rows=self.records.calibration_rows()),
+            metrics=self._whole(common.segments),
+            baselines=self._baselines(),
+            coverage=self._coverage(common.segments, levels),
             figures=Figures(
-                predicted=plots.predicted_against_actual(rows, self.target.name),
-                residuals=plots.residuals_over_time(rows, self.target.name),
-                fan=plots.fan(rows, stored_name(self.config.dataset.entity[0]), levels, self.target.name),
+                predicted=plots.predicted_against_actual(rows, name),
+                residuals=plots.residuals_over_time(rows, name),
+                fan=plots.fan(rows, entity, levels, name),
+                rivals=story_plots.rivals(self.story.rivals),
+                over_time=story_plots.coverage_over_time(self.story.over_time),
+                kept=story_plots.rows_kept(self.story.abstentions),
                 **pictures,
             ),
             ensemble=ensemble_result(self.model.facts, rows, errors(rows, self.target.transform)),
             refit=self.records.refit(),
+            story=self.story,
         )
+
+    def _whole(self, table: pl.DataFrame) -> dict[str, float]:
+        """Metrics of all rows, NaN where undefined."""
+        part = table.filter((pl.col("segment_column") == "") & (pl.col("segment") == ""))
+        return {n: math.nan if v is None else v for n, v in part.select("metric", "value").iter_rows()}
+
+    def _baselines(self) -> list[BaselineResult]:
+        found = []
+        for line in rival_table(self.tally, self.spec).iter_rows(named=True):
+            if line["segment"] != BEFORE:
+                metrics = {
+                    n: math.nan if v is None else v for n, v in line.items() if isinstance(v, float | int | None)
+                }
+                found.append(BaselineResult(line["segment"].removeprefix(BASELINE_PREFIX), metrics, int(line["rows"])))
+        order = {name: place for place, name in enumerate(self.baselines.names)}
+        return sorted(found, key=lambda one: order[one.name])
+
+    def _coverage(self, table: pl.DataFrame, levels: Sequence[float]) -> list[CoverageResult]:
+        whole, calibrated = self._whole(table), self.records.calibration_rows()
+        found = []
+        for level in sorted(levels):
+            suffix = f"_{level_label(level)}"
+            metrics = {n.removesuffix(suffix): v for n, v in whole.items() if n.endswith(suffix)}
+            given = round(self.tally.rows * (1 - metrics["missing_share"]))
+            found.append(CoverageResult(level, metrics, *binomial_band(level, given, calibration_rows=calibrated)))
+        return found
 
     def report(self, content: ReportContent) -> Report:
         """Page, plots, figures and a few lines."""
-        return Report(render(content), vars(content.figures), figures_of(content), summary_of(content))
+        clusters = cluster_table(self.past.clusters)
+        tables = {"similar_rows": clusters.write_csv()} if clusters is not None else {}
+        return Report(render(content), vars(content.figures), figures_of(content), summary_of(content), tables)
 
 
 def figures_of(content: ReportContent) -> dict[str, float]:
     """The figures of `--json` and of MLflow."""
-    metrics = {f"test_{k}": v for k, v in content.metrics.items()}
+    point = ("r2", "rmse", "mae", "bias", "median_ape", "mape", "zero_actuals", "pinball_50")
+    metrics = {f"test_{k}": v for k, v in content.metrics.items() if k in point or k.startswith("within_")}
     for result in content.coverage:
         label = level_label(result.level)
-        metrics[f"coverage_{label}"] = result.metrics["coverage"]
-        metrics[f"width_{label}"] = result.metrics["width"]
-        metrics[f"interval_score_{label}"] = result.metrics["interval_score"]
+        for name in ("coverage", "width", "interval_score", "pinball"):
+            if name in result.metrics:
+                metrics[f"{name}_{label}"] = result.metrics[name]
         metrics[f"coverage_{label}_chance_low"], metrics[f"coverage_{label}_chance_high"] = result.low, result.high
     if content.strongest_baseline is not None:
         metrics["best_baseline_rmse"] = content.strongest_baseline.metrics["rmse"]
@@ -78,7 +275,7 @@ def figures_of(content: ReportContent) -> dict[str, float]:
         metrics["disagreement_error_correlation"] = content.ensemble.disagreement.correlation
     if content.skill is not None:
         metrics["skill_over_best_baseline"] = content.skill
-    return metrics
+    return metrics | (content.story.figures if content.story is not None else {})
 
 
 def summary_of(content: ReportContent) -> list[str]:
@@ -90,14 +287,23 @@ def summary_of(content: ReportContent) -> list[str]:
             f"(chance allows {percent(result.low)} to {percent(result.high)}), "
             f"mean width {number(result.metrics['width'])}"
         )
-    extremes = best_and_worst(content.segments, min_rows=MIN_NAMED_ROWS)
+    named = content.segments
+    if content.story is not None:
+        named = named.filter(pl.col("segment_column").is_in(list(content.story.columns)))
+    extremes = best_and_worst(named, min_rows=MIN_NAMED_ROWS)
     if extremes is None:
-        extremes = best_and_worst(content.segments, min_rows=5)
+        extremes = best_and_worst(named, min_rows=5)
     if extremes is not None and extremes.segments > 1:
         for word, found in (("Best", extremes.best), ("Worst", extremes.worst)):
             lines.append(
                 f"{word} segment: {found.segment_column} {found.segment}, median error {percent(found.value)} "
                 f"in {found.rows:,} rows"
             )
+    if content.story is not None and content.story.slabs:
+        slab = content.story.slabs[-1]
+        lines.append(
+            f"The {percent(slab.level, 0)} interval holds least where {slab.where}: {percent(slab.coverage)} of "
+            f"{slab.rows:,} rows"
+        )
     lines.append(gate_outcome(content)[1])
     return lines

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from assay.evaluation import wording
+from assay.evaluation import story_wording, wording
 from assay.evaluation.canvas import to_svg
 from assay.evaluation.content import (
     BaselineResult,
@@ -26,6 +26,8 @@ from assay.evaluation.content import (
     baseline_results,
     coverage_results,
 )
+from assay.evaluation.measures import measures
+from assay.evaluation.rivals import RESAMPLES
 from assay.evaluation.segments import BestAndWorst, best_and_worst
 from assay.evaluation.wording import headline
 from assay.runtime.tables import level_label
@@ -51,10 +53,16 @@ MOST_SEGMENTS = 1_000  # rows of a segment table in the page; the table segment_
 
 @dataclass(frozen=True)
 class SegmentCoverage:
-    """Coverage of one level in one segment, and what it means. None: no interval was given."""
+    """Coverage of one level in one segment, and what it means. None: no interval was given.
+
+    low, high: where the true share lies.  certain: whether it is off its promise, many segments being looked at.
+    """
 
     value: float | None
     verdict: str
+    low: float | None = None
+    high: float | None = None
+    certain: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,13 +85,16 @@ class SegmentView:
 
     ranking: the most and the least precise segments with enough rows, best first; a None between the two groups stands
     for the segments left out.  outside: segments whose coverage at the highest level is outside what chance allows.
+    certain: those of them where that is no accident of looking at many.  heading: the column in words.
     """
 
     column: str
+    heading: str
     rows: tuple[SegmentRow, ...]
     ranking: tuple[SegmentRow | None, ...]
     total: int
     outside: int
+    certain: int
     extremes: BestAndWorst | None
 
 
@@ -122,8 +133,31 @@ def render(content: ReportContent) -> str:
             strips=[_strip(result) for result in content.coverage],
             segment_views=_segment_views(content),
             shown_segments=SHOWN_SEGMENTS,
+            story=content.story,
+            words=_words(content),
+            resamples=RESAMPLES,
+            more_metrics=measures(content),
+            sample_sentence=story_wording.sample_sentence(content.story, content.rows) if content.story else "",
         )
     )
+
+
+def _words(content: ReportContent) -> dict[str, Any]:
+    """Sentences of the story, by where they stand; none without one."""
+    story = content.story
+    if story is None:
+        return {"drift": []}
+    return {
+        "rivals": story_wording.rivals_sentence(story.rivals),
+        "before": story_wording.before_sentence(story),
+        "slabs": [story_wording.slab_sentence(one) for one in story.slabs],
+        "drift": [story_wording.drift_sentence(one) for one in story.over_time],
+        "lower": [story_wording.lower_sentence(one, content.unit) for one in story.lower_bounds],
+        "kept": [story_wording.kept_sentence(one) for one in story.abstentions[-1:]],
+        "rules": [story_wording.rule_sentence(one) for one in story.decided],
+        "direction": story_wording.direction_sentence(story.direction),
+        "decisions": story_wording.decisions_sentence(story.decisions) if story.decisions is not None else "",
+    }
 
 
 def _figures(content: ReportContent, alternatives: Mapping[str, str]) -> dict[str, str]:
@@ -144,7 +178,9 @@ def _strip(result: CoverageResult) -> dict[str, float] | None:
 
 
 def _segment_views(content: ReportContent) -> list[SegmentView]:
-    columns = content.segments["segment_column"].unique(maintain_order=True)
+    columns = content.segments["segment_column"].unique(maintain_order=True).to_list()
+    if content.story is not None:
+        columns = [column for column in (*content.story.columns, *content.story.cut) if column in columns]
     return [_segment_view(content, column) for column in columns if column]
 
 
@@ -158,12 +194,19 @@ def _segment_view(content: ReportContent, column: str) -> SegmentView:
     ).iter_rows():
         found.setdefault((segment, rows), {})[metric] = (value, low, high)
     lines = [
-        _segment_row(name, rows, metrics, [result.level for result in content.coverage], marks.get(name, ""))
+        _segment_row(name, rows, metrics, content, marks.get(name, ""))
         for (name, rows), metrics in sorted(found.items(), key=lambda item: (-item[0][1], item[0][0]))
     ]
     outside = sum(line.coverage[-1].verdict.startswith("too") for line in lines if line.coverage)
     return SegmentView(
-        column, tuple(lines[:MOST_SEGMENTS]), _ranking(lines, content.min_segment_rows), len(lines), outside, extremes
+        column=column,
+        heading=wording.heading(column, content.target),
+        rows=tuple(lines[:MOST_SEGMENTS]),
+        ranking=_ranking(lines, content.min_segment_rows),
+        total=len(lines),
+        outside=outside,
+        certain=sum(line.coverage[-1].certain for line in lines if line.coverage),
+        extremes=extremes,
     )
 
 
@@ -173,17 +216,25 @@ def _ranking(lines: list[SegmentRow], min_rows: int) -> tuple[SegmentRow | None,
     return tuple(ranked) if len(ranked) <= 2 * RANKED else (*ranked[:RANKED], None, *ranked[-RANKED:])
 
 
-def _segment_row(name: str, rows: int, metrics: Mapping[str, Any], levels: list[float], mark: str) -> SegmentRow:
-    labels = [level_label(level) for level in levels]
+def _segment_row(name: str, rows: int, metrics: Mapping[str, Any], content: ReportContent, mark: str) -> SegmentRow:
+    labels = [level_label(result.level) for result in content.coverage]
     nothing = (None, None, None)
-    coverage = [metrics.get(f"coverage_{label}", nothing) for label in labels]
     last = labels[-1] if labels else ""
+    rate = content.story.false_discovery_rate if content.story is not None else 0.0
+    coverage = []
+    for label in labels:
+        found = metrics.get(f"coverage_{label}", nothing)
+        _, low, high = metrics.get(f"coverage_{label}_confidence", nothing)
+        adjusted = metrics.get(f"coverage_{label}_adjusted_p", nothing)[0]
+        coverage.append(
+            SegmentCoverage(found[0], wording.verdict(*found), low, high, adjusted is not None and adjusted <= rate)
+        )
     return SegmentRow(
         name=name,
         rows=rows,
         median_ape=metrics.get("median_ape", nothing)[0],
         within_20pct=metrics.get("within_20pct", nothing)[0],
-        coverage=tuple(SegmentCoverage(found[0], wording.verdict(*found)) for found in coverage),
+        coverage=tuple(coverage),
         width=metrics.get(f"width_{last}", nothing)[0],
         infinite_share=metrics.get(f"infinite_share_{last}", nothing)[0] or 0.0,
         mark=mark,

@@ -1,4 +1,4 @@
-"""Consumes evaluated rows and segment columns, produces the long table of metrics per segment, and its extremes.
+"""Consumes what was summed of evaluated rows, produces the long table of metrics per segment, and its extremes.
 
 `rows` here and in `plots.py` is one scored observation with a known outcome per row: `time` (UTC), `actual`,
 `prediction`, per level `lower_<label>` and `upper_<label>` (null: no interval; infinite: no bound), in the target's
@@ -8,39 +8,116 @@ unit, and one text column per segment column.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import polars as pl
 
-from assay.metrics import WITHIN_PERCENTS, binomial_bands, check_level
+from assay.evaluation.row_figures import figures
+from assay.evaluation.tally import KEYS, MISSING_SEGMENT, RIVAL, Tally, TallySpec, medians
+from assay.metrics import adjusted_p_values, binomial_bands, check_level, wilson_bands
 from assay.runtime.tables import level_label
 
-MISSING_SEGMENT = "(missing)"
-POINT_METRICS = (
-    *("r2", "rmse", "mae", "bias", "median_ape", "mape"),
-    *(f"within_{percent}pct" for percent in WITHIN_PERCENTS),
-    "zero_actuals",
-)
-INTERVAL_METRICS = (
-    *("coverage", "width", "interval_score", "below_share", "above_share", "infinite_share", "missing_share"),
-)
+__all__ = ["MISSING_SEGMENT", "BestAndWorst", "SegmentValue", "best_and_worst", "segment_table", "table_of"]
+
+CONFIDENCE, ADJUSTED = "confidence", "adjusted_p"
 
 
 def segment_table(rows: pl.DataFrame, segment_columns: Sequence[str], levels: Sequence[float]) -> pl.DataFrame:
-    """Every metric of `metrics.py` for all rows together and for each value of each segment column.
-
-    Grain: one metric of one segment. Columns: `segment_column` and `segment` (both empty for all rows together; a null
-    value is the segment "(missing)"), `metric` (interval metrics end in the level's label: coverage_80), `value` (units
-    as in `metrics.py`; null where undefined), `low` and `high` (95 % binomial band around the promise, for coverage
-    only), `rows` (Int64). Cost: one group_by per segment column, no loop over segments.
+    """`table_of` rows that are all here.
 
     Raises ValueError for no rows, missing columns, NaN, null or infinite outcomes and predictions, crossed bounds.
     """
-    _check(rows, segment_columns, levels)
-    parts = [_long(rows, "", pl.lit(""), levels)]
-    for column in dict.fromkeys(segment_columns):
-        parts.append(_long(rows, column, pl.col(column).cast(pl.String).fill_null(MISSING_SEGMENT), levels))
+    check_rows(rows, segment_columns, levels)
+    columns = tuple(dict.fromkeys(segment_columns))
+    spec = TallySpec(tuple(levels), columns, kept=("actual", "prediction", *columns), most=rows.height)
+    return table_of(Tally.merge([Tally.measure(rows, spec)], spec), spec)
+
+
+def table_of(tally: Tally, spec: TallySpec) -> pl.DataFrame:
+    """Every metric of all rows together and of each value of each segment column.
+
+    Grain: one metric of one segment. Columns: `segment_column` and `segment` (both empty for all rows together; a null
+    value is the segment "(missing)"), `metric` (interval metrics end in the level's label: coverage_80), `value` (units
+    as in `metrics.py`; null where undefined), `low` and `high`, `rows` (Int64).
+
+    Of `coverage_80` low and high are the 95 % binomial band around the promise. `coverage_80_confidence` is the same
+    share with its own 95 % band (Wilson, 1927). `coverage_80_adjusted_p` is how likely a coverage so far off would be
+    if the promise held, adjusted for the many segments of its column (Benjamini and Hochberg, 1995).
+    """
+    wide = _wide(tally, spec, ("", *spec.segment_columns))
+    point = [name for name in figures(spec.labels, wide.columns) if name in wide.columns]
+    parts = [_long(wide, name) for name in ["median_ape", *point] if not name.startswith("coverage_")]
+    for label, level in spec.labels.items():
+        parts += _coverages(wide, label, level)
+    return pl.concat(parts).with_columns(pl.col("value").fill_nan(None)).sort("segment_column", "segment", "metric")
+
+
+def rival_table(tally: Tally, spec: TallySpec) -> pl.DataFrame:
+    """Point metrics of each rival, wide: `segment` is its column in the rows; on the rows that it predicts."""
+    return _wide(tally, spec, (RIVAL,)) if spec.rivals else pl.DataFrame({"segment": []}, schema={"segment": pl.String})
+
+
+def _wide(tally: Tally, spec: TallySpec, columns: Sequence[str]) -> pl.DataFrame:
+    sums = tally.sums.filter(pl.col("segment_column").is_in(list(columns)))
+    labels = spec.labels if RIVAL not in columns else {}
+    found = sums.select(*KEYS, "rows", *(e.alias(n) for n, e in figures(labels, sums.columns).items()), *_given(labels))
+    exact = _exact_medians(tally, columns, spec.rivals) if tally.complete else medians(tally.buckets)
+    return found.join(exact, on=list(KEYS), how="left", maintain_order="left")
+
+
+def _given(labels: Mapping[str, float]) -> list[pl.Expr]:
+    """Rows with an interval, and those of them inside, by level."""
+    found = []
+    for label in labels:
+        found += [pl.col(f"coverage_{label}_rows").alias(f"intervals_{label}")]
+        found += [pl.col(f"coverage_{label}_sum").alias(f"inside_{label}")]
+    return found
+
+
+def _exact_medians(tally: Tally, columns: Sequence[str], rivals: Sequence[str]) -> pl.DataFrame:
+    parts = []
+    for column in columns:
+        if column == RIVAL:
+            parts += [_medians(tally.sample, RIVAL, pl.lit(rival), rival) for rival in rivals]
+        else:
+            segment = pl.col(column).cast(pl.String).fill_null(MISSING_SEGMENT) if column else pl.lit("")
+            parts.append(_medians(tally.sample, column, segment, "prediction"))
     return pl.concat(parts)
+
+
+def _medians(sample: pl.DataFrame, column: str, segment: pl.Expr, predicted: str) -> pl.DataFrame:
+    # The select renames as it goes: a segment column may be called like a metric, and cannot clash from here on.
+    rows = sample.lazy().filter(pl.col(predicted).is_finite() & (pl.col("actual") != 0))
+    ape = (pl.col(predicted) - pl.col("actual")).abs() / pl.col("actual").abs()
+    found = rows.select(pl.lit(column).alias("segment_column"), segment.alias("segment"), ape.alias("median_ape"))
+    return found.group_by(KEYS).agg(pl.col("median_ape").median()).collect()
+
+
+def _long(wide: pl.DataFrame, name: str) -> pl.DataFrame:
+    none = pl.lit(None, pl.Float64)
+    value = pl.col(name).cast(pl.Float64).alias("value")
+    return wide.select(*KEYS, pl.lit(name).alias("metric"), value, none.alias("low"), none.alias("high"), "rows")
+
+
+def _coverages(wide: pl.DataFrame, label: str, level: float) -> list[pl.DataFrame]:
+    """A level's coverages with what chance allows, with their own bands, and how far off the promise they are."""
+    inside, given = wide[f"inside_{label}"].to_numpy(), wide[f"intervals_{label}"].to_numpy()
+    name = f"coverage_{label}"
+    adjusted = np.full(wide.height, np.nan)
+    for column in wide["segment_column"].unique():
+        part = ((wide["segment_column"] == column).to_numpy()) & (given > 0)
+        adjusted[part] = adjusted_p_values(inside[part], given[part], level)
+    found = []
+    for metric, value, (low, high) in (
+        (name, wide[name].to_numpy(), binomial_bands(level, given)),
+        (f"{name}_{CONFIDENCE}", wide[name].to_numpy(), wilson_bands(inside, given)),
+        (f"{name}_{ADJUSTED}", adjusted, (np.full(wide.height, np.nan),) * 2),
+    ):
+        ends = {"value": value, "low": low, "high": high}
+        columns = [pl.Series(end, numbers, pl.Float64).fill_nan(None) for end, numbers in ends.items()]
+        found.append(wide.with_columns(*columns).select(*KEYS, pl.lit(metric).alias("metric"), *ends, "rows"))
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,87 +176,11 @@ def _loss(metric: str) -> pl.Expr:
     return value.abs() if metric == "bias" else value
 
 
-def _long(rows: pl.DataFrame, segment_column: str, segment: pl.Expr, levels: Sequence[float]) -> pl.DataFrame:
-    labels = {level_label(level): level for level in levels}
-    # The select renames as it goes: a segment column may be called like a metric, and cannot clash from here on.
-    wide = (
-        rows.lazy()
-        .select(segment.alias("segment"), *_per_row(labels))
-        .group_by("segment")
-        .agg(pl.len().cast(pl.Int64).alias("rows"), *_point_aggregates(), *_interval_aggregates(labels))
-        .sort("segment")
-        .collect()
-    )
-    bands = {
-        f"coverage_{label}": binomial_bands(level, wide[f"intervals_{label}"].to_numpy())
-        for label, level in labels.items()
-    }
-    names = [*POINT_METRICS, *(f"{name}_{label}" for label in labels for name in INTERVAL_METRICS)]
-    no_band = pl.Series([None] * wide.height, dtype=pl.Float64)
-    return pl.concat(
-        wide.select(
-            pl.lit(segment_column).alias("segment_column"),
-            "segment",
-            pl.lit(name).alias("metric"),
-            pl.col(name).cast(pl.Float64).fill_nan(None).alias("value"),
-            (pl.Series(bands[name][0]) if name in bands else no_band).alias("low"),
-            (pl.Series(bands[name][1]) if name in bands else no_band).alias("high"),
-            "rows",
-        )
-        for name in names
-    ).sort("segment", "metric")
+def check_rows(rows: pl.DataFrame, segment_columns: Sequence[str], levels: Sequence[float]) -> None:
+    """Refuse rows that mean nothing.
 
-
-def _per_row(labels: dict[str, float]) -> list[pl.Expr]:
-    """Columns per row, computed once, so that the aggregates below are plain sums and means. Null: left out."""
-    actual, error = pl.col("actual"), pl.col("prediction") - pl.col("actual")
-    columns = [
-        actual,
-        error.alias("error"),
-        pl.when(actual != 0).then(error.abs() / actual.abs()).alias("ape"),
-    ]
-    for label, level in labels.items():
-        low, high = pl.col(f"lower_{label}").fill_nan(None), pl.col(f"upper_{label}").fill_nan(None)
-        given = low.is_not_null() & high.is_not_null()
-        finite = low.is_finite() & high.is_finite()
-        miss = (low - actual).clip(lower_bound=0) + (actual - high).clip(lower_bound=0)
-        per_level = {
-            "coverage": pl.when(given).then((low <= actual) & (actual <= high)),
-            "width": pl.when(finite).then(high - low),
-            "interval_score": pl.when(finite).then(high - low + 2 / (1 - level) * miss),
-            "below_share": pl.when(given).then(actual < low),
-            "above_share": pl.when(given).then(actual > high),
-            "infinite_share": pl.when(given).then(~finite),
-            "missing_share": ~given,
-        }
-        columns += [expression.alias(f"{name}_{label}") for name, expression in per_level.items()]
-    return columns
-
-
-def _point_aggregates() -> list[pl.Expr]:
-    actual, error, ape = pl.col("actual"), pl.col("error"), pl.col("ape")
-    squared = error.pow(2).mean()
-    constant = actual.min() == actual.max()
-    return [
-        pl.when(~constant).then(1 - squared / actual.var(ddof=0)).alias("r2"),
-        squared.sqrt().alias("rmse"),
-        error.abs().mean().alias("mae"),
-        error.mean().alias("bias"),
-        ape.median().alias("median_ape"),
-        ape.mean().alias("mape"),
-        *(((ape <= percent / 100).mean() * 100).alias(f"within_{percent}pct") for percent in WITHIN_PERCENTS),
-        ape.null_count().alias("zero_actuals"),
-    ]
-
-
-def _interval_aggregates(labels: dict[str, float]) -> list[pl.Expr]:
-    return [
-        *(pl.col(f"{name}_{label}").mean() for label in labels for name in INTERVAL_METRICS),
-        *(pl.col(f"coverage_{label}").count().alias(f"intervals_{label}") for label in labels),
-    ]
-
-
-def _check(rows: pl.DataFrame, segment_columns: Sequence[str], levels: Sequence[float]) -> None:
+    Raises ValueError for no rows, missing columns, NaN, null or infinite outcomes and predictions, crossed bounds.
+    """
     for level in levels:
         check_level(level)
     bounds = [(f"lower_{label}", f"upper_{label}") for label in map(level_label, levels)]

@@ -45,13 +45,14 @@ C = TypeVar("C", bound=Content)
 class Report:
     """What content comes to. page: HTML.  pictures: by name.  metrics: of `--json` and of MLflow.
 
-    summary: the result in a few lines, for the terminal.
+    summary: the result in a few lines, for the terminal.  tables: name -> CSV, for MLflow.
     """
 
     page: str
     pictures: Pictures
     metrics: dict[str, float]
     summary: list[str]
+    tables: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Evaluation(ABC, Generic[C]):
@@ -94,9 +95,9 @@ class Evaluation(ABC, Generic[C]):
         with self.context.reporter.step("joining predictions with outcomes"):
             rows, levels = self.rows(predictions, features)
         with self.context.reporter.step("what moves the predictions"):
-            found = self.explained(features, rows.height)
+            found = self.explained(features, self.extent(rows)[0])
             written = self._write_explanations(found, identity)
-        with self.context.reporter.step(f"evaluating {rows.height:,} outcomes"):
+        with self.context.reporter.step(f"evaluating {self.extent(rows)[0]:,} outcomes"):
             table = self.segment_table(rows, levels)
             of_model = {"model_version": pl.lit(self.model.version), "target": pl.lit(self.target.name)}
             written += self._write(SEGMENT_METRICS, table.with_columns(**of_model), identity)
@@ -144,6 +145,18 @@ class Evaluation(ABC, Generic[C]):
         levels = [float(label.replace("_", ".")) / 100 for label in labels]
         return frame.rename({column: "actual"}).sort("time", "row_id"), levels
 
+    def extent(self, rows: pl.DataFrame) -> tuple[int, dt.datetime, dt.datetime]:
+        """How many rows are evaluated, the first of their times and the last."""
+        start, end = rows["time"].min(), rows["time"].max()
+        assert isinstance(start, dt.datetime)
+        assert isinstance(end, dt.datetime)
+        return rows.height, start, end
+
+    @property
+    def shown_segment(self) -> str | None:
+        """Segment column whose coverage is drawn; None: the table's first."""
+        return self.segments[0] if self.segments else None
+
     def _evaluated(self) -> list[Condition]:
         """Rows with a known outcome of the test period and after."""
         test = period_conditions(self.model.facts["split"]["test"])
@@ -187,15 +200,13 @@ class Evaluation(ABC, Generic[C]):
     ) -> Content:
         """What the reports of all targets say."""
         dataset = self.config.dataset
-        start, end = rows["time"].min(), rows["time"].max()
-        assert isinstance(start, dt.datetime)
-        assert isinstance(end, dt.datetime)
+        count, start, end = self.extent(rows)
         return Content(
             title=f"{dataset.name}: {self.target.name}",
             description=dataset.description,
             target=self.target.name,
             created=self.records.created,
-            rows=rows.height,
+            rows=count,
             start=start,
             end=end,
             segments=table,
@@ -212,7 +223,7 @@ class Evaluation(ABC, Generic[C]):
         gains = self.model.importance()
         scale = "logit" if self.target.decides else self.target.transform
         return {
-            "coverage": plots.coverage_per_segment(common.segments, levels),
+            "coverage": plots.coverage_per_segment(common.segments, levels, self.shown_segment),
             "importance": plots.importance(list(gains), list(gains.values())) if gains else None,
             "contributions": plots.contributions(moves, scale) if moves is not None else None,
             "missing": plots.missing(common.data.missing),
@@ -228,6 +239,8 @@ class Evaluation(ABC, Generic[C]):
         tracking = self.context.tracking
         tracking.text(report.page, "report.html")
         tracking.text(table.write_csv(), "segment_metrics.csv")
+        for name, text in report.tables.items():
+            tracking.text(text, f"tables/{name}.csv")
         for name, picture in report.pictures.items():
             if picture is not None:
                 tracking.text(to_svg(picture, name, name), f"plots/{name}.svg")

@@ -30,6 +30,11 @@ def number(value: float | None, unit: str = "") -> str:
     return f"{text}\u00a0{unit}" if unit else text
 
 
+def edge(value: float) -> str:
+    """A band's end as short as it is: 2.0 is 2, 12500.0 is 12,500."""
+    return f"{value:,.6g}".replace("-", MINUS)
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     """A share as percent: 0.031 is 3.1 %. Whole with `digits` 0, except where that would hide a part: 97.5 %."""
     if share is None or math.isnan(share):
@@ -86,7 +91,7 @@ def count(value: int, noun: str = "", nouns: str = "") -> str:
     return f"{text}\u00a0{noun if value == 1 else nouns or noun + 's'}" if noun else text
 
 
-def day(moment: dt.datetime) -> str:
+def day(moment: dt.date) -> str:
     """A date as people write it: 1 Mar 2015."""
     return f"{moment.day}\u00a0{moment:%b}\u00a0{moment.year}"
 
@@ -94,6 +99,11 @@ def day(moment: dt.datetime) -> str:
 def readable(name: str) -> str:
     """A table's or rule's name as words: group_median is group median."""
     return name.replace("_", " ")
+
+
+def heading(column: str, target: str) -> str:
+    """A segment column in words; bands of the prediction say of what."""
+    return f"predicted {target}" if column == "price band" else readable(column)
 
 
 def verdict(coverage: float | None, low: float | None, high: float | None) -> str:
@@ -193,6 +203,18 @@ def picture_texts(content: ReportContent) -> dict[str, tuple[str, str]]:
         "contributions": (
             "What inputs add to single predictions: the range of 9 in 10 rows, and the mean for low and high values.",
             "Exact SHAP values; a row's add up to its prediction. They say what the model does, not why prices move.",
+        ),
+        "rivals": (
+            "How much smaller the model's error (RMSE) is than that of each simple rule and of the champion before.",
+            "A bar that does not touch the line at 0 is a difference that chance does not explain.",
+        ),
+        "over_time": (
+            f"Share of outcomes inside the {levels} intervals over time, beside the range that chance allows.",
+            "Where the line leaves the grey band for long, the market has moved on: calibrate or train again.",
+        ),
+        "kept": (
+            "Error of the rows kept, against the share of rows kept, those with the narrowest intervals first.",
+            "The further the line lies below its right end, the better widths tell sure from unsure predictions.",
         ),
         "fan": (
             f"Outcome, prediction and {levels} intervals of {target} over time, for up to four examples.",

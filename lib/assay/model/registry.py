@@ -231,6 +231,27 @@ def registered_models(tracking_uri: str) -> dict[str, str]:
     return found
 
 
+def champion_before(tracking: Tracking, target: str, run_id: str) -> Champion | None:
+    """The version registered before that of a training run; None where there is none, or the run's is not registered.
+
+    Raises:
+        AssayError: an artifact was changed.
+    """
+    found = version_before(tracking, target, run_id)
+    name = registered_name(tracking.config.dataset.name, target)
+    return None if found is None else _registered(tracking.uri, name, found)
+
+
+def version_before(tracking: Tracking, target: str, run_id: str) -> Any | None:
+    """MLflow's record of that version."""
+    name = registered_name(tracking.config.dataset.name, target)
+    if not _is_registered(tracking, name):
+        return None
+    versions = sorted(tracking.client.search_model_versions(f"name = '{name}'"), key=lambda one: int(one.version))
+    own = [place for place, one in enumerate(versions) if one.tags.get("assay.run_id") == run_id]
+    return versions[own[0] - 1] if own and own[0] else None
+
+
 def _versions(client: Any, name: str) -> str:
     """What there is of a model, for people."""
     numbers = sorted(int(found.version) for found in client.search_model_versions(f"name = '{name}'"))

@@ -252,11 +252,22 @@ SEGMENT_METRICS = Table(
     key=("target", "segment_column", "segment", "metric"),
     partition_by=("target",),
     columns={
-        "segment_column": (pa.string(), "column that splits the rows; empty for all rows"),
+        "segment_column": (
+            pa.string(),
+            "column that splits the rows; empty for all rows. Names of two words are none of the data's: price band, "
+            "similar rows, month, window of N days, decision at LEVEL, share kept at LEVEL, worst slab, compared with",
+        ),
         "segment": (pa.string(), "value of that column"),
-        "metric": (pa.string(), "rmse, mae, r2, median_ape, within_20pct, coverage_80, width_80, ..."),
+        "metric": (
+            pa.string(),
+            "rmse, mae, r2, median_ape, within_20pct, coverage_80, width_80, ...; coverage_80_confidence has the band "
+            "of the true coverage, coverage_80_adjusted_p says how likely chance puts it so far off its promise",
+        ),
         "value": (pa.float64(), "target's unit, or a share from 0 to 1, or percent where the name says so"),
-        "low": (pa.float64(), "lower end of the 95 % binomial band, coverage metrics only"),
+        "low": (
+            pa.float64(),
+            "lower end of a 95 % band: of a coverage what chance allows, of _confidence and _difference the truth",
+        ),
         "high": (pa.float64(), "upper end of that band"),
         "rows": (pa.int64(), "rows with a known outcome"),
         "model_version": (pa.string(), "model that was evaluated"),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 from typing import Any
 
 import numpy as np
 
 from assay.config.profile import GatesConfig
 from assay.model.bundle import Model
+from assay.model.comparison import difference_band, mean_loss, why_incomparable
 from assay.model.registry import Champion
 from assay.model.scale import Floats
 from assay.model.verdict import Verdict
@@ -17,7 +17,6 @@ from assay.runtime.progress import figure
 from assay.training.split import Period
 
 GATE = "not_worse_than_champion"
-LEAST_DAYS = 2
 
 
 def incomparable(champion: Champion, model: Model, test: Period, columns: set[str]) -> str | None:
@@ -25,14 +24,7 @@ def incomparable(champion: Champion, model: Model, test: Period, columns: set[st
 
     columns: what the features have.
     """
-    if champion.judged.outcome.classes != model.outcome.classes:
-        return "it predicts another kind of outcome, or other classes"
-    if champion.judged.plan_hash != model.plan_hash or not set(champion.judged.input_columns) <= columns:
-        return "it learned from other features"
-    known = dt.datetime.fromisoformat(champion.judged.learned_until)
-    if known >= test.first:
-        return f"it has learned from rows up to {known:%Y-%m-%d}, which the test period holds"
-    return None
+    return why_incomparable(champion, model, test.first, columns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,39 +61,23 @@ def compare_losses(
     """Mean losses of both, and a paired bootstrap of their difference, by whole days: rows of a day err together.
 
     new, champion: (n,) losses.  days: (n,) the day of each row.  root: the means' roots are compared.  The bound is
-    one-sided: with `champion_confidence` the difference is above `low`. (Percentile bootstrap: Efron and Tibshirani
-    1993, ch. 13; clusters: Field and Welsh 2007.)
+    one-sided: with `champion_confidence` the difference is above `low`. See `difference_band`.
     """
-    from scipy.stats import bootstrap
-
     _, place = np.unique(days, return_inverse=True)
     rows = np.bincount(place).astype(np.float64)
-    ours, theirs = (np.bincount(place, losses) for losses in (new, champion))
-
-    def mean(losses: Floats, count: Floats) -> Floats:
-        found: Floats = losses / count
-        return np.sqrt(found) if root else found
-
-    def difference(ours: Floats, theirs: Floats, rows: Floats, axis: int = -1) -> Floats:
-        count = rows.sum(axis=axis)
-        return mean(ours.sum(axis=axis), count) - mean(theirs.sum(axis=axis), count)
-
-    low = high = float("nan")
-    if len(rows) >= LEAST_DAYS:
-        spread = bootstrap(
-            (ours, theirs, rows),
-            difference,
-            paired=True,
-            vectorized=True,
-            method="percentile",
-            n_resamples=config.champion_resamples,
-            batch=max(1, 4_000_000 // len(rows)),
-            confidence_level=2 * config.champion_confidence - 1,  # both ends, each with this confidence
-            random_state=np.random.default_rng(seed),
-        ).confidence_interval
-        low, high = float(spread.low), float(spread.high)
+    ours, theirs = (np.bincount(place, losses).astype(np.float64) for losses in (new, champion))
+    low, high = difference_band(
+        ours,
+        theirs,
+        rows,
+        confidence=2 * config.champion_confidence - 1,  # both ends, each with this confidence
+        resamples=config.champion_resamples,
+        seed=seed,
+        root=root,
+    )
     total = rows.sum()
-    return Comparison(float(mean(ours.sum(), total)), float(mean(theirs.sum(), total)), low, high)
+    rmse, champion_rmse = (float(mean_loss(losses.sum(), total, root=root)) for losses in (ours, theirs))
+    return Comparison(rmse, champion_rmse, low, high)
 
 
 def verdict(found: Comparison, champion: Champion, config: GatesConfig, loss: str = "RMSE") -> Verdict:

@@ -31,6 +31,6 @@ def market(entities=12, times=24, noise=0.06, name="city", seed=5):
     return frame
 
 
-@pytest.fixture(name="market")
+@pytest.fixture(name="market", scope="session")
 def market_factory():
     return market

@@ -5,7 +5,15 @@ import datetime as dt
 import re
 import xml.etree.ElementTree as ET
 
-from assay.evaluation import plots
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from assay.config.evaluation import EvaluationConfig
+from assay.config.target import TargetConfig
+from assay.evaluation import plots, story_plots
+from assay.evaluation.evaluated import CLUSTER, FACTOR, MONTH, PRICE_BAND, JudgeRows
+from assay.evaluation.past import Columns, looked_back
 from assay.evaluation.report import (
     DataFacts,
     Figures,
@@ -15,7 +23,11 @@ from assay.evaluation.report import (
     baseline_results,
     coverage_results,
 )
-from assay.evaluation.segments import segment_table
+from assay.evaluation.risk import RankedDecisions
+from assay.evaluation.row_figures import REFERENCE
+from assay.evaluation.segments import segment_table, table_of
+from assay.evaluation.story import rules_for, told
+from assay.evaluation.tally import Tally, TallySpec
 from assay.metrics import point_metrics
 
 UTC = dt.UTC
@@ -56,6 +68,58 @@ def content_of(rows, columns=("city",), levels=LEVELS, figures=True, **changes):
         gates=[Gate("R²", metrics["r2"], 0.75, metrics["r2"] >= 0.75), Gate("Within 20 %", 99.1, 70.0, True, "%")],
     )
     return dataclasses.replace(content, **changes)
+
+
+def story_of(rows, columns=("city",), levels=LEVELS, **settings):
+    """Content with the whole story, made as the job makes it. rows need row_id; a factor is called `size`."""
+    config = EvaluationConfig(**settings)
+    random = np.random.default_rng(2)
+    past = pa.table(
+        {
+            "hash": np.arange(2000),
+            "prediction": random.choice(rows["prediction"].to_numpy(), 2000),
+            "outcome": random.choice(rows["actual"].to_numpy(), 2000),
+            "of size": np.concatenate([random.normal(0, 1, 1200), random.normal(9, 1, 800)]),
+        }
+    )
+    seen = looked_back(
+        past, Columns(columns, (), ("size",), ("size",)), config, TargetConfig("price", transform="log"), "lag", seed=1
+    )
+    rules = rules_for(config, levels, seen)
+    rivals = tuple(name for name in rows.columns if name.startswith("baseline_"))
+    segments = (*columns, PRICE_BAND, CLUSTER, MONTH, *(rule.name for rule in rules))
+    bounds = [name for name in rows.columns if name.startswith(("lower_", "upper_"))]
+    kept = ("time", "actual", "prediction", *bounds, *segments, f"{FACTOR}size", *rivals)
+    spec = TallySpec(tuple(levels), segments, rivals, kept)
+    rows = rows.with_columns(
+        pl.Series(f"{FACTOR}size", random.uniform(-1, 10, rows.height)),
+        pl.lit("1: size low").alias(CLUSTER),
+        (pl.col("actual") * 0.97).alias(REFERENCE),
+    )
+    kernel = JudgeRows(spec, seen.bands, rules)
+    tally = Tally.unpacked(pa.Table.from_batches(kernel(iter(rows.to_arrow().to_batches()))), spec)
+    table = table_of(tally, spec)
+    ranked = RankedDecisions(["price", "stock"], 900, 0.71, 0.5, [0.9 - k / 12 for k in range(10)])
+    story, lines = told(
+        tally,
+        table,
+        seen,
+        config,
+        levels,
+        columns=columns,
+        dated=True,
+        seed=1,
+        before_why="there is no champion before this one",
+        decisions=ranked,
+    )
+    content = content_of(rows, columns, levels, story=story, segments=pl.concat([table, lines]))
+    figures = dataclasses.replace(
+        content.figures,
+        rivals=story_plots.rivals(story.rivals),
+        over_time=story_plots.coverage_over_time(story.over_time),
+        kept=story_plots.rows_kept(story.abstentions),
+    )
+    return dataclasses.replace(content, figures=figures)
 
 
 def parse(page):

@@ -14,7 +14,15 @@ from assay.conformal.intervals import score_batch
 from assay.conformal.job import PYFUNC
 from assay.errors import AssayError, DataError
 from assay.model.bundle import MANIFEST, digest_of
-from assay.model.registry import CHAMPION, TrainedRun, champion, load_trained, register, registered_name
+from assay.model.registry import (
+    CHAMPION,
+    TrainedRun,
+    champion,
+    champion_before,
+    load_trained,
+    register,
+    registered_name,
+)
 from assay.runtime.tracking import Tracking
 
 DATASET = {
@@ -71,6 +79,23 @@ def test_an_equal_model_is_not_registered_twice_but_made_champion_again(
         assert register(tracking, trained, calibration.to_dict(), calibration.version, PYFUNC) == registered
     assert champion(tracking, "price").number == registered
     assert len(tracking.client.search_model_versions("name = 'towns.price'")) == 2
+
+
+def test_the_champion_before_is_the_version_registered_before_a_run(
+    tracking, trained, registered, calibration, retrained, rows
+):
+    assert champion_before(tracking, "price", trained.run_id) is None
+    with tracking.run("train", "t2") as run_id:
+        tracking.finish("done")
+    other = TrainedRun(run_id, "price", retrained(rounds=13), trained.registered_name)
+    with tracking.run("calibrate", "c2"):
+        register(tracking, other, calibration.to_dict(), calibration.version, PYFUNC)
+    found = champion_before(tracking, "price", run_id)
+    assert (found.number, found.run_id) == (registered, trained.run_id)
+    batch = rows(50, seed=8)
+    np.testing.assert_array_equal(found.judged.predict(batch), trained.model.predict(batch))
+    assert champion_before(tracking, "price", "no such run") is None
+    assert champion_before(tracking, "weight", run_id) is None
 
 
 def test_mlflow_serves_the_same_numbers_as_the_scoring_kernel(tracking, registered, model, calibration, rows):

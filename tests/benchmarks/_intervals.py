@@ -1,0 +1,159 @@
+"""Consumes forecasts of calibration and test rows, produces intervals by other methods, and figures of any intervals.
+
+Everything is on the model's scale, on which all methods are given the same predictions, and turned into the target's
+unit by the caller. Methods that keep one calibration see only the calibration period.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Bounds = tuple[Floats, Floats]
+SEGMENT_ROWS = 500  # fewer say little of a segment
+MONTH_ROWS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Rows of one period on the model's scale.
+
+    y, prediction: (n,).  quantiles: (n, 2) of another model, at both ends of the level that is asked for.
+    segments: (n,) texts.
+    """
+
+    y: Floats
+    prediction: Floats
+    quantiles: Floats
+    segments: npt.NDArray[np.object_]
+
+
+def plain_split(calibrate: Rows, test: Rows, level: float) -> Bounds:
+    """Split conformal as textbooks have it: one quantile of absolute residuals (Lei et al. 2018)."""
+    scores = np.sort(np.abs(calibrate.y - calibrate.prediction))
+    rank = int(np.ceil((len(scores) + 1) * level - 1e-9))
+    quantile = scores[rank - 1] if rank <= len(scores) else np.inf
+    return test.prediction - quantile, test.prediction + quantile
+
+
+def raw_quantiles(_: Rows, test: Rows, __: float) -> Bounds:
+    """The quantile model's own interval, corrected by nothing."""
+    return test.quantiles[:, 0], test.quantiles[:, 1]
+
+
+def mapie_split(calibrate: Rows, test: Rows, level: float) -> Bounds:
+    """MAPIE's split conformal regressor around the same predictions."""
+    from mapie.regression import SplitConformalRegressor
+
+    found = SplitConformalRegressor(_Told(0), confidence_level=level, prefit=True)
+    found.conformalize(calibrate.prediction[:, None], calibrate.y)
+    _, intervals = found.predict_interval(test.prediction[:, None])
+    return intervals[:, 0, 0], intervals[:, 1, 0]
+
+
+def mapie_cqr(calibrate: Rows, test: Rows, level: float) -> Bounds:
+    """MAPIE's conformalised quantile regressor around the same quantiles."""
+    from mapie.regression import ConformalizedQuantileRegressor
+
+    found = ConformalizedQuantileRegressor([_Told(0), _Told(1), _Told(2)], confidence_level=level, prefit=True)
+    found.conformalize(_columns(calibrate), calibrate.y)
+    _, intervals = found.predict_interval(_columns(test))
+    return intervals[:, 0, 0], intervals[:, 1, 0]
+
+
+def crepes_split(calibrate: Rows, test: Rows, level: float) -> Bounds:
+    """crepes' conformal regressor."""
+    return _crepes(calibrate, test, level, by_segment=False)
+
+
+def crepes_mondrian(calibrate: Rows, test: Rows, level: float) -> Bounds:
+    """crepes' conformal regressor, Mondrian by segment. Segments that it has not calibrated get no finite interval."""
+    return _crepes(calibrate, test, level, by_segment=True)
+
+
+OTHERS: Mapping[str, Mapping[str, Callable[[Rows, Rows, float], Bounds]]] = {
+    "split": {"split": plain_split},
+    "quantiles": {"quantiles": raw_quantiles},
+    "mapie": {"split": mapie_split, "cqr": mapie_cqr},
+    "crepes": {"split": crepes_split, "mondrian": crepes_mondrian},
+}
+
+
+def _crepes(calibrate: Rows, test: Rows, level: float, *, by_segment: bool) -> Bounds:
+    from crepes import ConformalRegressor
+
+    known = set(calibrate.segments)
+    usable = np.array([segment in known for segment in test.segments]) if by_segment else np.ones(len(test.y), bool)
+    bins: dict[str, Any] = {"bins": calibrate.segments.astype(str)} if by_segment else {}
+    fitted = ConformalRegressor().fit(residuals=calibrate.y - calibrate.prediction, **bins)
+    lower, upper = np.full(len(test.y), -np.inf), np.full(len(test.y), np.inf)
+    told = {"bins": test.segments[usable].astype(str)} if by_segment else {}
+    found = fitted.predict_int(test.prediction[usable], confidence=level, **told)
+    lower[usable], upper[usable] = found[:, 0], found[:, 1]
+    return lower, upper
+
+
+def _columns(rows: Rows) -> Floats:
+    return np.column_stack([rows.quantiles, rows.prediction])
+
+
+class _Told:
+    """A regressor that is fitted already and says what is in a column of its inputs."""
+
+    def __init__(self, column: int = 0) -> None:
+        self.column, self.fitted_ = column, True
+
+    def fit(self, *_: Any) -> _Told:
+        return self
+
+    def predict(self, inputs: Any) -> Floats:
+        return np.asarray(inputs)[:, self.column]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        return {"column": self.column}
+
+    def set_params(self, **params: Any) -> _Told:
+        self.column = params.get("column", self.column)
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+def figures(
+    y: Floats,
+    bounds: Bounds,
+    segments: npt.NDArray[np.object_],
+    months: npt.NDArray[Any],
+    level: float,
+) -> dict[str, float]:
+    """What intervals (n,) of outcomes (n,) are worth, in the outcomes' unit.
+
+    coverage; worst_segment and worst_month: coverage that is farthest from the level, of segments of `SEGMENT_ROWS` or
+    more and calendar months of `MONTH_ROWS` or more (NaN where there is none); mean_width; interval_score, less is
+    better (Gneiting and Raftery 2007).
+    """
+    lower, upper = bounds
+    inside = (y >= lower) & (y <= upper)
+    miss = 2 / (1 - level) * (np.maximum(lower - y, 0) + np.maximum(y - upper, 0))
+    return {
+        "rows": float(len(y)),
+        "coverage": float(inside.mean()),
+        "worst_segment": _worst(inside, segments, level, SEGMENT_ROWS),
+        "worst_month": _worst(inside, months, level, MONTH_ROWS),
+        "mean_width": float((upper - lower).mean()),
+        "interval_score": float((upper - lower + miss).mean()),
+    }
+
+
+def _worst(inside: npt.NDArray[np.bool_], groups: npt.NDArray[Any], level: float, least: int) -> float:
+    _, group = np.unique(groups.astype(str), return_inverse=True)
+    rows = np.bincount(group)
+    held = np.bincount(group, weights=inside) / rows
+    held = held[rows >= least]
+    return float(held[np.argmax(np.abs(held - level))]) if len(held) else float("nan")

@@ -60,5 +60,5 @@ def context_of(rows: pl.DataFrame, history: pl.DataFrame, state: State) -> pl.Da
     stored = state.past.of(rows)
     if history.height:
         stored = stored.join(history, on=key, how="anti", nulls_equal=True, maintain_order="left")
-        stored = pl.concat([stored, history.select(names).cast(dict(stored.schema))])
+        stored = pl.concat([stored, history.select(names).cast(stored.schema)])
     return stored.with_columns(pl.lit(True).alias(CONTEXT), pl.lit(0, dtype=pl.Int32).alias(SPAN))

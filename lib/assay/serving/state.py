@@ -1,8 +1,8 @@
 """Consumes `observations`, produces what a server knows of the past: rows by entity, and the markets' condensed steps.
 
-It is what `build_features` starts from, kept in memory: condensed steps of every group, counted values for ranks, and of
-each row key, time and the values whose past is wanted. Nothing in it depends on when a row is priced: the kernels look
-at what was known strictly before the row's own time, however much later the newest observation is.
+It is what `build_features` starts from, kept in memory: condensed steps of every group, counted values for ranks, and
+of each row key, time and the values whose past is wanted. Nothing in it depends on when a row is priced: the kernels
+look at what was known strictly before the row's own time, however much later the newest observation is.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class State:
             asked = rows.select(*columns, pl.col(STEP).alias("time")).unique()
             empty = [pl.lit(nothing).alias(f"{v}|{m}") for v in self.values for m, nothing in EMPTY.items()]
             cells = keyed.of(asked)
-            marks = asked.with_columns(empty).select(cells.columns).cast(dict(cells.schema))
+            marks = asked.with_columns(empty).select(cells.columns).cast(cells.schema)
             first = asked["time"].dt.timestamp("us").min()
             assert isinstance(first, int)
             whole = merge(pl.concat([cells, marks]), columns, self.values)

@@ -1,0 +1,221 @@
+"""Consumes a workspace, produces prices of raw rows: its champions, what it knows of the past, the rules of batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from assay.config import DatasetConfig
+from assay.config.dataset import stored_name
+from assay.errors import AssayError, DataError
+from assay.features.job import champion_plan
+from assay.features.kernel import observation_columns
+from assay.ingest.rules import source_names, told
+from assay.model.carried import Carried
+from assay.model.registry import Calibrated, Champion, champion
+from assay.runtime.arrow_flow import ArrowFlow
+from assay.runtime.conditions import Condition
+from assay.runtime.job import JobContext
+from assay.runtime.tables import OBSERVATIONS, observation_fields
+from assay.scoring.kernel import ScoreRows
+from assay.serving.building import features_of_rows
+from assay.serving.request import Asked, Limits, Reader, Records
+from assay.serving.state import Batches, State
+
+OF_ROW = ("row_id", "time", "month")
+
+
+@dataclasses.dataclass(frozen=True)
+class Priced:
+    """What is said of a request's rows: one answer per row and target, in order."""
+
+    answers: Sequence[Mapping[str, Any]]
+    rows: int
+    wrong: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Pricer:
+    """Everything that pricing needs; it does not change, and threads share it.
+
+    scorers: target -> what scores its feature rows.  about: what it is, for people.  example: a raw row.
+    """
+
+    reader: Reader
+    state: State
+    scorers: Mapping[str, ScoreRows]
+    about: Mapping[str, Any]
+    example: Mapping[str, Any] | None = None
+
+    def price(self, rows: Records, history: Records) -> Priced:
+        """Prediction, ends and segment of each raw row. The model sees only what was known before a row's time.
+
+        Raises:
+            BadRequest: the request cannot be answered; see `Reader.read`.
+        """
+        return self.answers([self.reader.read(rows, history)])[0]
+
+    def answers(self, requests: Sequence[Asked]) -> list[Priced]:
+        """Answers of requests that are worked out together; at most one of them may bring a history.
+
+        Rows see nothing of one another, so that the company of a row changes nothing of its answer.
+        """
+        import polars as pl
+
+        histories = [asked.history for asked in requests if asked.history.height]
+        assert len(histories) < 2 or len(requests) == 1
+        rows = pl.concat([asked.rows for asked in requests])
+        history = histories[0] if histories else requests[0].history
+        (batch,) = features_of_rows(rows, history, self.state).to_batches()
+        owner = [(number, place) for number, asked in enumerate(requests) for place in asked.rows["place"].to_list()]
+        found: list[list[dict[str, Any]]] = [
+            [{"row": place, "error": why} for place, why in asked.wrong.items()] for asked in requests
+        ]
+        for target, scorer in self.scorers.items():
+            for scored in scorer(iter([batch])):
+                for row, answer in self._told(target, scored):
+                    number, place = owner[row]
+                    found[number].append({"row": place, **answer})
+        for answers in found:
+            answers.sort(key=lambda answer: int(answer["row"]))  # stable: targets stay in their order
+        return [Priced(answers, asked.total, len(asked.wrong)) for answers, asked in zip(found, requests, strict=True)]
+
+    def _told(self, target: str, scored: pa.RecordBatch) -> Iterable[tuple[int, dict[str, Any]]]:
+        """Rows of `predictions` as (row_id, answer). What has no finite value is null, as JSON has no word for it."""
+        left_out = {*OF_ROW, "target", *(stored_name(name) for name in self.reader.dataset.entity)}
+        names = [n for n in scored.schema.names if n not in left_out and scored.column(n).null_count < scored.num_rows]
+        columns = {name: scored.column(name).to_pylist() for name in names}
+        for index, row in enumerate(scored.column("row_id").to_pylist()):
+            found = {name: column[index] for name, column in columns.items()}
+            told = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in found.items()}
+            yield row, {"target": target, **told}
+
+    def check(self) -> None:
+        """Price the example.
+
+        Raises:
+            AssayError: it has no price.
+        """
+        if self.example is None:
+            return
+        (answer, *_) = self.price([self.example], []).answers
+        if "prediction" not in answer:
+            raise AssayError(f"the newest row of the workspace has no price: {answer}")
+
+
+def load_pricer(context: JobContext, limits: Limits) -> Pricer:
+    """The champions of a workspace and what is known there, every file checked against the hashes on record.
+
+    Raises:
+        DataError: there is no champion, no observations, or tables that only Spark can read.
+    """
+    dataset = context.config.dataset
+    plan = champion_plan(context)
+    version = context.version(OBSERVATIONS.name, made_by="ingest")
+    schema = context.plane.schema(OBSERVATIONS.name)
+    missing = set(observation_columns(plan)) - set(schema.names)
+    if missing:
+        raise DataError(
+            f"table observations has no column {sorted(missing)[0]!r}, which the champion reads: run the pipeline again"
+        )
+    as_of = context.config.as_of
+    where = () if as_of is None else (Condition("time", "<", as_of + dt.timedelta(microseconds=1)),)
+
+    def read(columns: Sequence[str]) -> Batches:
+        flow = context.plane.read(OBSERVATIONS.name, version=version, columns=columns, where=where)
+        if not isinstance(flow, ArrowFlow):
+            raise DataError("serve reads tables as files: leave runtime.catalog empty and runtime.road as it is")
+        return (batch for share in flow.shares(1) for batch in share.batches() if batch.num_rows)
+
+    champions = {target.name: champion(context.tracking, target.name) for target in dataset.targets}
+    pasts = {h.column for h in plan.history}
+    past = tuple(dataset.source_name(name) for name in dataset.numeric_columns if stored_name(name) in pasts)
+    return Pricer(
+        reader=Reader(dataset, past, limits),
+        state=State.of(plan, read),
+        scorers={name: scorer_of(found, name, dataset) for name, found in champions.items()},
+        about={
+            "observations_version": version,
+            "plan": plan.hash,
+            "targets": {name: _about(found) for name, found in champions.items()},
+        },
+        example=_example(dataset, read(["row_id", *(field.name for field in observation_fields(dataset)), "time"])),
+    )
+
+
+def versions(context: JobContext) -> dict[str, Any]:
+    """What `load_pricer` would find: the version of the observations, and the champions' numbers in the registry."""
+    found = {"observations": context.plane.version(OBSERVATIONS.name)}
+    return found | champion_numbers(context)
+
+
+def champion_numbers(context: JobContext) -> dict[str, str]:
+    """Target -> its champion's number in the registry."""
+    from assay.model.registry import CHAMPION, registered_name
+
+    client, name = context.tracking.client, context.config.dataset.name
+    return {
+        target.name: str(client.get_model_version_by_alias(registered_name(name, target.name), CHAMPION).version)
+        for target in context.config.dataset.targets
+    }
+
+
+def scorer_of(found: Champion, target: str, dataset: DatasetConfig) -> ScoreRows:
+    """What `score` scores with: rows that the champion has learned from go to the model that was tested."""
+    entity = tuple(stored_name(name) for name in dataset.entity)
+    classes = any(one.decides for one in dataset.targets)
+
+    def one(which: Calibrated) -> ScoreRows:
+        return ScoreRows(
+            carried=Carried.of(which.model),
+            calibration=which.calibration,
+            calibration_version=which.calibration_version,
+            target=target,
+            entity=entity,
+            classes=classes,
+        )
+
+    if found.tested is None:
+        return one(found)
+    learned = stored_name(target) if found.model.drawn else None
+    return dataclasses.replace(one(found), tested=one(found.tested), learned_column=learned)
+
+
+def _about(found: Champion) -> dict[str, Any]:
+    return {
+        "model_version": found.model.version,
+        "calibration_version": found.calibration_version,
+        "registry_version": found.number,
+        "engine": found.model.engine,
+        "learned_until": found.model.learned_until,
+    }
+
+
+def _example(dataset: DatasetConfig, batches: Batches) -> dict[str, Any] | None:
+    """The newest row of the workspace as a raw row; None where there is none."""
+    import polars as pl
+
+    newest: pl.DataFrame | None = None
+    for batch in batches:
+        frame = pl.from_arrow(pa.Table.from_batches([batch]))
+        assert isinstance(frame, pl.DataFrame)
+        last = frame.sort("time").tail(1)
+        newest = last if newest is None else pl.concat([newest, last]).sort("time").tail(1)
+    if newest is None:
+        return None
+    row = told(newest, source_names(dataset), dataset).row(0, named=True)
+    if dataset.time.dated:
+        moment = row[dataset.time.column]
+        row[dataset.time.column] = moment.isoformat() if dataset.time.format is None else _written(moment, dataset)
+    return row
+
+
+def _written(moment: dt.datetime, dataset: DatasetConfig) -> str:
+    from zoneinfo import ZoneInfo
+
+    return moment.astimezone(ZoneInfo(dataset.time.zone)).strftime(str(dataset.time.format))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from assay.serving.pricer import Priced, Pricer
-from assay.serving.request import Asked
+from assay.serving.request import BadRequest, Raw
 
 TOGETHER = 2_000  # rows that are worked out at once; a request with more is worked out alone
 
@@ -23,7 +23,7 @@ class Order:
     """A request that waits for its answer."""
 
     pricer: Pricer
-    asked: Asked
+    raw: Raw
     answer: Future[Priced]
 
 
@@ -35,9 +35,9 @@ class Desk:
         self._worker = threading.Thread(target=self._work, name="assay-serving-desk", daemon=True)
         self._worker.start()
 
-    def price(self, pricer: Pricer, asked: Asked) -> Priced:
-        """The answer, as `Pricer.answers` gives it. Raises what that raises."""
-        order = Order(pricer, asked, Future())
+    def price(self, pricer: Pricer, raw: Raw) -> Priced:
+        """The answer, as `Pricer.price` gives it. Raises what that raises."""
+        order = Order(pricer, raw, Future())
         self._orders.put(order)
         return order.answer.result()
 
@@ -65,32 +65,33 @@ class Desk:
 
 
 def grouped(waiting: Sequence[Order]) -> list[list[Order]]:
-    """Orders that can be worked out together: of one pricer, without a history of their own, not too many rows."""
+    """Orders that can be worked out together: of one pricer, rows that go with each other, and not too many of them."""
     found: list[list[Order]] = []
-    open_to: dict[int, list[Order]] = {}
     for order in waiting:
-        pricer = id(order.pricer)
-        group = open_to.get(pricer)
-        rows = sum(other.asked.rows.height for other in group) if group is not None else 0
-        if order.asked.history.height:
-            found.append([order])
-        elif group is not None and rows + order.asked.rows.height <= TOGETHER:
-            group.append(order)
+        for group in found:
+            rows = sum(len(other.raw.rows) for other in group) + len(order.raw.rows)
+            alike = all(other.pricer is order.pricer and other.raw.goes_with(order.raw) for other in group)
+            if alike and rows <= TOGETHER:
+                group.append(order)
+                break
         else:
-            open_to[pricer] = [order]
-            found.append(open_to[pricer])
+            found.append([order])
     return found
 
 
 def _answer(orders: Sequence[Order]) -> None:
     """Give each order its answer; where the work on several fails, each is tried alone, so that none fails others."""
     try:
-        for order, priced in zip(orders, orders[0].pricer.answers([o.asked for o in orders]), strict=True):
-            order.answer.set_result(priced)
+        found = orders[0].pricer.price_together([order.raw for order in orders])
     except BaseException as error:
         if len(orders) == 1:
             orders[0].answer.set_exception(error)
             return
         for order in orders:
-            if not order.answer.done():
-                _answer([order])
+            _answer([order])
+        return
+    for order, priced in zip(orders, found, strict=True):
+        if isinstance(priced, BadRequest):
+            order.answer.set_exception(priced)
+        else:
+            order.answer.set_result(priced)

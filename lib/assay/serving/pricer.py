@@ -24,7 +24,7 @@ from assay.runtime.job import JobContext
 from assay.runtime.tables import OBSERVATIONS, observation_fields
 from assay.scoring.kernel import ScoreRows
 from assay.serving.building import features_of_rows
-from assay.serving.request import Asked, Limits, Reader, Records
+from assay.serving.request import Asked, BadRequest, Limits, Raw, Reader, Records
 from assay.serving.state import Batches, State
 
 OF_ROW = ("row_id", "time", "month")
@@ -56,22 +56,28 @@ class Pricer:
         """Prediction, ends and segment of each raw row. The model sees only what was known before a row's time.
 
         Raises:
-            BadRequest: the request cannot be answered; see `Reader.read`.
+            BadRequest: the request cannot be answered; see `Reader`.
         """
-        return self.answers([self.reader.read(rows, history)])[0]
+        (found,) = self.price_together([self.reader.raw(rows, history)])
+        if isinstance(found, BadRequest):
+            raise found
+        return found
 
-    def answers(self, requests: Sequence[Asked]) -> list[Priced]:
-        """Answers of requests that are worked out together; at most one of them may bring a history.
+    def price_together(self, requests: Sequence[Raw]) -> list[Priced | BadRequest]:
+        """Answers of requests that go with each other, or what is wrong with them.
 
         Rows see nothing of one another, so that the company of a row changes nothing of its answer.
         """
+        read = self.reader.read(requests)
+        asked = [found for found in read if isinstance(found, Asked)]
+        answers = iter(self._answers(asked)) if asked else iter(())
+        return [next(answers) if isinstance(found, Asked) else found for found in read]
+
+    def _answers(self, requests: Sequence[Asked]) -> list[Priced]:
         import polars as pl
 
-        histories = [asked.history for asked in requests if asked.history.height]
-        assert len(histories) < 2 or len(requests) == 1
         rows = pl.concat([asked.rows for asked in requests])
-        history = histories[0] if histories else requests[0].history
-        (batch,) = features_of_rows(rows, history, self.state).to_batches()
+        (batch,) = features_of_rows(rows, requests[0].history, self.state).to_batches()
         owner = [(number, place) for number, asked in enumerate(requests) for place in asked.rows["place"].to_list()]
         found: list[list[dict[str, Any]]] = [
             [{"row": place, "error": why} for place, why in asked.wrong.items()] for asked in requests

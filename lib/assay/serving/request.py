@@ -50,11 +50,30 @@ class Limits:
 
 
 @dataclasses.dataclass(frozen=True)
+class Raw:
+    """Raw rows whose columns and sizes are right.
+
+    kinds: column -> the type of its values, None where all are null; where a column has several types there is none.
+    """
+
+    rows: Records
+    history: Records
+    kinds: Mapping[str, type | None] | None
+
+    def goes_with(self, other: Raw) -> bool:
+        """Whether the rows of both have the same meaning in one frame as in two."""
+        mine, its = self.kinds, other.kinds
+        if mine is None or its is None or mine.keys() != its.keys() or self.history or other.history:
+            return False
+        return all(its[name] in {None, kind} or kind is None for name, kind in mine.items())
+
+
+@dataclasses.dataclass(frozen=True)
 class Asked:
     """A request that can be answered.
 
     rows: of `observations`, to be priced, with ``place``, their place in the request.  history: of `observations`.
-    wrong: place -> why that row cannot be priced.
+    wrong: place -> why that row cannot be priced.  total: rows of the request.
     """
 
     rows: pl.DataFrame
@@ -132,44 +151,26 @@ class Reader:
         kept = {*self.dataset.text_columns, *self.dataset.columns.numeric, *self.dataset.time_columns}
         return tuple(name for name in self.dataset.source_columns if name in kept)
 
-    def read(self, rows: Records, history: Records) -> Asked:
-        """Rows to be priced and their history.
+    def raw(self, rows: Records, history: Records) -> Raw:
+        """A request whose columns and sizes are right; values are not looked at yet.
 
         Raises:
-            BadRequest: too many rows, unknown or missing columns, none of the rows can be used, or a row of the history
-                cannot.
+            BadRequest: no or too many rows, an unknown or missing column, or a value that is a list or an object.
         """
-        import polars as pl
-
         for what, found, most in (("rows", rows, self.limits.rows), ("history", history, self.limits.history)):
             if len(found) > most:
                 raise BadRequest(f"{what}: {len(found):,} rows, at most {most:,} are taken (--max-{what})", 413)
         if not rows:
             raise BadRequest("rows: there are none")
-        checked = self._checked(rows, "rows", self.inputs, self.inputs, NEVER)
-        checked = checked.with_row_index("place")
-        bad = checked.filter(pl.col("reasons").is_not_null())
-        if bad.height == checked.height:
-            raise BadRequest(f"rows[0]: {bad['reasons'][0]}")
-        past = checked.clear().drop("place")
+        self._check_columns(rows, "rows", self.inputs)
         if history:
-            needed = (*self.keys, *self.history)
-            past = self._checked(history, "history", self.dataset.source_columns, needed, dt.datetime.now(dt.UTC))
-            first = past.with_row_index("place").filter(pl.col("reasons").is_not_null()).head(1)
-            for place, reason in first.select("place", "reasons").iter_rows():
-                raise BadRequest(f"history[{place}]: {reason}")
-            past = self._resolved(past)
-        asked = checked.filter(pl.col("reasons").is_null()).drop("reasons", "raw")
-        self._check_order(asked, past)
-        wrong = dict(bad.select("place", "reasons").iter_rows())
-        return Asked(asked, past, wrong, checked.height)
+            self._check_columns(history, "history", (*self.keys, *self.history))
+        types = {name: _types(rows, name) - {type(None)} for name in self.inputs}
+        if any(len(found) > 1 or (int in found and not _whole(rows, name)) for name, found in types.items()):
+            return Raw(rows, history, None)
+        return Raw(rows, history, {name: next(iter(found), None) for name, found in types.items()})
 
-    def _checked(
-        self, records: Records, what: str, columns: Sequence[str], needed: Sequence[str], now: dt.datetime
-    ) -> pl.DataFrame:
-        """Rows of `checked_schema` in their order. columns: those that are read, the others are null."""
-        import polars as pl
-
+    def _check_columns(self, records: Records, what: str, needed: Sequence[str]) -> None:
         known = self.dataset.source_columns
         given = dict.fromkeys(name for row in records for name in row)
         for name in given:
@@ -177,27 +178,72 @@ class Reader:
                 place = next(i for i, row in enumerate(records) if name in row)
                 hint = nearest(name, known) or f" (the source has {', '.join(known)})"
                 raise BadRequest(f"{what}[{place}]: unknown column {name!r}{hint}")
+            for bad in {list, dict} & _types(records, name):
+                place = next(i for i, row in enumerate(records) if type(row.get(name)) is bad)
+                raise BadRequest(f"{what}[{place}]: column {name!r}: expected one value, found a {bad.__name__}")
         for name in needed:
             if name not in given:
                 raise BadRequest(f"{what}: column {name!r} is missing from all rows; write null where it is not known")
-        frame = pl.DataFrame([self._column(name, records, what, read=name in columns) for name in known])
-        chunk = RawChunk(frame, np.arange(len(records)))
-        batches = list(CheckRows(self.dataset, now).check(chunk, "request"))
-        found = pl.from_arrow(pa.Table.from_batches(batches, checked_schema(self.dataset)))
-        assert isinstance(found, pl.DataFrame)
+
+    def read(self, requests: Sequence[Raw]) -> list[Asked | BadRequest]:
+        """Rows to be priced and their history; of a request that cannot be answered, why.
+
+        That is one of which no row can be used, or a row of the history cannot. Several requests must go with each
+        other.
+        """
+        import polars as pl
+
+        checked = self._checked([row for raw in requests for row in raw.rows], self.inputs, NEVER)
+        found: list[Asked | BadRequest] = []
+        first = 0
+        for raw in requests:
+            mine = checked[first : first + len(raw.rows)].with_row_index("place")
+            first += len(raw.rows)
+            bad = mine.filter(pl.col("reasons").is_not_null())
+            if bad.height == mine.height:
+                found.append(BadRequest(f"rows[0]: {bad['reasons'][0]}"))
+                continue
+            asked, wrong = mine.filter(pl.col("reasons").is_null()), dict(bad.select("place", "reasons").iter_rows())
+            try:
+                found.append(Asked(asked, self._past(mine, raw.history), wrong, mine.height))
+            except BadRequest as error:
+                found.append(error)
         return found
 
-    def _column(self, name: str, records: Records, what: str, *, read: bool) -> pl.Series:
+    def _past(self, rows: pl.DataFrame, history: Records) -> pl.DataFrame:
+        """The history of some rows as ingest would keep it: doubles resolved, rows of a period merged."""
+        import polars as pl
+
+        schema = checked_schema(self.dataset)
+        if not history:
+            return _polars(schema.empty_table())
+        past = self._checked(history, self.dataset.source_columns, dt.datetime.now(dt.UTC))
+        wrong = past.with_row_index("place").filter(pl.col("reasons").is_not_null()).head(1)
+        for place, reason in wrong.select("place", "reasons").iter_rows():
+            raise BadRequest(f"history[{place}]: {reason}")
+        kernel = ResolveDuplicates(self.dataset)
+        resolved = _polars(pa.Table.from_batches(list(kernel(iter(past.to_arrow().cast(schema).to_batches())))))
+        past = resolved.filter(pl.col("reasons").is_null())
+        self._check_order(rows, past)
+        return past
+
+    def _checked(self, records: Records, columns: Sequence[str], now: dt.datetime) -> pl.DataFrame:
+        """Rows of `checked_schema` in their order. columns: those that are read, the others are null."""
+        import polars as pl
+
+        wanted = frozenset(columns)
+        frame = pl.DataFrame([self._column(n, records, read=n in wanted) for n in self.dataset.source_columns])
+        batches = list(CheckRows(self.dataset, now).check(RawChunk(frame, np.arange(len(records))), "request"))
+        return _polars(pa.Table.from_batches(batches, checked_schema(self.dataset)))
+
+    def _column(self, name: str, records: Records, *, read: bool) -> pl.Series:
         import polars as pl
 
         values = [row.get(name) for row in records] if read else [None] * len(records)
-        for place, value in enumerate(values):
-            if isinstance(value, list | dict):
-                raise BadRequest(f"{what}[{place}]: column {name!r}: expected one value, found {type(value).__name__}")
         if self._as_text:
             return column_of(name, values, frozenset(self.dataset.source.null_values))
         kinds = {type(value) for value in values if value is not None}
-        if kinds == {int} and not all(value is None or value in WHOLE for value in values):
+        if kinds == {int} and not _whole(records, name):
             kinds = {float}
         if len(kinds) > 1 and kinds != {int, float}:  # what is no number is then a mistake of its own row
             return column_of(name, values, frozenset())
@@ -215,29 +261,36 @@ class Reader:
             return not source.path.endswith((".parquet", ".pq"))
         return source.format in AS_TEXT
 
-    def _resolved(self, past: pl.DataFrame) -> pl.DataFrame:
-        """The history as ingest would keep it: doubles resolved, rows of a period merged."""
-        import polars as pl
-
-        batches = past.to_arrow().cast(checked_schema(self.dataset)).to_batches()
-        made = pa.Table.from_batches(list(ResolveDuplicates(self.dataset)(iter(batches))))
-        found = pl.from_arrow(made)
-        assert isinstance(found, pl.DataFrame)
-        return found.filter(pl.col("reasons").is_null()).drop("reasons", "raw")
-
     def _check_order(self, rows: pl.DataFrame, past: pl.DataFrame) -> None:
         """Refuse history that no row to be priced can look back on: it is not earlier than the newest of its entity."""
         import polars as pl
 
         entity = [stored_name(name) for name in self.dataset.entity]
-        newest = rows.group_by(entity).agg(pl.col("time").max().alias("newest"))
+        newest = rows.group_by(entity).agg(pl.col("time").max().alias("newest"), there=pl.lit(True))
         found = past.join(newest, on=entity, how="left", nulls_equal=True, maintain_order="left")
-        late = found.filter(pl.col("newest").is_null() | (pl.col("time") >= pl.col("newest"))).head(1)
+        late = found.filter(pl.col("there").is_null() | (pl.col("time") >= pl.col("newest"))).head(1)
         for row in late.iter_rows(named=True):
             who = ", ".join(f"{name}={row[stored]}" for name, stored in zip(self.dataset.entity, entity, strict=True))
-            if row["newest"] is None:
+            if row["there"] is None:
                 raise BadRequest(f"history: a row of {who}, of which there is no row to be priced")
             raise BadRequest(
                 f"history: a row of {who} at {row['time'].isoformat()}, and the newest row to be priced of it is at "
                 f"{row['newest'].isoformat()}: history must be earlier"
             )
+
+
+def _types(records: Records, name: str) -> set[type]:
+    return {type(row.get(name)) for row in records}
+
+
+def _whole(records: Records, name: str) -> bool:
+    """Whether whole numbers of a column are no longer than 64 bits."""
+    return all(value is None or value in WHOLE for value in (row.get(name) for row in records))
+
+
+def _polars(table: pa.Table) -> pl.DataFrame:
+    import polars as pl
+
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame

@@ -93,12 +93,12 @@ class Served:
         """The answers of one request.
 
         Raises:
-            BadRequest: of status 503 while nothing is loaded, else see `Reader.read`.
+            BadRequest: of status 503 while nothing is loaded, else see `Reader`.
         """
         pricer = self.pricer
         if pricer is None:
             raise BadRequest("the model is being loaded", 503)
-        return self._desk.price(pricer, pricer.reader.read(rows, history))
+        return self._desk.price(pricer, pricer.reader.raw(rows, history))
 
     def about(self) -> dict[str, Any]:
         """What is served, since when, and what kept something newer from being loaded."""

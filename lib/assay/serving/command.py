@@ -36,6 +36,10 @@ def serve(
         float,
         typer.Option("--refresh-minutes", min=0, help="How often to look for a new champion or new observations."),
     ] = 1.0,
+    save: Annotated[
+        Path | None,
+        typer.Option("--save", metavar="DIR", help="Write all of it as an MLflow model instead of serving it."),
+    ] = None,
     max_rows: Annotated[int, typer.Option("--max-rows", min=1, help="Rows to be priced, of one request.")] = 10_000,
     max_history: Annotated[int, typer.Option("--max-history", min=0, help="Rows of history, of one.")] = 200_000,
     max_body_mb: Annotated[float, typer.Option("--max-body-mb", min=0.001, help="Size of a request.")] = 64.0,
@@ -56,9 +60,14 @@ def serve(
     observations; what its markets were worth, from that table alone. GET /health says that the process lives, /ready
     that it has priced a row, /version what it serves. POST /invocations takes MLflow's `dataframe_records` and
     `dataframe_split`.
+
+    With `--save DIR` the model, and all that is known of the past by now, become an MLflow model of their own:
+    `mlflow models serve -m DIR --env-manager local` takes the same raw rows, and history as a text of JSON in
+    `params`: `{"dataframe_records": [...], "params": {"history": "[...]"}}`.
     """
     from assay.runtime.logs import set_up_logging
     from assay.serving.job import ServeOptions
+    from assay.serving.job import save as write
     from assay.serving.job import serve as run
     from assay.serving.request import Limits
 
@@ -77,7 +86,10 @@ def serve(
     )
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it otherwise
     try:
-        run(options)
+        if save is not None:
+            write(options, save.absolute())
+        else:
+            run(options)
     except errors.AssayError as error:
         fail("serve", error, as_json=False)
     except KeyboardInterrupt:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import signal
 import socket
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from assay.runtime.session import SparkSettings
 from assay.serving.pricer import load_pricer, versions
 from assay.serving.request import Limits
 from assay.serving.served import Loader, Served
+from assay.version import __version__
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -122,6 +125,34 @@ def serve(options: ServeOptions) -> None:
     server.run(sockets=[listening])
     if served.pricer is None and served.error is not None:
         raise served.error if isinstance(served.error, AssayError) else AssayError(str(served.error)) from served.error
+
+
+def save(options: ServeOptions, folder: Path) -> None:
+    """Write what `serve` would serve as an MLflow model, which `mlflow models serve` takes.
+
+    Raises:
+        AssayError: nothing can be served, or the folder is there already.
+    """
+    import mlflow
+    from mlflow.types.schema import ParamSchema, ParamSpec
+
+    from assay.serving import packed
+
+    if folder.exists():
+        raise UserError(f"--save {folder}: it is there already; name a new folder")
+    pricer = load_pricer(options.context(), options.limits)
+    pricer.check()
+    with tempfile.TemporaryDirectory(prefix="assay-save-") as scratch:
+        digest = packed.save(pricer, Path(scratch) / "pricer")
+        mlflow.pyfunc.save_model(
+            str(folder),
+            python_model=str(Path(__file__).with_name("pyfunc.py")),
+            artifacts={"pricer": str(Path(scratch) / "pricer")},
+            model_config={"sha256": digest},
+            signature=mlflow.models.ModelSignature(params=ParamSchema([ParamSpec("history", "string", "[]")])),
+            pip_requirements=[f"assay=={__version__}"],
+        )
+    print(f"saved {folder}: mlflow models serve -m {shlex.quote(str(folder))} --env-manager local", flush=True)
 
 
 def _listening(options: ServeOptions) -> socket.socket:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
 from assay.config import load_run
-from assay.errors import AssayError, DataError
+from assay.errors import AssayError, DataError, UserError
 from assay.runtime.job import JobContext
 from assay.runtime.progress import Reporter
 from assay.runtime.session import SparkSettings
-from assay.serving.job import ServeOptions
+from assay.serving import packed
+from assay.serving.job import ServeOptions, save
 from assay.serving.pricer import load_pricer, versions
 from assay.serving.request import BadRequest, Limits
 from assay.serving.served import Loader, Served
@@ -94,6 +98,50 @@ def test_next_months_price_rests_on_the_newest_history(pricer, scored):
     assert stranger["prediction"] > 0
     with pytest.raises(BadRequest, match="history must be earlier"):
         pricer.price([row], [{**sent[0], "day": "2013-01-01"}])
+
+
+def test_a_saved_pricer_has_the_same_numbers_under_mlflow_and_takes_history(finished, scored, pricer, tmp_path, capsys):
+    import mlflow
+
+    options = ServeOptions(
+        dataset=str(finished.folder / "dataset.yml"), workspace=str(finished.folder), overrides=finished.settings
+    )
+    folder = tmp_path / "a model"
+    save(options, folder)
+    assert f"mlflow models serve -m '{folder}'" in capsys.readouterr().out
+    with pytest.raises(UserError, match="it is there already"):
+        save(options, folder)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert not [path for path in files if path.suffix in {".pkl", ".pickle"} or path.read_bytes()[:1] == b"\x80"]
+    source = str(Path(finished.dataset["source"]["path"]).parent)
+    assert not [path for path in files if source.encode() in path.read_bytes()]
+    model = mlflow.pyfunc.load_model(str(folder))
+    frame = scored.select(INPUTS).to_pandas()
+    found = model.predict(frame)
+    assert found["prediction"].to_list() == scored["prediction"].to_list()
+    assert found["upper_90"].to_list() == scored["upper_90"].to_list()
+    row = {"day": "2013-01-01", "city": "town 1", "kind": "big"}
+    sent = [{"day": "2012-12-01", "city": "town 1", "kind": "big", "price": 5e4, "stock": 3}]
+    (expected,) = pricer.price([row], sent).answers
+    (told,) = model.predict(pd.DataFrame([row]), params={"history": json.dumps(sent)}).to_dict("records")
+    assert told == expected
+    with pytest.raises(mlflow.MlflowException, match="unknown column 'citty'; did you mean city"):
+        model.predict(pd.DataFrame([{**row, "citty": None}]))
+    with pytest.raises(mlflow.MlflowException, match=r"params\.history is no JSON"):
+        model.predict(pd.DataFrame([row]), params={"history": "["})
+
+
+@pytest.mark.parametrize("name", ["files.json", "pricer.json", "table-1.parquet", "targets/0/tested/booster.ubj"])
+def test_a_saved_pricer_that_was_changed_is_refused(pricer, tmp_path, name):
+    digest = packed.save(pricer, tmp_path / "saved")
+    assert packed.load(tmp_path / "saved", sha256=digest).about == pricer.about
+    path = tmp_path / "saved" / name
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(AssayError, match=rf"{name}.* refusing to load it"):
+        packed.load(tmp_path / "saved", sha256=digest)
+    path.unlink()
+    with pytest.raises(AssayError, match=rf"{name}.* refusing to load it"):
+        packed.load(tmp_path / "saved", sha256=digest)
 
 
 def test_what_came_after_a_date_is_not_known(finished, scored):

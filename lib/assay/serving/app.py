@@ -6,11 +6,12 @@ import contextlib
 import json
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from assay.serving.request import BadRequest, Limits, parsed
 from assay.serving.served import Served
@@ -29,15 +30,6 @@ def app_of(served: Served, limits: Limits) -> FastAPI:
         await run_in_threadpool(served.stop)
 
     app = FastAPI(title="assay", docs_url=None, redoc_url=None, lifespan=lifespan)
-
-    @app.middleware("http")
-    async def guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        try:
-            return await go_on(request)
-        except Exception as error:
-            number = uuid.uuid4().hex[:12]
-            LOG.error("request %s %s failed", number, request.url.path, exc_info=error)
-            return answer({"error": f"assay failed, which is not the request's fault; see its log for {number}"}, 500)
 
     @app.get("/health")
     async def health() -> Response:
@@ -63,6 +55,12 @@ def app_of(served: Served, limits: Limits) -> FastAPI:
             return Response(await run_in_threadpool(_priced, served, body), media_type="application/json")
         except BadRequest as error:
             return answer({"error": str(error)}, error.status)
+        except ClientDisconnect:
+            return Response(status_code=400)  # which nobody reads any more
+        except Exception as error:
+            number = uuid.uuid4().hex[:12]
+            LOG.error("request %s failed", number, exc_info=error)
+            return answer({"error": f"assay failed, which is not the request's fault; see its log for {number}"}, 500)
 
     app.post("/predict")(predict)
     app.post("/invocations")(predict)

@@ -9,6 +9,7 @@ import shlex
 import signal
 import socket
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,6 +145,7 @@ def save(options: ServeOptions, folder: Path) -> None:
     pricer.check()
     with tempfile.TemporaryDirectory(prefix="assay-save-") as scratch:
         digest = packed.save(pricer, Path(scratch) / "pricer")
+        warnings.filterwarnings("ignore", "An input example was not provided")  # MLflow would take its types for a rule
         mlflow.pyfunc.save_model(
             str(folder),
             python_model=str(Path(__file__).with_name("pyfunc.py")),

@@ -17,7 +17,7 @@ from assay.features.job import champion_plan
 from assay.features.kernel import observation_columns
 from assay.ingest.rules import source_names, told
 from assay.model.carried import Carried
-from assay.model.registry import Calibrated, Champion, champion
+from assay.model.registry import CHAMPION, Calibrated, Champion, champion, registered_name
 from assay.runtime.arrow_flow import ArrowFlow
 from assay.runtime.conditions import Condition
 from assay.runtime.job import JobContext
@@ -51,6 +51,12 @@ class Pricer:
     scorers: Mapping[str, ScoreRows]
     about: Mapping[str, Any]
     example: Mapping[str, Any] | None = None
+
+    @property
+    def versions(self) -> dict[str, Any]:
+        """What `versions` of the workspace was when this was loaded."""
+        numbers = {name: found["registry_version"] for name, found in self.about["targets"].items()}
+        return {"observations": self.about["observations_version"], **numbers}
 
     def price(self, rows: Records, history: Records) -> Priced:
         """Prediction, ends and segment of each raw row. The model sees only what was known before a row's time.
@@ -156,23 +162,19 @@ def load_pricer(context: JobContext, limits: Limits) -> Pricer:
 
 def versions(context: JobContext) -> dict[str, Any]:
     """What `load_pricer` would find: the version of the observations, and the champions' numbers in the registry."""
-    found = {"observations": context.plane.version(OBSERVATIONS.name)}
-    return found | champion_numbers(context)
-
-
-def champion_numbers(context: JobContext) -> dict[str, str]:
-    """Target -> its champion's number in the registry."""
-    from assay.model.registry import CHAMPION, registered_name
-
     client, name = context.tracking.client, context.config.dataset.name
-    return {
+    numbers = {
         target.name: str(client.get_model_version_by_alias(registered_name(name, target.name), CHAMPION).version)
         for target in context.config.dataset.targets
     }
+    return {"observations": context.plane.version(OBSERVATIONS.name), **numbers}
 
 
 def scorer_of(found: Champion, target: str, dataset: DatasetConfig) -> ScoreRows:
-    """What `score` scores with: rows that the champion has learned from go to the model that was tested."""
+    """What `score` scores with: rows of the time that the champion has learned from go to the model that was tested.
+
+    Where parts were drawn, that goes by whether a row's outcome is known, which of a request's row it never is.
+    """
     entity = tuple(stored_name(name) for name in dataset.entity)
     classes = any(one.decides for one in dataset.targets)
 

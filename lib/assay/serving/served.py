@@ -21,7 +21,7 @@ LOG = logging.getLogger("assay.serving")
 
 @dataclasses.dataclass(frozen=True)
 class Loader:
-    """How a pricer comes about.  load: makes one.  versions: what it would be made of, which is quick to say."""
+    """How a pricer comes about.  load: makes one.  versions: `Pricer.versions` of what it would be."""
 
     load: Callable[[], Pricer]
     versions: Callable[[], Any]
@@ -40,7 +40,6 @@ class Served:
         self._loader, self._seconds, self._on_failure = loader, refresh_minutes * 60, on_failure
         self._desk = Desk()
         self._due, self._stopped = threading.Event(), threading.Event()
-        self._seen: Any = None
         self._thread: threading.Thread | None = None
         self.pricer: Pricer | None = None
         self.loaded: dt.datetime | None = None
@@ -67,12 +66,10 @@ class Served:
         Raises:
             AssayError: it cannot be loaded, or prices nothing.
         """
-        found = self._loader.versions() if self.pricer is not None else None
-        if self.pricer is not None and found == self._seen:
+        if self.pricer is not None and self._loader.versions() == self.pricer.versions:
             return
         pricer = self._loader.load()
         pricer.check()
-        self._seen = self._loader.versions()
         self.pricer, self.loaded, self.error = pricer, dt.datetime.now(dt.UTC), None
 
     def _run(self) -> None:

@@ -27,8 +27,8 @@ LIMITS = Limits(rows=100, body_mb=0.01)
 class Doubling:
     """A pricer whose price of a row is twice its size; it remembers how many requests it had at once."""
 
-    def __init__(self, name="first"):
-        self.about = {"name": name}
+    def __init__(self, name="first", versions=1):
+        self.about, self.versions = {"name": name}, versions
         self.reader = self
         self.companies = []
         self.slow = 0.0
@@ -196,7 +196,7 @@ def test_something_new_takes_the_place_of_the_old_and_a_failure_leaves_it():
         state["loads"] += 1
         if state["fails"]:
             raise RuntimeError("the lake is out of reach")
-        return Doubling(f"version {state['version']}")
+        return Doubling(f"version {state['version']}", state["version"])
 
     with serving(Loader(load, lambda: state["version"]), refresh_minutes=0.02 / 60) as (server, served):
         until(lambda: served.pricer is not None)
@@ -215,7 +215,10 @@ def test_something_new_takes_the_place_of_the_old_and_a_failure_leaves_it():
 
 def test_without_a_period_only_a_signal_looks_for_something_new():
     state = {"version": 1}
-    with serving(Loader(lambda: Doubling(str(state["version"])), lambda: state["version"])) as (server, served):
+    with serving(Loader(lambda: Doubling(str(state["version"]), state["version"]), lambda: state["version"])) as (
+        server,
+        served,
+    ):
         until(lambda: served.pricer is not None)
         state["version"] = 2
         time.sleep(0.2)

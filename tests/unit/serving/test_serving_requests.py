@@ -147,6 +147,16 @@ def test_history_counts_as_ingest_would_keep_it():
     assert sorted(kept["price"].to_list()) == [90.0, 95.0, 100.0]
 
 
+def test_times_of_a_dataset_with_a_frequency_are_the_starts_of_periods():
+    aligned = {"time": {"column": "sold on", "align": {"frequency": "1mo", "aggregate": "mean"}}}
+    past = [{**PAST, "price": 90.0}, {**PAST, "price": 110.0, "sold on": "2020-02-20"}]
+    asked = read([{**ROW, "sold on": "2020-03-17"}], past, **aligned)
+    assert [str(time)[:10] for time in asked.rows["time"]] == ["2020-03-01"]
+    assert asked.history.select("price", "visits").rows() == [(100.0, 3.0)]
+    with pytest.raises(BadRequest, match="history must be earlier"):
+        read([{**ROW, "sold on": "2020-03-17"}], [{**PAST, "sold on": "2020-03-02"}], **aligned)
+
+
 def test_requests_are_read_together_where_that_changes_nothing():
     reader = reader_of()
     plain, other = reader.raw([ROW], []), reader.raw([{**ROW, "kind": None, "size": 3}], [])

@@ -22,6 +22,7 @@ from assay.errors import UserError
 from assay.ingest.csv_rows import RawChunk
 from assay.ingest.json_rows import column_of
 from assay.ingest.rules import CheckRows, ResolveDuplicates, checked_schema
+from assay.serving.keyed import polars_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -216,13 +217,13 @@ class Reader:
 
         schema = checked_schema(self.dataset)
         if not history:
-            return _polars(schema.empty_table())
+            return polars_of(schema.empty_table())
         past = self._checked(history, self.dataset.source_columns, dt.datetime.now(dt.UTC))
         wrong = past.with_row_index("place").filter(pl.col("reasons").is_not_null()).head(1)
         for place, reason in wrong.select("place", "reasons").iter_rows():
             raise BadRequest(f"history[{place}]: {reason}")
         kernel = ResolveDuplicates(self.dataset)
-        resolved = _polars(pa.Table.from_batches(list(kernel(iter(past.to_arrow().cast(schema).to_batches())))))
+        resolved = polars_of(pa.Table.from_batches(list(kernel(iter(past.to_arrow().cast(schema).to_batches())))))
         past = resolved.filter(pl.col("reasons").is_null())
         self._check_order(rows, past)
         return past
@@ -234,7 +235,7 @@ class Reader:
         wanted = frozenset(columns)
         frame = pl.DataFrame([self._column(n, records, read=n in wanted) for n in self.dataset.source_columns])
         batches = list(CheckRows(self.dataset, now).check(RawChunk(frame, np.arange(len(records))), "request"))
-        return _polars(pa.Table.from_batches(batches, checked_schema(self.dataset)))
+        return polars_of(pa.Table.from_batches(batches, checked_schema(self.dataset)))
 
     def _column(self, name: str, records: Records, *, read: bool) -> pl.Series:
         import polars as pl
@@ -286,11 +287,3 @@ def _types(records: Records, name: str) -> set[type]:
 def _whole(records: Records, name: str) -> bool:
     """Whether whole numbers of a column are no longer than 64 bits."""
     return all(value is None or value in WHOLE for value in (row.get(name) for row in records))
-
-
-def _polars(table: pa.Table) -> pl.DataFrame:
-    import polars as pl
-
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame

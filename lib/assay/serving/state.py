@@ -12,56 +12,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
-from assay.features.condensed import merge
-from assay.features.kernel import Condense, GroupHistory, condensed_schema, group_schema, packed
+from assay.features.kernel import Condense, condensed_schema, packed
 from assay.features.plan import FeaturePlan
 from assay.features.ranks import AddBins, CountBins, counted_bins_schema, rank_features
 from assay.features.routing import past_columns
+from assay.serving.groups import GroupSteps
+from assay.serving.keyed import Keyed, polars_of
 
 if TYPE_CHECKING:
     import polars as pl
 
 STEP = "step"
-EMPTY = {"n": 0, "s": 0.0, "q": 0.0, "lo": None, "hi": None}  # condensed, of no value
 Batches = Iterable[pa.RecordBatch]
-
-
-class Keyed:
-    """Rows that are asked for by key, each key's in their order: a hash of the key finds them without a scan."""
-
-    def __init__(self, rows: pl.DataFrame, columns: Sequence[str]) -> None:
-        """rows: any, with the key's columns as text; without columns all rows are one key's."""
-        self.columns = list(columns)
-        self._rows, self._hashes, self._starts = rows, np.zeros(0, dtype=np.uint64), np.zeros(1, dtype=np.int64)
-        if self.columns:
-            hashes = self._hashed(rows)
-            order = np.argsort(hashes, kind="stable")
-            self._rows = rows[order]
-            self._hashes, starts = np.unique(hashes[order], return_index=True)
-            self._starts = np.append(starts, rows.height).astype(np.int64)
-
-    @property
-    def rows(self) -> pl.DataFrame:
-        """All of them."""
-        return self._rows
-
-    def _hashed(self, frame: pl.DataFrame) -> np.ndarray:
-        return frame.select(self.columns).hash_rows(seed=0).to_numpy()
-
-    def of(self, keys: pl.DataFrame) -> pl.DataFrame:
-        """Rows of the keys of a frame, null being a key like any other."""
-        if not self.columns or not self._rows.height:
-            return self._rows
-        wanted = np.unique(self._hashed(keys))
-        place = np.minimum(np.searchsorted(self._hashes, wanted), len(self._hashes) - 1)
-        found = place[self._hashes[place] == wanted]
-        spans = [np.arange(self._starts[p], self._starts[p + 1]) for p in found]
-        rows = self._rows[np.concatenate(spans)] if spans else self._rows.clear()
-        mine = keys.select(self.columns).unique()
-        return rows.join(mine, on=self.columns, how="semi", nulls_equal=True, maintain_order="left")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +61,7 @@ class State:
     @classmethod
     def from_tables(cls, plan: FeaturePlan, tables: Mapping[str, pa.Table]) -> State:
         """Read back `tables`."""
-        frames = {name: _polars(table) for name, table in tables.items()}
+        frames = {name: polars_of(table) for name, table in tables.items()}
 
         def keyed(kind: str) -> dict[str, Keyed]:
             return {
@@ -116,31 +80,21 @@ class State:
         return {name: keyed.rows.to_arrow() for name, keyed in named.items()}
 
     @cached_property
-    def values(self) -> list[str]:
-        """Columns with a history."""
-        return list(dict.fromkeys(h.column for h in self.plan.history))
+    def _groups(self) -> dict[str, GroupSteps]:
+        return {label: GroupSteps(self.plan, label, keyed) for label, keyed in self.cells.items()}
 
     def group_tables(self, rows: pl.DataFrame) -> dict[str, bytes]:
         """Label -> the groups' features at the steps of some rows, as `BuildFeatures` takes them.
 
-        A step of which nothing is known yet is a cell without values, which is what the row itself is in a batch.
         rows: the groups' columns, and `STEP` as `step_of` gives it.
         """
         import polars as pl
 
-        found = {}
-        for label, keyed in self.cells.items():
-            columns = list(self.plan.groups[label])
-            asked = rows.select(*columns, pl.col(STEP).alias("time")).unique()
-            empty = [pl.lit(nothing).alias(f"{v}|{m}") for v in self.values for m, nothing in EMPTY.items()]
-            cells = keyed.of(asked)
-            marks = asked.with_columns(empty).select(cells.columns).cast(cells.schema)
-            first = asked["time"].dt.timestamp("us").min()
-            assert isinstance(first, int)
-            whole = merge(pl.concat([cells, marks]), columns, self.values)
-            made = GroupHistory(self.plan, label, since=first)(iter(whole.to_arrow().to_batches()))
-            found[label] = packed(_table(made, group_schema(self.plan, label)))
-        return found
+        step = pl.col(STEP).alias("time")
+        return {
+            label: group.at(rows.select(*self.plan.groups[label], step).unique())
+            for label, group in self._groups.items()
+        }
 
     def rank_tables(self, rows: pl.DataFrame) -> dict[str, bytes]:
         """Label -> the counted values of some rows' groups."""
@@ -155,16 +109,8 @@ def _frame(batches: Batches, columns: Sequence[str], plan: FeaturePlan) -> pl.Da
 
     kinds = {"row_id": pl.Int64(), "time": pl.Datetime("us", "UTC"), **dict.fromkeys(plan.texts, pl.String())}
     empty = pl.DataFrame(schema={name: kinds.get(name, pl.Float64()) for name in columns})
-    return pl.concat([empty, *(_polars(pa.Table.from_batches([batch])) for batch in batches)]).rechunk()
+    return pl.concat([empty, *(polars_of(pa.Table.from_batches([batch])) for batch in batches)]).rechunk()
 
 
 def _table(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_batches(list(batches), schema)
-
-
-def _polars(table: pa.Table) -> pl.DataFrame:
-    import polars as pl
-
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame

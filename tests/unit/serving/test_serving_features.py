@@ -11,8 +11,10 @@ from features.feature_harness import features_of, observations, plan_of, setting
 
 from assay.features.catalog import numeric_features
 from assay.features.kernel import observation_columns
+from assay.serving import groups
 from assay.serving.building import features_of_rows
-from assay.serving.state import Keyed, State
+from assay.serving.keyed import Keyed
+from assay.serving.state import State
 
 START = dt.datetime(2021, 1, 1, tzinfo=dt.UTC)
 
@@ -127,6 +129,26 @@ def test_an_empty_table_knows_nothing_but_prices():
     assert found.height == 3
     assert found["price__own__lag_1"].null_count() == 3
     assert found["time__month" if "time__month" in found.columns else "time"].null_count() == 0
+
+
+def test_what_was_worked_out_for_one_request_serves_the_next_and_is_let_go_of_when_it_is_much(monkeypatch):
+    plan = PLANS["every family"]
+    frame = invented(plan)
+    asked, nothing = frame.sort("row_id"), frame.clear()
+    batch = features_of(frame, plan)
+    worked_out = []
+    made = groups.GroupSteps._made
+    monkeypatch.setattr(groups.GroupSteps, "_made", lambda self, a: worked_out.append(a.height) or made(self, a))
+    state = state_of(frame, plan)
+    for _ in range(2):
+        found = pl.from_arrow(features_of_rows(asked[:40], nothing, state))
+        assert same(found, batch[:40], plan) == []
+    assert len(worked_out) == len(plan.groups)
+    monkeypatch.setattr(groups, "MOST", 30)
+    for place in range(0, asked.height, 20):
+        found = pl.from_arrow(features_of_rows(asked[place : place + 20], nothing, state))
+        assert same(found, batch[place : place + 20], plan) == []
+        assert all(len(group._places) == group._known.height for group in state._groups.values())
 
 
 def test_a_state_is_the_same_after_a_journey_as_tables():

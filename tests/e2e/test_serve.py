@@ -21,6 +21,8 @@ import yaml
 from deltalake import DeltaTable
 from job_process import CODE, environment, finished
 
+from benchmarks import serve as benchmark
+
 pytestmark = pytest.mark.e2e
 
 SECONDS = 120.0
@@ -48,7 +50,7 @@ class Server:
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        found = re.search(r"serving towns at http://127\.0\.0\.1:(\d+) ", line)
+        found = re.search(r"serving \w+ at http://127\.0\.0\.1:(\d+) ", line)
         assert found is not None, line
         self.port = int(found[1])
 
@@ -118,6 +120,24 @@ def test_a_server_gives_the_numbers_of_batch_and_ends_when_it_is_told(workspace)
         assert server.process.wait(40) == 0
         with pytest.raises(OSError):
             server.ask("GET", "/health")
+
+
+@pytest.mark.realdata
+def test_a_thousand_real_rows_have_the_numbers_of_batch(real_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("ASSAY_DATA", str(real_data))
+    dataset, folder = benchmark.dataset_file("kc_house"), tmp_path / "ws"
+    settings = ["--set", "engine.rounds=60", "--set", "training.force_production_quality=false"]
+    done = finished("pipeline", "--dataset", str(dataset), "--workspace", str(folder), *settings)
+    assert done.returncode == 0, done.stderr
+    rows, wanted = benchmark.asked("kc_house", folder)
+    with serving(dataset, folder) as server:
+        code, answer = server.ask("POST", "/predict", {"rows": rows[:1_000]})
+        assert (code, answer["wrong"], len(answer["predictions"])) == (200, 0, 1_000)
+        pairs = zip(answer["predictions"], wanted[:1_000], strict=True)
+        assert not [found["row"] for found, expected in pairs if benchmark.differs(found, expected)]
+        for place in range(0, 1_000, 50):
+            code, answer = server.ask("POST", "/predict", {"rows": [rows[place]]})
+            assert not benchmark.differs(answer["predictions"][0], wanted[place])
 
 
 def test_several_processes_serve_one_port(workspace):

@@ -79,6 +79,17 @@ def _studies(context: JobContext, targets: Sequence[TargetConfig]) -> Studies:
     return Studies(context, targets)
 
 
+def calibrate(context: JobContext) -> Result:
+    """The champion and every outcome known by now -> its intervals anew, without training."""
+    from assay.conformal import job
+    from assay.model.registry import champion
+
+    targets = context.config.dataset.targets
+    runs = {target.name: champion(context.tracking, target.name).run_id for target in targets}
+    results = [(t.name, run_stage(context, job.plan(context, t, runs[t.name]))) for t in targets]
+    return _merged("calibrate", context, results, run_id=results[0][1].run_id)
+
+
 def score(context: JobContext) -> Result:
     """Features and champion -> predictions."""
     from assay.scoring import job
@@ -172,10 +183,18 @@ JOBS: dict[str, Job] = {
             tune,
         ),
         Job(
+            "calibrate",
+            "Calibrate the champion's intervals anew, with every outcome known by now, without training.",
+            "features, the champion and the models it was tested with",
+            "calibrations, conformity_scores, the champion with its new intervals",
+            "assay calibrate --dataset conf/datasets/txhousing.yml --set conformal.levels=[0.5,0.8,0.95]",
+            calibrate,
+        ),
+        Job(
             "score",
             "Predict with intervals, for every row later than the champion's calibration.",
             "features, calibrations, the champion",
-            "predictions; decisions, where the dataset combines targets",
+            "predictions; shadow_predictions, of scoring.shadows; decisions, where the dataset combines targets",
             "assay score --dataset conf/datasets/txhousing.yml",
             score,
         ),

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from assay.conformal import ALL_ROWS, SCORES, Calibration, conformal_quantile, fit
+from assay.conformal import ALL_ROWS, SCORES, Calibration, Forecast, conformal_quantile, fit
 
 pytestmark = pytest.mark.statistical
 
@@ -69,8 +69,9 @@ def market(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def covered(prediction: np.ndarray, y: np.ndarray, quantile: np.ndarray | float) -> int:
-    lower, upper = ABSOLUTE.interval(prediction, quantile)
-    return int(((y >= lower) & (y <= upper)).sum())
+    found = np.broadcast_to(np.asarray(quantile, dtype=np.float64), y.shape)[:, None]
+    lower, upper = ABSOLUTE.interval(Forecast.of(prediction), found, ())
+    return int(((y[:, None] >= lower) & (y[:, None] <= upper)).sum())
 
 
 def simulate(n: int, level: float, quantile: Callable[[np.ndarray, float], float], seed: int) -> np.ndarray:
@@ -79,7 +80,7 @@ def simulate(n: int, level: float, quantile: Callable[[np.ndarray, float], float
     counts = np.empty(REPETITIONS, dtype=int)
     for repetition in range(REPETITIONS):
         prediction, y = market(rng, n + NEW_ROWS)
-        scores = ABSOLUTE.score(y[:n], prediction[:n])
+        scores = ABSOLUTE.score(y[:n], Forecast.of(prediction[:n]), ())[:, 0]
         counts[repetition] = covered(prediction[n:], y[n:], quantile(scores, level))
     return counts
 
@@ -136,7 +137,7 @@ SEGMENT_REPETITIONS = 400
 def calibrated(rng: np.random.Generator, level: float, min_segment_rows: int) -> Calibration:
     labels = np.repeat(np.array([*SEGMENT_ROWS], dtype=object), [*SEGMENT_ROWS.values()])
     noise = rng.standard_t(3, len(labels)) * np.array([SCALES[label] for label in labels])
-    return fit(ABSOLUTE.score(noise, np.zeros(len(labels))), labels, (level,), min_segment_rows=min_segment_rows)
+    return fit(np.abs(noise), labels, (level,), min_segment_rows=min_segment_rows)
 
 
 def segment_coverage(level: float, min_segment_rows: int, seed: int) -> dict[str, int]:

@@ -10,6 +10,7 @@ import zoneinfo
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from assay.config.conformal import missing_quantiles
 from assay.config.dataset import DatasetConfig, JdbcConfig, SourceConfig, stored_name
 from assay.config.members import members_of
 from assay.config.preparation import PreparationConfig
@@ -46,6 +47,7 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
     lists: list[tuple[str, Sequence[Any]]] = [
         ("conformal.levels", profile.conformal.levels),
         ("engine.quantiles", profile.engine.quantiles),
+        ("scoring.shadows", profile.scoring.shadows),
     ]
     _check_repeats(lists, origin)
     split = profile.split
@@ -64,6 +66,12 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
     if engine.monotone and engine.name not in MONOTONE:
         raise ConfigError(
             f"{origin}: engine.monotone has no use with engine.name={engine.name}; it is of {' and '.join(MONOTONE)}"
+        )
+    missing = missing_quantiles(profile.conformal.levels, engine.quantiles)
+    if profile.conformal.score == "cqr" and missing:
+        raise ConfigError(
+            f"{origin}: conformal.score=cqr needs the model's quantiles at {', '.join(f'{end:g}' for end in missing)}: "
+            "name them in engine.quantiles (engines xgboost and catboost), or choose another score"
         )
     if profile.training.enable_advanced_ensemble or profile.ensemble.members:
         members_of(profile, origin)

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from assay.config.conformal import ConformalConfig, Share
 from assay.config.ensemble import EnsembleConfig
 from assay.config.preparation import PreparationConfig
 from assay.config.quality import QualityConfig
 from assay.config.strict import STRICT
 from assay.config.tuning import TuningConfig
 
-Share = Annotated[float, Field(gt=0, lt=1)]
 MONOTONE = ("xgboost", "catboost")  # engines whose inputs may be made monotone
 SAMPLED = ("knn", "svm", "decision_tree", "random_forest")  # engines that learn from a sample in one rank
 
@@ -152,11 +152,20 @@ class ServingConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class ConformalConfig:
-    """Intervals. levels: promised coverages; min_segment_rows: below it a segment uses all rows together."""
+class ScoringConfig:
+    """Predictions of rows.
 
-    levels: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.8, 0.9)
-    min_segment_rows: Annotated[int, Field(ge=1)] = 20
+    batch_rows: rows that a model is given at once.
+    shadows: registered versions, by number or alias, that score the same rows into `shadow_predictions`; `price:2` is
+        of the target price alone.
+    important_share: of the importance of all inputs, what makes one important: a row that misses it gets a warning.
+    bad_missing_share: of the inputs that training rows usually had, what a bad row misses more of.
+    """
+
+    batch_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 65_536
+    shadows: tuple[str, ...] = ()
+    important_share: Share = 0.05
+    bad_missing_share: Share = 0.5
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -216,6 +225,7 @@ class ProfileConfig:
     gates: GatesConfig = GatesConfig()
     serving: ServingConfig = ServingConfig()
     conformal: ConformalConfig = ConformalConfig()
+    scoring: ScoringConfig = ScoringConfig()
     explain: ExplainConfig = ExplainConfig()
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()

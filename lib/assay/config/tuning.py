@@ -40,7 +40,8 @@ class TuningConfig:
         a part of the rows ranks parameters as all rows do; 0 screens nothing.
     thrift: proposals for each trial, of which the one is tried that is likely to take the least time; 1 takes them as
         they come. Of a grid, all points are tried.
-    warm_start: begin with the parameters as they are without tuning, so that the best is no worse on the same rows.
+    warm_start: begin with the parameters as they are without tuning, so that the best is no worse on the same rows;
+        where the sampler learns from trials, boosters go on with deeper and with shallower trees.
     seed: of what is proposed.
     space: parameter -> what it may be, over the engine's own space; null takes one out of it.
     """

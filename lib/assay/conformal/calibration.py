@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,8 +13,12 @@ import numpy.typing as npt
 
 from assay.config import canonical_json
 from assay.conformal.class_sets import SET_SCORES
-from assay.conformal.quantiles import Floats, conformal_quantiles, conformal_rank, grouped_quantiles
-from assay.conformal.scores import AbsoluteResidual, score_named
+from assay.conformal.difficulty import Difficulty
+from assay.conformal.pace import Pace
+from assay.conformal.quantiles import conformal_rank, grouped_quantiles
+from assay.conformal.scores import AbsoluteResidual, Part, score_named
+from assay.conformal.selection import Floats
+from assay.conformal.weighted import grouped_weighted_quantiles
 
 Labels = npt.NDArray[np.object_]
 
@@ -28,11 +33,12 @@ _CALIBRATION_FIELDS = {
     "quantiles": dict,
 }
 _SEGMENT_FIELDS = {"rows": int, "quantiles": list}
+_COLUMN = re.compile(r"(?:\\.|[^\\|])+", re.DOTALL)  # a column of a label; what is escaped does not end it
 _INFINITE = {"inf": np.inf, "-inf": -np.inf}
 
 
 class SegmentQuantiles(NamedTuple):
-    """Calibration rows of a segment and its conformal quantile at each level, in order of the calibration's levels."""
+    """Calibration rows of a segment and its conformal quantiles, one per part of the score (`ConformalScore.parts`)."""
 
     rows: int
     quantiles: tuple[float, ...]
@@ -42,12 +48,17 @@ class SegmentQuantiles(NamedTuple):
 class Calibration:
     """What turns a prediction into intervals: plain data, the same wherever it is loaded.
 
-    levels: promised coverages, (L,). segment_columns: columns whose values make a label. score: name of a kind.
-    min_segment_rows: below it a segment uses all rows together.
+    levels: promised coverages, (L,). segment_columns: columns whose values make a label, the broadest first: a label
+    without its last column is its parent's, up to `ALL_ROWS`. score: name of a kind.
+    min_segment_rows: below it a segment uses its parent.
     quantiles: segment label -> rows and quantiles on the model's scale; `ALL_ROWS` is always there.
+    difficulty: the scale of normalised scores; None for other kinds.
+    own_width: median width of the model's own interval at the widest level, where its score starts from one, else 0.
+    pace: how quantiles follow the misses in time; None where they stay as they were fitted.
 
-    A higher level never gets a narrower interval: one segment serves all levels of a row, its ranks
-    ceil((n + 1) * level) do not fall as the level rises, and order statistics do not fall as the rank rises.
+    Of parts that share a column of scores a higher level never gets a smaller quantile: one segment serves all levels
+    of a row, its ranks ceil((n + 1) * level) do not fall as the level rises, and order statistics do not fall as the
+    rank rises.
     Raises ValueError on contradictions, such as a missing `ALL_ROWS` or quantiles that fall as the level rises.
     """
 
@@ -56,6 +67,9 @@ class Calibration:
     score: str
     min_segment_rows: int
     quantiles: Mapping[str, SegmentQuantiles]
+    difficulty: Difficulty | None = None
+    own_width: float = 0.0
+    pace: Pace | None = None
 
     def __post_init__(self) -> None:
         if self.score not in SET_SCORES:
@@ -68,37 +82,57 @@ class Calibration:
             raise ValueError(f"min_segment_rows must be at least 1, found {self.min_segment_rows}")
         if ALL_ROWS not in self.quantiles:
             raise ValueError("a calibration needs the quantiles of all rows together, under the empty label")
-        rising = np.argsort(self.levels)
+        parts = self.parts
+        columns = {part.column for part in parts}
+        rising = [sorted((p.promise, i) for i, p in enumerate(parts) if p.column == c) for c in columns]
         for label, (rows, quantiles) in self.quantiles.items():
             values = np.array(quantiles, dtype=np.float64)
-            if rows < 0 or values.shape != rising.shape or not _rises(values[rising]):
+            if (
+                rows < 0
+                or values.shape != (len(parts),)
+                or not all(_rises(values[[place for _, place in column]]) for column in rising)
+            ):
                 raise ValueError(f"segment {label!r}: {rows} rows with quantiles {quantiles} at levels {self.levels}")
 
-    def label_used(self, label: str) -> str:
-        """Return the segment whose quantiles serve `label`: itself, or `ALL_ROWS`.
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What each of a segment's quantiles is for; of sets of classes one per level."""
+        return parts_of(self.score, self.levels)
 
-        It is `ALL_ROWS` for a segment never seen, for one with fewer than `min_segment_rows` rows, and for one that is
-        infinite at a level where all rows together are finite: a promise over all rows beats an empty one over few.
+    def label_used(self, label: str) -> str:
+        """Return the segment whose quantiles serve `label`: itself, or the nearest of its parents that can.
+
+        One that was never seen cannot, nor one with fewer than `min_segment_rows` rows, nor one that is infinite at a
+        level where all rows together are finite: a promise over more rows beats an empty one over few.
         """
-        segment = self.quantiles.get(label)
-        if segment is None or segment.rows < self.min_segment_rows:
-            return ALL_ROWS
-        pairs = zip(segment.quantiles, self.quantiles[ALL_ROWS].quantiles, strict=True)
-        return ALL_ROWS if any(own == np.inf and whole < np.inf for own, whole in pairs) else label
+        whole = self.quantiles[ALL_ROWS].quantiles
+        while label != ALL_ROWS:
+            segment = self.quantiles.get(label)
+            if (
+                segment is not None
+                and segment.rows >= self.min_segment_rows
+                and not any(own == np.inf > all_of_it for own, all_of_it in zip(segment.quantiles, whole, strict=True))
+            ):
+                return label
+            label = parent(label)
+        return ALL_ROWS
 
     def quantiles_for(self, labels: npt.ArrayLike) -> tuple[Floats, Labels]:
-        """Return the quantiles (n, L) and the label of the segment they come from (n,), for rows of any segments.
+        """Return the quantiles (n, P) and the label of the segment they come from (n,), for rows of any segments.
 
         Raises ValueError when labels are not (n,).
         """
         codes, distinct = _factorise(_column(labels, "labels").tolist())
         used = [self.label_used(label) for label in distinct]
         table = np.array([self.quantiles[label].quantiles for label in used], dtype=np.float64)
-        return table.reshape(len(used), len(self.levels))[codes], _objects(used)[codes]
+        return table.reshape(len(used), len(self.parts))[codes], _objects(used)[codes]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for strict JSON: an infinite quantile, for which JSON has no number, is the text "inf"."""
-        return {
+        own: dict[str, Any] = {} if self.difficulty is None else {"difficulty": self.difficulty.to_dict()}
+        own |= {"own_width": self.own_width} if self.own_width else {}
+        own |= {"pace": self.pace.to_dict()} if self.pace is not None else {}
+        return own | {
             "levels": list(self.levels),
             "segment_columns": list(self.segment_columns),
             "score": self.score,
@@ -115,8 +149,15 @@ class Calibration:
 
         Raises ValueError naming the field for unknown, missing or mistyped fields, and on contradictions.
         """
-        fields = _fields(data, _CALIBRATION_FIELDS, "calibration")
+        given = dict(_typed(data, dict, "calibration"))
+        difficulty = Difficulty.from_dict(given.pop("difficulty")) if "difficulty" in given else None
+        own_width = _typed(given.pop("own_width", 0.0), float, "own_width")
+        pace = Pace.from_dict(given.pop("pace")) if "pace" in given else None
+        fields = _fields(given, _CALIBRATION_FIELDS, "calibration")
         return cls(
+            pace=pace,
+            own_width=own_width,
+            difficulty=difficulty,
             levels=tuple(_typed(level, float, "levels") for level in fields["levels"]),
             segment_columns=tuple(_typed(name, str, "segment_columns") for name in fields["segment_columns"]),
             score=fields["score"],
@@ -138,36 +179,109 @@ def fit(
     min_segment_rows: int,
     segment_columns: Sequence[str] = (),
     score: str = AbsoluteResidual.name,
+    shrinkage_rows: float = 0.0,
+    weights: npt.ArrayLike | None = None,
+    difficulty: Difficulty | None = None,
+    own_width: float = 0.0,
 ) -> Calibration:
-    """Return the split-conformal calibration of all rows and of every segment (Mondrian; Vovk et al. 2005).
+    """Return the split-conformal calibration of all rows, segments and their parents (Mondrian; Vovk et al. 2005).
 
-    scores: (n,) on the model's scale, of rows the model has not seen. labels: (n,) texts from `segment_labels`;
-    `ALL_ROWS` marks a row of no segment. The order of rows does not matter. Every segment is kept, even one with too
-    few rows, so that what it would have used can be seen. An empty calibration set gives infinite quantiles: no finite
-    interval keeps a promise that no row supports.
+    scores: (n,), or (n, S) of a kind with several columns, on the model's scale, of rows the model has not seen.
+    labels: (n,) texts from `segment_labels`; `ALL_ROWS` marks a row of no segment. The order of rows does not matter.
+    Every segment is kept, even one with too few rows, so that what it would have used can be seen. An empty calibration
+    set gives infinite quantiles: no finite interval keeps a promise that no row supports.
+    shrinkage_rows: a segment's finite quantiles move towards its parent's as if so many rows spoke for those,
+    (n * own + shrinkage_rows * parent's) / (n + shrinkage_rows): steadier for small segments, and no longer exact. At 0
+    every quantile is exact.
+    weights: (n,) of the rows, 1 for one of now (`exponential_weights`); None counts all alike. What they cost coverage
+    is bounded by how far the rows are from being exchangeable (Barber et al. 2023).
 
     Raises ValueError for NaN scores, lengths that differ, labels that are no text and levels outside (0, 1).
     """
     values, names = np.asarray(scores, dtype=np.float64), _column(labels, "labels")
-    if values.shape != names.shape:
+    if values.shape[:1] != names.shape:
         raise ValueError(f"scores have shape {values.shape}, labels {names.shape}")
+    columns = values[:, None] if values.ndim == 1 else values
     codes, distinct = _factorise(names.tolist())
     for label in distinct:
         _typed(label, str, "labels")
     levels = tuple(float(level) for level in levels)
-    quantiles, rows = grouped_quantiles(codes, values, len(distinct), levels)
-    segments = sorted(zip(distinct, rows.tolist(), quantiles.tolist(), strict=True))
-    whole = SegmentQuantiles(len(values), tuple(conformal_quantiles(values, levels).tolist()))
+    parts = parts_of(score, levels)
+    if len({part.column for part in parts}) != columns.shape[1]:
+        raise ValueError(f"score {score} has {len({p.column for p in parts})} column(s), found {columns.shape[1]}")
+    everyone, _ = _grouped(np.zeros(len(values), dtype=np.int64), columns, 1, parts, weights)
+    found = {ALL_ROWS: SegmentQuantiles(len(values), tuple(everyone[0].tolist()))}
+    while distinct != [ALL_ROWS] and distinct:
+        quantiles, rows = _grouped(codes, columns, len(distinct), parts, weights)
+        for label, count, own in sorted(zip(distinct, rows.tolist(), quantiles.tolist(), strict=True)):
+            if label != ALL_ROWS:
+                found[label] = SegmentQuantiles(count, tuple(own))
+        deepest = max(map(depth, distinct))
+        above, distinct = _factorise(parent(label) if depth(label) == deepest else label for label in distinct)
+        codes = above[codes]
+    if shrinkage_rows > 0:
+        found = _shrunk(found, shrinkage_rows)
     return Calibration(
         levels=levels,
         segment_columns=tuple(segment_columns),
         score=score,
         min_segment_rows=int(min_segment_rows),
-        quantiles={
-            ALL_ROWS: whole,
-            **{label: SegmentQuantiles(n, tuple(q)) for label, n, q in segments if label != ALL_ROWS},
-        },
+        quantiles=dict(sorted(found.items())),
+        difficulty=difficulty,
+        own_width=own_width,
     )
+
+
+def parts_of(score: str, levels: Sequence[float]) -> tuple[Part, ...]:
+    """The parts of a kind of score, of numbers or of classes. Raises ValueError for an unknown one."""
+    if score in SET_SCORES:
+        return tuple(Part(i, 0, float(level)) for i, level in enumerate(levels))
+    return score_named(score).parts(levels)
+
+
+def parent(label: str) -> str:
+    """The label without its last column; of one column `ALL_ROWS`."""
+    return "|".join(_COLUMN.findall(label)[:-1])
+
+
+def depth(label: str) -> int:
+    """Columns of the label: 0 for `ALL_ROWS`."""
+    return len(_COLUMN.findall(label))
+
+
+def _grouped(
+    codes: npt.NDArray[np.int64],
+    columns: Floats,
+    groups: int,
+    parts: Sequence[Part],
+    weights: npt.ArrayLike | None,
+) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Quantiles (G, P) and rows (G,): one pass per column of scores."""
+    quantiles, rows = np.full((groups, len(parts)), np.inf), np.zeros(groups, dtype=np.int64)
+    for column in sorted({part.column for part in parts}):
+        own = [place for place, part in enumerate(parts) if part.column == column]
+        promises = [parts[place].promise for place in own]
+        if weights is None:
+            found, rows = grouped_quantiles(codes, columns[:, column], groups, promises)
+        else:
+            found, rows = grouped_weighted_quantiles(codes, columns[:, column], weights, groups, promises)
+        quantiles[:, own] = found
+    return quantiles, rows
+
+
+def _shrunk(found: Mapping[str, SegmentQuantiles], shrinkage_rows: float) -> dict[str, SegmentQuantiles]:
+    """Quantiles moved towards those of the parent, itself moved before. Infinite ones stay: they tell of few rows."""
+    moved = {ALL_ROWS: found[ALL_ROWS]}
+    for label in sorted(found, key=depth):
+        if label == ALL_ROWS:
+            continue
+        rows, own = found[label]
+        above = np.array(moved[parent(label)].quantiles)
+        with np.errstate(invalid="ignore"):
+            mixed = (rows * np.array(own) + shrinkage_rows * above) / (rows + shrinkage_rows)
+        usable = np.isfinite(own) & np.isfinite(above)
+        moved[label] = SegmentQuantiles(rows, tuple(np.where(usable, mixed, own).tolist()))
+    return moved
 
 
 def segment_labels(columns: Mapping[str, npt.ArrayLike], *, rows: int | None = None) -> Labels:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import datetime as dt
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +13,32 @@ import pyarrow as pa
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.conformal.calibration import Calibration, fit
-from assay.conformal.class_sets import SET_SCORES, LeastAmbiguous
-from assay.conformal.intervals import labels_of
-from assay.conformal.scores import SCORES, AbsoluteResidual
+from assay.conformal.class_calibration import ClassCalibration
+from assay.conformal.class_rows import CLASS_ROWS, PredictLabelled
+from assay.conformal.class_stage import ClassStage, figures_of
+from assay.conformal.conformity import ERRORS, SCORED, ConformityScores, ErrorRows, Older, score_of
+from assay.conformal.difficulty import LEAST_ROWS, Difficulty
+from assay.conformal.following import after, followed, known_in, latest
+from assay.conformal.pace import Pace
+from assay.conformal.scores import AbsoluteResidual, Floats, NormalisedResidual, scores_in
+from assay.conformal.weighted import exponential_weights
+from assay.errors import ConfigError
 from assay.model.bundle import Model
 from assay.model.carried import Carried
 from assay.model.registry import Calibrated, TrainedRun, load_trained, register
+from assay.model.row_sample import sample_threshold
 from assay.model.verdict import Verdict
 from assay.runtime.conditions import Condition, period_conditions
 from assay.runtime.job import Done, JobContext, Plan
-from assay.runtime.plane import Output, Written
-from assay.runtime.tables import CALIBRATIONS, FEATURES, level_label
+from assay.runtime.plane import Flow, Output, Written
+from assay.runtime.tables import CALIBRATIONS, CONFORMITY_SCORES, FEATURES, FITTED, level_label
 
 JOB = "calibrate"
+NEWEST = "newest"  # rows after all that a training run's models have seen
 COVERAGE_GATE = "coverage_gate.json"  # beside the other gates of the training run
+PROBABILITIES = "probabilities.json"  # what a map of probabilities was worth, beside the training run too
 PYFUNC = Path(__file__).with_name("pyfunc.py")
-SCORED = pa.schema([pa.field("label", pa.string()), pa.field("score", pa.float64())])
+SCALE_ROWS = 50_000  # most rows that a scale is learned from; more tell it little
 
 
 def plan(context: JobContext, target: TargetConfig, trained_run_id: str) -> Plan:
@@ -38,7 +49,7 @@ def plan(context: JobContext, target: TargetConfig, trained_run_id: str) -> Plan
         job=JOB,
         inputs={FEATURES.name: version},
         sections=("dataset", "training", "gates", "conformal", "where"),
-        slots=[(CALIBRATIONS.name, target.name)],
+        slots=[(CALIBRATIONS.name, target.name), *([] if target.decides else [(CONFORMITY_SCORES.name, target.name)])],
         extra={"target": target.name, "model": trained.serves.version, "tested": trained.model.version},
         execute=lambda identity: Calibrating(context, target, trained, version).run(identity),
     )
@@ -54,25 +65,43 @@ class Calibrating:
         self.trained = trained
         self.version = version
         self.segments = tuple(stored_name(s) for s in context.config.dataset.segments)
+        outcome, conformal = trained.model.outcome, context.config.profile.conformal
+        self.classes = (
+            ClassStage(conformal, self.segments, len(outcome.classes), drawn=trained.model.drawn)
+            if outcome.decides
+            else None
+        )
 
     def run(self, identity: str) -> Done:
         """Score, fit, judge the coverage, register."""
         trained, tracking = self.trained, self.context.tracking
+        kind, difficulty, older = self.how()
         with self.context.reporter.step("conformity scores of the calibration period"):
-            scored = self.scored(trained.held_back or trained.model, "calibrate")
+            scored = self.scored(self.earlier, "calibrate", kind, difficulty)
+            scored = older.without(scored) if older is not None else scored
         with self.context.reporter.step("conformity scores of the test period"):
-            later = self.scored(trained.model, "test")
-        tested = self.fitted(scored)
-        held = coverage_of(tested, later)
+            later = self.scored(trained.model, "test", kind, difficulty)
+        newest = self.scored(trained.serves, NEWEST, kind, difficulty)
+        pace = self.pace()
+        tested = dataclasses.replace(self.fitted(scored, kind, difficulty), pace=pace)
+        held = self.held(tested, scored, later)
         found = verdict(held, tested.levels, self.config.profile.gates.coverage_shortfall)
         tracking.of_run(trained.run_id, [dataclasses.asdict(v) for v in found], COVERAGE_GATE)
         metrics = {f"test_coverage_{level_label(lv)}": c for lv, c in zip(tested.levels, held, strict=True)}
+        metrics |= self.told_of_probabilities(tested, later)
         failed = [v.rule for v in found if not v.passed]
         if failed and self.config.training.force_production_quality:
             return Done(metrics=metrics, written=[], summary=[f"refused: {failed[0]}"], refused="; ".join(failed))
-        served = self.fitted(pa.concat_tables([scored, later])) if trained.served is not None else tested
+        own = [scored, later, newest] if trained.served is not None or newest.num_rows else [scored]
+        served = dataclasses.replace(self.fitted(pa.concat_tables(own), kind, difficulty), pace=pace)
+        if pace is not None:
+            known = known_in(pa.concat_tables([scored, later, newest]))
+            follows = followed(known, served, pace, origin=self.test_start, until=after(known, pace))
+            served = dataclasses.replace(served, quantiles=follows.latest())
         with self.context.reporter.step("registering the calibrated model"):
-            written = self.write(served, tested, identity)
+            written = [*self.write(served, tested, identity)]
+            if self.classes is None:
+                written += self.write_scores({"calibrate": scored, "test": later, NEWEST: newest}, served, identity)
             tracking.json(served.to_dict(), "calibration.json")
             number = register(
                 tracking,
@@ -81,62 +110,201 @@ class Calibrating:
                 served.version,
                 PYFUNC,
                 tested=Calibrated(trained.model, tested.to_dict(), tested.version) if trained.served else None,
+                row_ids=isinstance(served, ClassCalibration) and served.set_score.drawn,
             )
         everyone = served.quantiles[""]
-        own = sum(1 for label in served.quantiles if label and served.label_used(label) == label)
+        separate = sum(1 for label in served.quantiles if label and served.label_used(label) == label)
         what = "sets" if trained.model.outcome.decides else "intervals"
         summary = [
             *(f"below threshold, not enforced: {rule}" for rule in failed),
-            f"calibrated on {everyone.rows:,} rows; {own} of {len(served.quantiles) - 1} segments have "
-            f"{served.min_segment_rows} rows or more and {what} of their own",
+            f"calibrated on {everyone.rows:,} rows ({kind} scores); {separate} of {len(served.quantiles) - 1} segments "
+            f"have {served.min_segment_rows} rows or more and {what} of their own",
             f"registered {trained.registered_name} version {number}, now champion",
         ]
-        metrics |= {"calibration_rows": float(everyone.rows), "calibrated_segments": float(own)}
-        metrics |= {
-            f"quantile_{level_label(level)}": q for level, q in zip(served.levels, everyone.quantiles, strict=True)
-        }
+        metrics |= {"calibration_rows": float(everyone.rows), "calibrated_segments": float(separate)}
+        metrics |= dict(zip(quantile_names(served), everyone.quantiles, strict=True))
         return Done(metrics=metrics, written=written, summary=summary)
 
-    def scored(self, model: Model, period: str) -> pa.Table:
-        """Segment label and conformity score of the labelled rows of a period: rows of `SCORED`."""
+    @property
+    def earlier(self) -> Model:
+        """The model that did not learn from the calibration period."""
+        return self.trained.held_back or self.trained.model
+
+    def how(self) -> tuple[str, Difficulty | None, Older | None]:
+        """The kind of score, and for normalised ones the scale and the rows that it was learned from.
+
+        Raises:
+            ConfigError: the model cannot have that score.
+        """
+        conformal = self.config.profile.conformal
+        if self.classes is not None:
+            return conformal.set_score, None, None
+        try:
+            kind = score_of(self.trained.model, conformal.score, conformal.levels)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        if kind != NormalisedResidual.name:
+            return kind, None, None
+        with self.context.reporter.step("how large an error is usual"):
+            rows = self.scored(self.earlier, "calibrate", AbsoluteResidual.name, None)
+            older = Older.of(rows, conformal.scale_share, drawn=self.earlier.drawn)
+            count = rows.num_rows - older.without(rows).num_rows
+            if count >= LEAST_ROWS:
+                return kind, self.learned_scale(older, count), older
+        self.context.reporter.say(
+            f"  {self.target.name}: {count} of {rows.num_rows:,} calibration rows are set apart for the scale of "
+            f"normalised scores, which needs {LEAST_ROWS}: absolute scores instead (conformal.scale_share, "
+            "split.calibrate)",
+            "yellow",
+        )
+        return AbsoluteResidual.name, None, None
+
+    def learned_scale(self, older: Older, count: int) -> Difficulty:
+        """The scale, of a sample of the rows that are set apart; count: how many those are."""
+        kernel = ErrorRows(Carried.of(self.earlier), older, sample_threshold(count, SCALE_ROWS))
+        found = self.labelled(self.earlier, "calibrate").map(kernel, ERRORS).collect()
+        types = self.earlier.encoding.feature_types
+        inputs = found.column("inputs").combine_chunks().flatten().to_numpy().reshape(-1, len(types))
+        return Difficulty.learned(inputs, found.column("error").to_numpy(), types)
+
+    def scored(self, model: Model, period: str, kind: str, difficulty: Difficulty | None) -> pa.Table:
+        """Conformity scores of the labelled rows of a period: rows of `SCORED`, of classes of `CLASS_ROWS`."""
+        if self.classes is not None:
+            return (
+                self.labelled(model, period)
+                .map(PredictLabelled(Carried.of(model), self.segments), CLASS_ROWS)
+                .collect()
+            )
+        levels = self.config.profile.conformal.levels
+        kernel = ConformityScores(Carried.of(model), self.segments, levels, kind, difficulty)
+        return self.labelled(model, period).map(kernel, SCORED).collect()
+
+    def labelled(self, model: Model, period: str) -> Flow:
+        """The labelled rows of a period, with all that their scores need."""
         column = stored_name(self.target.name)
         where = [
             *(Condition(stored_name(c), "==", v) for c, v in self.config.where),
             Condition(column, "not_null"),
-            *period_conditions(model.facts["split"][period]),
+            *(self.after_all() if period == NEWEST else period_conditions(model.facts["split"][period])),
         ]
-        columns = list(dict.fromkeys([*model.input_columns, *self.segments, column]))
-        flow = self.context.plane.read(FEATURES.name, version=self.version, columns=columns, where=where)
-        return flow.map(ConformityScores(Carried.of(model), self.segments), SCORED).collect()
+        columns = list(dict.fromkeys(["row_id", "time", *model.input_columns, *self.segments, column]))
+        return self.context.plane.read(FEATURES.name, version=self.version, columns=columns, where=where)
 
-    def fitted(self, scored: pa.Table) -> Calibration:
-        """The calibration of rows of `SCORED`."""
-        return fit(
-            scored.column("score").to_numpy(),
-            np.array(scored.column("label").to_pylist(), dtype=object),
-            self.config.profile.conformal.levels,
-            min_segment_rows=self.config.profile.conformal.min_segment_rows,
-            segment_columns=self.segments,
-            score=score_of(self.trained.model),
+    def after_all(self) -> list[Condition]:
+        """Rows later than all that a model of this training run has learned from or was tested on."""
+        times = [self.trained.serves.learned_until, self.trained.model.facts["split"]["test"]["last"]]
+        newest = max(dt.datetime.fromisoformat(time) for time in times)
+        return [Condition("time", ">=", newest + dt.timedelta(microseconds=1))]
+
+    @property
+    def test_start(self) -> dt.datetime:
+        """When the test period begins: the first step that follows."""
+        test = self.trained.model.facts["split"]["test"]
+        return dt.datetime.fromisoformat(test["start"] or test["first"])
+
+    def pace(self) -> Pace | None:
+        """How quantiles follow in time; None where they do not."""
+        conformal = self.config.profile.conformal
+        if not conformal.adaptive or self.classes is not None:
+            return None
+        if self.trained.model.drawn:
+            self.context.reporter.say("  conformal.adaptive: left out, because these rows have no time", "yellow")
+            return None
+        return Pace(
+            step_days=conformal.step_days,
+            step_size=conformal.step_size,
+            damping_rows=conformal.damping_rows,
+            window_days=conformal.window_days,
+            halflife_days=conformal.halflife_days,
+            delay_days=self.config.dataset.delay_days(self.target.name),
         )
+
+    def fitted(self, scored: pa.Table, kind: str, difficulty: Difficulty | None) -> Calibration:
+        """The calibration of rows of `SCORED`, of classes of `CLASS_ROWS`."""
+        if self.classes is not None:
+            return self.classes.fitted(scored)
+        conformal, weights = self.config.profile.conformal, None
+        if conformal.halflife_days is not None and not self.trained.model.drawn and scored.num_rows:
+            times = scored.column("time").to_numpy().astype("datetime64[us]")
+            weights = exponential_weights((times.max() - times) / np.timedelta64(1, "D"), conformal.halflife_days)
+        return fit(
+            scores_in(scored),
+            np.array(scored.column("label").to_pylist(), dtype=object),
+            conformal.levels,
+            min_segment_rows=conformal.min_segment_rows,
+            segment_columns=self.segments,
+            score=kind,
+            shrinkage_rows=conformal.shrinkage_rows,
+            difficulty=difficulty,
+            own_width=float(np.median(scored.column("own_width").to_numpy())) if scored.num_rows else 0.0,
+            weights=weights,
+        )
+
+    def held(self, calibration: Calibration, scored: pa.Table, later: pa.Table) -> list[float]:
+        """Per level the share of later rows that are covered. scored: those that calibrated."""
+        if self.classes is not None and isinstance(calibration, ClassCalibration):
+            return self.classes.coverage(calibration, later)
+        if calibration.pace is None:
+            return coverage_of(calibration, later)
+        known, new = known_in(pa.concat_tables([scored, later])), known_in(later)
+        follows = followed(known, calibration, calibration.pace, origin=self.test_start, until=latest(new))
+        distinct, rows = np.unique(new.labels.astype(str), return_inverse=True)
+        quantiles, _ = follows.quantiles_for(distinct.tolist(), rows, new.times)
+        return share_within(calibration, new.scores, quantiles)
+
+    def told_of_probabilities(self, calibration: Calibration, later: pa.Table) -> dict[str, float]:
+        """Put on record what calibrated probabilities of classes are worth; their figures."""
+        if self.classes is None or not isinstance(calibration, ClassCalibration):
+            return {}
+        record = self.classes.record(calibration, later)
+        self.context.tracking.of_run(self.trained.run_id, record, PROBABILITIES)
+        return figures_of(record)
 
     def write(self, served: Calibration, tested: Calibration, identity: str) -> Sequence[Written]:
         """Both calibrations as rows of `calibrations`."""
         schema, name = CALIBRATIONS.schema(), self.target.name
-        rows = _rows(served, self.trained.serves.version, name)
+        rows = _rows(served, self.trained.serves, name)
         if self.trained.served is not None:
-            rows = pa.concat_tables([rows, _rows(tested, self.trained.model.version, name)])
+            rows = pa.concat_tables([rows, _rows(tested, self.trained.model, name)])
         commit = self.context.commit(JOB, name, identity, calibration=served.version)
         return self.context.plane.rows_of(CALIBRATIONS, schema, rows.cast(schema)).write(
-            [Output(CALIBRATIONS, schema, commit, owns={"target": name})]
+            [Output(CALIBRATIONS, schema, commit, owns={"target": name, "kind": FITTED})]
+        )
+
+    def write_scores(self, periods: Mapping[str, pa.Table], served: Calibration, identity: str) -> Sequence[Written]:
+        """Rows of `conformity_scores`."""
+        schema, name = CONFORMITY_SCORES.schema(), self.target.name
+        models = {"calibrate": self.earlier, "test": self.trained.model, NEWEST: self.trained.serves}
+        parts = []
+        for period, scored in periods.items():
+            told = {
+                "segment": scored.column("label"),
+                "period": period,
+                "model_version": models[period].version,
+                "calibration_version": served.version,
+                "target": name,
+            }
+            columns = {column: scored.column(column) for column in ("row_id", "time", "scores")}
+            columns |= {k: pa.repeat(v, scored.num_rows) if isinstance(v, str) else v for k, v in told.items()}
+            parts.append(pa.table({field.name: columns[field.name] for field in schema}, schema=schema))
+        commit = self.context.commit(JOB, name, identity, calibration=served.version)
+        return self.context.plane.rows_of(CONFORMITY_SCORES, schema, pa.concat_tables(parts)).write(
+            [Output(CONFORMITY_SCORES, schema, commit, owns={"target": name})]
         )
 
 
 def coverage_of(calibration: Calibration, scored: pa.Table) -> list[float]:
-    """Per level the share of rows of `SCORED` whose score is within the quantile of their segment."""
+    """Per level the share of rows of `SCORED` whose scores are within the quantiles of their segment."""
     quantiles, _ = calibration.quantiles_for(np.array(scored.column("label").to_pylist(), dtype=object))
-    within = scored.column("score").to_numpy()[:, None] <= quantiles
-    return [float(share) for share in within.mean(axis=0)]
+    return share_within(calibration, scores_in(scored), quantiles)
+
+
+def share_within(calibration: Calibration, scores: Floats, quantiles: Floats) -> list[float]:
+    """Per level the share of rows whose scores (n, S) are within their quantiles (n, P)."""
+    parts = calibration.parts
+    within = scores[:, [part.column for part in parts]] <= quantiles
+    own = [[place for place, part in enumerate(parts) if part.level == at] for at in range(len(calibration.levels))]
+    return [float(within[:, places].all(axis=1).mean()) for places in own]
 
 
 def verdict(held: Sequence[float], levels: Sequence[float], shortfall: float | None) -> list[Verdict]:
@@ -152,42 +320,36 @@ def verdict(held: Sequence[float], levels: Sequence[float], shortfall: float | N
     return [Verdict("coverage", coverage >= least, coverage, least, rule)]
 
 
-def score_of(model: Model) -> str:
-    """The kind of conformity score that goes with a model's outcome."""
-    return LeastAmbiguous.name if model.outcome.decides else AbsoluteResidual.name
+def quantile_names(calibration: Calibration) -> list[str]:
+    """Metric names of a segment's quantiles: quantile_80, or, where each end has its own, quantile_80_0 and _1."""
+    parts = calibration.parts
+    alone = len(parts) == len(calibration.levels)
+    return [
+        f"quantile_{level_label(calibration.levels[part.level])}" + ("" if alone else f"_{part.column}")
+        for part in parts
+    ]
 
 
-def _rows(calibration: Calibration, model_version: str, target: str) -> pa.Table:
+def _rows(calibration: Calibration, model: Model, target: str) -> pa.Table:
     """The calibration as rows of `calibrations`."""
+    lines = [(label, calibration.label_used(label), found) for label, found in calibration.quantiles.items()]
+    if isinstance(calibration, ClassCalibration):
+        lines += calibration.lines_by_class(model.outcome.classes, target)
     rows = [
         {
             "segment": label,
-            "level": level,
+            "used": used,
+            "level": calibration.levels[part.level],
+            "part": part.column,
+            "score": calibration.score,
             "quantile": quantile,
             "rows": found.rows,
-            "model_version": model_version,
+            "model_version": model.version,
             "calibration_version": calibration.version,
             "target": target,
+            "kind": FITTED,
         }
-        for label, found in calibration.quantiles.items()
-        for level, quantile in zip(calibration.levels, found.quantiles, strict=True)
+        for label, used, found in lines
+        for part, quantile in zip(calibration.parts, found.quantiles, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=CALIBRATIONS.schema())
-
-
-@dataclasses.dataclass(frozen=True)
-class ConformityScores:
-    """Kernel: segment label and conformity score of labelled rows, on the model's scale."""
-
-    carried: Carried
-    segments: tuple[str, ...]
-
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of `SCORED`."""
-        model = self.carried.model()
-        for batch in batches:
-            if model.outcome.decides:
-                score = SET_SCORES[score_of(model)].score(model.truth(batch), model.probabilities(batch))
-            else:
-                score = SCORES[score_of(model)].score(*model.residual_inputs(batch))
-            yield pa.record_batch([pa.array(labels_of(batch, self.segments)), pa.array(score)], schema=SCORED)

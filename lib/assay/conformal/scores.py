@@ -1,37 +1,82 @@
-"""Consumes outcomes, predictions and quantiles, produces conformity scores (forward) and intervals (inverse).
+"""Consumes outcomes, forecasts and quantiles, produces conformity scores (forward) and intervals (inverse).
 
-A conformity score says how far an outcome lies from its prediction. Each kind is one frozen class that holds both
-directions side by side: {y : score(y, prediction) <= quantile} must be the interval. Everything is on the model's own
+A conformity score says how far an outcome lies from its forecast. Each kind is one frozen class that holds both
+directions side by side: {y : score(y, forecast) <= quantile} must be the interval. Everything is on the model's own
 scale (a log target stays a log); turning bounds into the target's unit is the caller's work.
+
+A kind may need several numbers of each row (an error upwards and one downwards), and several conformal quantiles for
+one level. `parts` says which: each part is one column of the scores and the coverage that its quantile promises. An
+outcome is inside the interval of a level when every part of that level holds it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+
+from assay.config.conformal import tail_levels
 
 Floats = npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """What a model says of rows, on its own scale.
+
+    centre: (n,), the prediction.  scale: (n,), how large an error is usual for the row, above 0; None where nobody
+    says.  quantiles: (n, Q) at `quantile_levels`, each row rising; None where the model learned none.
+    """
+
+    centre: Floats
+    scale: Floats | None = None
+    quantiles: Floats | None = None
+    quantile_levels: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, prediction: npt.ArrayLike) -> Forecast:
+        """A prediction alone, (n,). Raises ValueError for another shape."""
+        centre = _floats(prediction)
+        if centre.ndim != 1:
+            raise ValueError(f"predictions must be one-dimensional, found shape {centre.shape}")
+        return cls(centre)
+
+
+class Part(NamedTuple):
+    """One conformal quantile that intervals need.
+
+    level: position of the promised coverage that it serves.  column: of the scores.  promise: coverage of the quantile
+    itself, which is above that of the interval where each end has a quantile of its own.
+    """
+
+    level: int
+    column: int
+    promise: float
+
+
 class ConformalScore(Protocol):
-    """A kind of conformity score: stateless, larger where the outcome conforms less to the prediction."""
+    """A kind of conformity score: stateless, larger where the outcome conforms less to the forecast."""
 
     @property
     def name(self) -> str:
         """Key in `SCORES`, and what a calibration records."""
         ...
 
-    def score(self, y: npt.ArrayLike, prediction: npt.ArrayLike) -> Floats:
-        """Forward. y, prediction: (n,) on the model's scale -> (n,) scores."""
+    def parts(self, levels: Sequence[float]) -> tuple[Part, ...]:
+        """The quantiles that intervals at these coverages need; P of them, those of a level together."""
         ...
 
-    def interval(self, prediction: npt.ArrayLike, quantile: npt.ArrayLike) -> tuple[Floats, Floats]:
-        """Inverse. prediction (n,), quantile () or (n,) or (n, L) -> lower, upper: (n,), or (n, L)."""
+    def score(self, y: npt.ArrayLike, forecast: Forecast, levels: Sequence[float]) -> Floats:
+        """Forward. y: (n,) on the model's scale -> (n, S) scores."""
+        ...
+
+    def interval(self, forecast: Forecast, quantiles: npt.ArrayLike, levels: Sequence[float]) -> tuple[Floats, Floats]:
+        """Inverse. quantiles: (P,) for all rows or (n, P), in the order of `parts` -> lower, upper: (n, L) each."""
         ...
 
 
@@ -45,28 +90,108 @@ class AbsoluteResidual:
 
     name: ClassVar[str] = "absolute"
 
-    def score(self, y: npt.ArrayLike, prediction: npt.ArrayLike) -> Floats:
-        """Return |y - prediction|, (n,); NaN where either is missing.
+    def parts(self, levels: Sequence[float]) -> tuple[Part, ...]:
+        """One quantile per level, all of the one column."""
+        return _one_column(levels)
 
-        Raises ValueError when the shapes differ: broadcasting (n,) against (n, 1) would give n * n scores.
-        """
-        outcome, centre = _floats(y), _floats(prediction)
-        if outcome.shape != centre.shape:
-            raise ValueError(f"outcomes have shape {outcome.shape}, predictions {centre.shape}")
-        return np.abs(outcome - centre)
+    def score(self, y: npt.ArrayLike, forecast: Forecast, levels: Sequence[float] = ()) -> Floats:
+        """Return |y - prediction|, (n, 1); NaN where either is missing. Raises ValueError when the shapes differ."""
+        return np.abs(_outcomes(y, forecast) - forecast.centre)[:, None]
 
-    def interval(self, prediction: npt.ArrayLike, quantile: npt.ArrayLike) -> tuple[Floats, Floats]:
+    def interval(
+        self, forecast: Forecast, quantiles: npt.ArrayLike, levels: Sequence[float] = ()
+    ) -> tuple[Floats, Floats]:
         """Return prediction - quantile and prediction + quantile; an infinite quantile gives (-inf, inf).
 
-        prediction: (n,). quantile: one for all rows, (n,) one per row, or (n, L) one per row and level.
         Bounds are NaN where the prediction is not finite. Raises ValueError when the rows differ.
         """
-        half_width = _floats(quantile)
-        centre = _aligned(_floats(prediction), half_width)
+        half_width, centre = _quantiles(quantiles, forecast), _known(forecast.centre)
         return centre - half_width, centre + half_width
 
 
-SCORES: Mapping[str, ConformalScore] = MappingProxyType({AbsoluteResidual.name: AbsoluteResidual()})
+@dataclass(frozen=True)
+class SignedResidual:
+    """One score upwards, y - prediction, and one downwards; each end of an interval has a quantile of its own.
+
+    Each misses half of what the level lets miss, so both together keep it (Linusson, Johansson and Löfström 2014, by
+    the union bound). Errors that lean to one side get intervals that do, at the price of slightly wider ones for those
+    that do not. Ends that have crossed, which only negative quantiles can do, are put in order: the interval grows.
+    """
+
+    name: ClassVar[str] = "signed"
+
+    def parts(self, levels: Sequence[float]) -> tuple[Part, ...]:
+        """Two quantiles per level, of the errors downwards and of those upwards."""
+        return tuple(Part(i, column, _half(level)) for i, level in enumerate(levels) for column in (0, 1))
+
+    def score(self, y: npt.ArrayLike, forecast: Forecast, levels: Sequence[float] = ()) -> Floats:
+        """Return prediction - y and y - prediction, (n, 2); NaN where either is missing."""
+        above = _outcomes(y, forecast) - forecast.centre
+        return np.column_stack([-above, above])
+
+    def interval(
+        self, forecast: Forecast, quantiles: npt.ArrayLike, levels: Sequence[float] = ()
+    ) -> tuple[Floats, Floats]:
+        """Return prediction - quantile downwards and prediction + quantile upwards."""
+        found, centre = _quantiles(quantiles, forecast), _known(forecast.centre)
+        return _ordered(centre - found[:, 0::2], centre + found[:, 1::2])
+
+
+@dataclass(frozen=True)
+class NormalisedResidual:
+    """s = |y - prediction| / scale; interval = prediction -/+ quantile * scale (Papadopoulos et al. 2008).
+
+    Rows whose error is usually larger get wider intervals. The scale must not have been learned from the rows that are
+    scored: then the promise is as exact as without it, whatever the scale is.
+    """
+
+    name: ClassVar[str] = "normalised"
+
+    def parts(self, levels: Sequence[float]) -> tuple[Part, ...]:
+        """One quantile per level, all of the one column."""
+        return _one_column(levels)
+
+    def score(self, y: npt.ArrayLike, forecast: Forecast, levels: Sequence[float] = ()) -> Floats:
+        """Return |y - prediction| / scale, (n, 1), without unit. Raises ValueError without a scale."""
+        return (np.abs(_outcomes(y, forecast) - forecast.centre) / _scale(forecast))[:, None]
+
+    def interval(
+        self, forecast: Forecast, quantiles: npt.ArrayLike, levels: Sequence[float] = ()
+    ) -> tuple[Floats, Floats]:
+        """Return prediction -/+ quantile * scale. Raises ValueError without a scale."""
+        half_width = _quantiles(quantiles, forecast) * _scale(forecast)[:, None]
+        centre = _known(forecast.centre)
+        return centre - half_width, centre + half_width
+
+
+@dataclass(frozen=True)
+class ConformalisedQuantiles:
+    """s = max(q_low - y, y - q_high); interval = q_low - quantile, q_high + quantile (Romano et al. 2019, CQR).
+
+    q_low and q_high are the model's own quantiles at (1 - level) / 2 and (1 + level) / 2, so each level has scores of
+    its own. They are negative where the model's interval was too wide. Ends that have crossed are put in order.
+    """
+
+    name: ClassVar[str] = "cqr"
+
+    def parts(self, levels: Sequence[float]) -> tuple[Part, ...]:
+        """One quantile and one column per level."""
+        return tuple(Part(i, i, float(level)) for i, level in enumerate(levels))
+
+    def score(self, y: npt.ArrayLike, forecast: Forecast, levels: Sequence[float]) -> Floats:
+        """Return the scores of each level, (n, L). Raises ValueError where the model did not learn its quantiles."""
+        outcome, (low, high) = _outcomes(y, forecast)[:, None], _ends(forecast, levels)
+        return np.maximum(low - outcome, outcome - high)
+
+    def interval(self, forecast: Forecast, quantiles: npt.ArrayLike, levels: Sequence[float]) -> tuple[Floats, Floats]:
+        """Return q_low - quantile and q_high + quantile."""
+        found, (low, high) = _quantiles(quantiles, forecast), _ends(forecast, levels)
+        return _ordered(_known(low) - found, _known(high) + found)
+
+
+SCORES: Mapping[str, ConformalScore] = MappingProxyType(
+    {kind.name: kind for kind in (AbsoluteResidual(), SignedResidual(), NormalisedResidual(), ConformalisedQuantiles())}
+)
 
 
 def score_named(name: str) -> ConformalScore:
@@ -76,13 +201,82 @@ def score_named(name: str) -> ConformalScore:
     return SCORES[name]
 
 
+def nested(lower: Floats, upper: Floats, levels: Sequence[float]) -> tuple[Floats, Floats]:
+    """Bounds (n, L) such that no level's interval is inside that of a lower one: it grows to hold it.
+
+    Where all levels share a score it changes nothing. Coverage can only rise.
+    """
+    rising = np.argsort(levels)
+    back = np.argsort(rising)
+    return np.minimum.accumulate(lower[:, rising], axis=1)[:, back], np.maximum.accumulate(upper[:, rising], axis=1)[
+        :, back
+    ]
+
+
+def scores_in(scored: pa.Table) -> Floats:
+    """Column `scores` of a table, lists of S numbers each, as (n, S)."""
+    column = scored.column("scores").combine_chunks()
+    rows = len(column)
+    return np.asarray(column.flatten().to_numpy(), dtype=np.float64).reshape(rows, -1 if rows else 1)
+
+
+def _one_column(levels: Sequence[float]) -> tuple[Part, ...]:
+    return tuple(Part(i, 0, float(level)) for i, level in enumerate(levels))
+
+
+def _half(level: float) -> float:
+    return tail_levels(level)[1]
+
+
 def _floats(values: npt.ArrayLike) -> Floats:
     return np.asarray(values, dtype=np.float64)
 
 
-def _aligned(prediction: Floats, quantile: Floats) -> Floats:
-    """Predictions shaped (n,) or (n, 1) to meet `quantile`, NaN where they are not finite."""
-    if prediction.ndim != 1 or quantile.ndim > 2 or (quantile.ndim and len(quantile) != len(prediction)):
-        raise ValueError(f"quantiles of shape {quantile.shape} do not fit predictions of shape {prediction.shape}")
-    centre = np.where(np.isfinite(prediction), prediction, np.nan)
-    return centre[:, None] if quantile.ndim == 2 else centre
+def _known(values: Floats) -> Floats:
+    """Predictions (n,) as (n, 1), or (n, L) as they are, NaN where they are not finite."""
+    column = values[:, None] if values.ndim == 1 else values
+    return np.where(np.isfinite(column), column, np.nan)
+
+
+def _outcomes(y: npt.ArrayLike, forecast: Forecast) -> Floats:
+    """Outcomes (n,). Broadcasting (n,) against (n, 1) would give n * n scores, so other shapes are refused."""
+    outcome = _floats(y)
+    if outcome.shape != forecast.centre.shape:
+        raise ValueError(f"outcomes have shape {outcome.shape}, predictions {forecast.centre.shape}")
+    return outcome
+
+
+def _scale(forecast: Forecast) -> Floats:
+    if forecast.scale is None:
+        raise ValueError("normalised scores need a scale per row, and the forecast has none")
+    if forecast.scale.shape != forecast.centre.shape:
+        raise ValueError(f"scales have shape {forecast.scale.shape}, predictions {forecast.centre.shape}")
+    if not (forecast.scale > 0).all():
+        raise ValueError(f"{int((~(forecast.scale > 0)).sum())} scales are not above 0")
+    return forecast.scale
+
+
+def _ends(forecast: Forecast, levels: Sequence[float]) -> tuple[Floats, Floats]:
+    """The model's quantiles at both ends of each level, (n, L) each."""
+    if forecast.quantiles is None:
+        raise ValueError("conformalised quantiles need a model of quantiles, and the forecast has none")
+    places = {round(level, 9): place for place, level in enumerate(forecast.quantile_levels)}
+    wanted = [[round(end, 9) for end in tail_levels(level)] for level in levels]
+    missing = sorted({end for ends in wanted for end in ends if end not in places})
+    if missing:
+        raise ValueError(f"the model learned the quantiles {list(forecast.quantile_levels)}, not {missing}")
+    found = np.asarray(forecast.quantiles, dtype=np.float64)
+    return found[:, [places[low] for low, _ in wanted]], found[:, [places[high] for _, high in wanted]]
+
+
+def _quantiles(quantiles: npt.ArrayLike, forecast: Forecast) -> Floats:
+    """Quantiles (n, P), or (1, P) where they are the same for all rows."""
+    found = _floats(quantiles)
+    rows = len(forecast.centre)
+    if found.ndim not in {1, 2} or (found.ndim == 2 and len(found) != rows):
+        raise ValueError(f"quantiles of shape {found.shape} do not fit {rows} predictions; expected (P,) or (n, P)")
+    return found[None, :] if found.ndim == 1 else found
+
+
+def _ordered(lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
+    return np.minimum(lower, upper), np.maximum(lower, upper)

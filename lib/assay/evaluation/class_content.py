@@ -9,6 +9,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from assay.class_metrics import set_metrics
+from assay.evaluation.class_coverage import ClassResult, ProbabilityRecord, class_coverage_figures
 from assay.evaluation.class_segments import sets_of
 from assay.evaluation.content import Content, CoverageResult, EnsembleResult
 from assay.evaluation.wording import NO_VALUE, count, number, percent, readable
@@ -20,7 +21,8 @@ from assay.runtime.tables import level_label
 class ClassContent(Content):
     """Everything that the page of classes says.
 
-    metrics: `class_metrics`.  baselines: rule -> mean log loss.  segments: `class_segment_table`.  figures: by name.
+    metrics: `class_metrics`.  baselines: rule -> mean log loss.  segments: `class_segment_table`, and
+    `class_coverage_table` with the target as segment column.  figures: by name.
     """
 
     classes: Sequence[str]
@@ -29,6 +31,13 @@ class ClassContent(Content):
     coverage: Sequence[CoverageResult]
     figures: Mapping[str, Figure | None]
     ensemble: EnsembleResult | None = None
+    by_class: Sequence[ClassResult] = ()
+    probabilities: ProbabilityRecord | None = None
+
+    @property
+    def calibrated(self) -> ProbabilityRecord | None:
+        """What a map of probabilities was worth; None without one."""
+        return self.probabilities if self.probabilities is not None and self.probabilities.method != "none" else None
 
     @property
     def strongest(self) -> str | None:
@@ -91,7 +100,9 @@ def class_figures(content: ClassContent) -> dict[str, float]:
         found["disagreement_error_correlation"] = content.ensemble.disagreement.correlation
     if content.skill is not None:
         found["skill_over_best_baseline"] = content.skill
-    return found
+    if content.calibrated is not None:
+        found |= {f"test_{name}_uncalibrated": value for name, value in content.calibrated.before.items()}
+    return found | class_coverage_figures(content.by_class)
 
 
 def class_summary(content: ClassContent) -> list[str]:
@@ -109,7 +120,19 @@ def class_summary(content: ClassContent) -> list[str]:
             f"{percent(result.low)} to {percent(result.high)}), with {found['set_size']:.2f} of "
             f"{len(content.classes)} classes on average"
         )
+    if content.calibrated is not None:
+        lines.append(class_calibration_sentence(content.calibrated))
     return lines
+
+
+def class_calibration_sentence(record: ProbabilityRecord) -> str:
+    """What calibrating the probabilities was worth in the test period."""
+    before, after = record.before, record.after
+    return (
+        f"Probabilities are calibrated ({readable(record.method)}): in the test period that made the calibration error "
+        f"{percent(after['calibration_error'])} from {percent(before['calibration_error'])}, the log loss "
+        f"{number(after['log_loss'])} from {number(before['log_loss'])}"
+    )
 
 
 def shown(value: float | None, *, share: bool = False) -> str:

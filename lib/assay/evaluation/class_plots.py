@@ -23,17 +23,27 @@ from assay.evaluation.canvas import (
     short,
     subtitle,
 )
+from assay.evaluation.class_coverage import ProbabilityRecord
 from assay.evaluation.class_segments import probabilities_of
 from assay.evaluation.plots import BUCKETS, MOST_BUCKETS
 
 MOST_CLASSES = 12
 
 
-def reliability_plot(rows: pl.DataFrame, classes: Sequence[str]) -> Figure:
-    """Share that came true over the probability that was said, in ten bins; the area of a dot is its rows."""
+def reliability_plot(rows: pl.DataFrame, classes: Sequence[str], record: ProbabilityRecord | None = None) -> Figure:
+    """Share that came true over the probability that was said, in ten bins; the area of a dot is its rows.
+
+    record: where probabilities were calibrated, what they were before is drawn as well.
+    """
     _, said, held, count = reliability(rows["actual"].to_numpy(), probabilities_of(rows, len(classes)))
     figure, (axes,) = new_figure("Do probabilities keep their word?")
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.9)
+    words = f"{rows.height:,} rows in ten bins; on the line, both agree"
+    if record is not None and record.method != "none":
+        was_said, was_held, was = np.array(record.bins).T
+        axes.plot(was_said, was_held, color=MUTED, linewidth=1.0, linestyle="--")
+        axes.scatter(was_said, was_held, s=14 + 160 * was / was.max(), edgecolors=MUTED, facecolors="none")
+        words += "; hollow: before"
     axes.plot(said, held, color=BLUE, linewidth=1.2)
     axes.scatter(said, held, s=14 + 160 * count / count.max(), color=BLUE, alpha=0.75, linewidths=0)
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
@@ -42,7 +52,7 @@ def reliability_plot(rows: pl.DataFrame, classes: Sequence[str]) -> Figure:
     axes.set_ylabel("share that came true")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
-    subtitle(figure, axes, f"{rows.height:,} rows in ten bins; on the line, both agree")
+    subtitle(figure, axes, words)
     return figure
 
 

@@ -8,7 +8,13 @@ import polars as pl
 
 from assay.evaluation import wording
 from assay.evaluation.canvas import to_svg
-from assay.evaluation.class_content import ClassContent, class_headline, class_skill_sentence, shown
+from assay.evaluation.class_content import (
+    ClassContent,
+    class_calibration_sentence,
+    class_headline,
+    class_skill_sentence,
+    shown,
+)
 from assay.evaluation.report import MOST_SEGMENTS, SHOWN_SEGMENTS, environment
 from assay.evaluation.segments import BestAndWorst, best_and_worst
 from assay.runtime.tables import level_label
@@ -17,6 +23,7 @@ CAPTIONS = {
     "reliability": "On the line, what was said to come in 3 of 10 cases came in 3 of 10. Above it, it came more often.",
     "confusion": "Rows are the classes that came true, columns the likeliest ones. Green is right, orange a mistake.",
     "loss": "How surprised the probabilities were by what came true. A line that rises is a market that has moved on.",
+    "classes": "Sets that hold outcomes as often as promised may yet miss a rare class, unless calibrated by class.",
     "coverage": "A mark inside its grey bar keeps the promise as well as its rows can show.",
     "importance": "How much each feature helped to tell outcomes apart while training. It is no statement about cause.",
     "contributions": "Exact SHAP values on the scale of the logit; a row's add up to the logit of its probability.",
@@ -38,7 +45,9 @@ def render_classes(content: ClassContent) -> str:
     """The page."""
     drawn = {name: figure for name, figure in content.figures.items() if figure is not None}
     state, words = wording.gate_outcome(content)
-    columns = [c for c in content.segments["segment_column"].unique(maintain_order=True) if c]
+    columns = [
+        c for c in content.segments["segment_column"].unique(maintain_order=True) if c not in ("", content.target)
+    ]
     metrics = ["log_loss", *(["auc"] if content.two else []), "accuracy", *(["base_rate"] if content.two else [])]
     return (
         environment()
@@ -47,6 +56,7 @@ def render_classes(content: ClassContent) -> str:
             content=content,
             headline=class_headline(content),
             skill_sentence=class_skill_sentence(content),
+            calibration_sentence=class_calibration_sentence(content.calibrated) if content.calibrated else "",
             gate_state=state,
             gate_words=words,
             verdict=wording.verdict,

@@ -124,6 +124,11 @@ class Records:
         patterns = self._artifact(past.run_id, "patterns.json") if past is not None else []
         return data_facts(rows.to_pylist(), patterns)
 
+    def artifact(self, name: str) -> Any:
+        """Plain data that are on record of the training run; None where there is no such file."""
+        there = {found.path for found in self.context.tracking.client.list_artifacts(self.trained.run_id)}
+        return self._artifact(self.trained.run_id, name) if name in there else None
+
     def _artifact(self, run_id: str, name: str) -> Any:
         with self.context.tracking.download(run_id, name) as path:
             return json.loads(path.read_text(encoding="utf-8"))

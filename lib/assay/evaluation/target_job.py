@@ -122,7 +122,7 @@ class Evaluation(ABC, Generic[C]):
             PREDICTIONS.name,
             version=predictions,
             columns=["row_id", *told],
-            where=[Condition("target", "==", self.target.name)],
+            where=[Condition("target", "==", self.target.name), Condition("prediction", "not_null")],
         )
         outcomes = plane.read(
             FEATURES.name,

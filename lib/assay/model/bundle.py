@@ -107,13 +107,17 @@ class Model:
         found, spread = self._learned(batch)
         return every_class(found), spread
 
-    def predict_quantiles(self, batch: pa.RecordBatch) -> Floats:
-        """Feature batch -> (n, Q) in the target's unit, one column per level of `outcome`.
+    def scaled_quantiles(self, batch: pa.RecordBatch) -> tuple[Floats, Floats | None]:
+        """Feature batch -> (n, Q) on the model's scale, one column per level of `outcome`, and the disagreement.
 
         They do not cross: each row is sorted, which never makes the pinball loss worse (Chernozhukov and others, 2010).
         """
-        found = np.sort(self._learned(batch)[0].reshape(batch.num_rows, self.outcome.width), axis=1)
-        return np.column_stack([self.scale.inverse(column, batch) for column in found.T])
+        found, spread = self._learned(batch)
+        return np.sort(found.reshape(batch.num_rows, self.outcome.width), axis=1), spread
+
+    def predict_quantiles(self, batch: pa.RecordBatch) -> Floats:
+        """Feature batch -> (n, Q) in the target's unit, one column per level of `outcome`, as `scaled_quantiles`."""
+        return np.column_stack([self.scale.inverse(column, batch) for column in self.scaled_quantiles(batch)[0].T])
 
     def truth(self, batch: pa.RecordBatch) -> Floats:
         """Labelled feature batch -> (n,): the outcome on the model's scale, of classes its code."""

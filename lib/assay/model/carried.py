@@ -10,7 +10,7 @@ from pathlib import Path
 from assay.model.bundle import MANIFEST, Model, digest_of
 
 _LOADED: dict[str, Model] = {}
-MOST = 4  # models that a worker holds: the one that serves, the one that was tested, and their like of a rival
+MOST = 8  # models that a worker holds: one that serves and one that was tested, of the champion and of its rivals
 
 
 @dataclasses.dataclass(frozen=True)

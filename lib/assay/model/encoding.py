@@ -8,9 +8,9 @@ wrongly.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,18 @@ from assay.model.preparation import Preparation
 Matrix = npt.NDArray[np.float32]
 
 
+class Seen(NamedTuple):
+    """What training rows had in a column.
+
+    known: share of them that have a value.  low, high: range of the finite numbers; None for a category, or where no
+    row had any.
+    """
+
+    known: float
+    low: float | None = None
+    high: float | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Encoding:
     """Order and kinds of the model's inputs.
@@ -29,12 +41,14 @@ class Encoding:
     numeric: numbers, in order: float columns, or what `preparation` makes of some.
     categories: column -> its known values, sorted; codes are positions.
     preparation: what is done to numbers first; None takes them as they come.
+    seen: column of a batch -> what the training rows had there; older models have none, and predicting needs none.
     Values never seen in training are treated as missing, and so are infinite numbers: boosters do not train on them.
     """
 
     numeric: tuple[str, ...]
     categories: dict[str, tuple[str, ...]]
     preparation: Preparation | None = None
+    seen: Mapping[str, Seen] = dataclasses.field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:
@@ -74,12 +88,17 @@ class Encoding:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON. Categories are a list: canonical JSON sorts keys, and boosters know columns by order."""
-        return {"numeric": list(self.numeric), "categories": [[k, list(v)] for k, v in self.categories.items()]}
+        tree: dict[str, Any] = {
+            "numeric": list(self.numeric),
+            "categories": [[k, list(v)] for k, v in self.categories.items()],
+        }
+        return {**tree, "seen": {k: list(v) for k, v in self.seen.items()}} if self.seen else tree
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any], preparation: Preparation | None = None) -> Encoding:
         """Read back `to_dict`; the preparation has a file of its own."""
-        return cls(tuple(tree["numeric"]), {k: tuple(v) for k, v in tree["categories"]}, preparation)
+        seen = {name: Seen(*told) for name, told in tree.get("seen", {}).items()}
+        return cls(tuple(tree["numeric"]), {k: tuple(v) for k, v in tree["categories"]}, preparation, seen)
 
 
 def read_numbers(batch: pa.RecordBatch, names: Sequence[str], into: Matrix) -> None:

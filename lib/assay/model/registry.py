@@ -11,6 +11,7 @@ from typing import Any
 
 from assay.errors import AssayError, DataError
 from assay.model.bundle import MANIFEST, Model, digest_of
+from assay.model.row_sample import ROW
 from assay.runtime.tracking import Tracking
 from assay.version import __version__
 
@@ -103,10 +104,12 @@ def register(
     code: Path,
     *,
     tested: Calibrated | None = None,
+    row_ids: bool = False,
 ) -> str:
     """Log the calibrated model that serves as an MLflow pyfunc (its code is the file `code`), make it champion.
 
-    calibration: of that model.  tested: the tested model with its own, where that is another.
+    calibration: of that model.  tested: the tested model with its own, where that is another.  row_ids: whether the
+    model takes the column `row_id` as well, which it can do without.
     Returns:
         its number in the registry.
 
@@ -137,7 +140,7 @@ def register(
             python_model=str(code),
             artifacts=artifacts,
             model_config=hashes,
-            **_signature(model, calibration),
+            **_signature(model, calibration, row_ids=row_ids),
             pip_requirements=[f"assay=={__version__}", *libraries, "pyarrow", "pandas"],
         )
     tags = {**wanted, **{f"assay.{key}": digest for key, digest in recorded.items()}, "assay.run_id": trained.run_id}
@@ -177,10 +180,74 @@ def find_champion(tracking: Tracking, target: str) -> Champion | None:
         if error.error_code not in ABSENT:
             raise
         return None
+    return _registered(tracking.uri, name, version)
+
+
+def registered(tracking: Tracking, target: str, which: str) -> Champion:
+    """A registered version of a target's model by its number or alias, checked like the champion.
+
+    Raises:
+        DataError: there is no such version; says which there are.
+        AssayError: an artifact was changed.
+    """
+    return load_registered(f"models:/{registered_name(tracking.config.dataset.name, target)}@{which}", tracking.uri)
+
+
+def load_registered(uri: str, tracking_uri: str) -> Champion:
+    """The model of `models:/NAME@ALIAS` or `models:/NAME/NUMBER` of an MLflow store; after @ a number is as good.
+
+    Raises:
+        DataError: there is no such version; says which there are.
+        AssayError: an artifact was changed.
+    """
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri)
+    name, separator, which = uri.removeprefix("models:/").rpartition("@")
+    if not separator:
+        name, separator, which = uri.removeprefix("models:/").rpartition("/")
+    if not separator or not uri.startswith("models:/"):
+        raise DataError(f"{uri!r} is no registered model: expected models:/NAME@{CHAMPION} or models:/NAME/NUMBER")
+    try:
+        by_number = which.isdecimal()
+        version = client.get_model_version(name, which) if by_number else client.get_model_version_by_alias(name, which)
+    except mlflow.MlflowException as error:
+        if error.error_code not in ABSENT:
+            raise
+        raise DataError(f"model {name} has no version or alias {which!r}; {_versions(client, name)}") from None
+    return _registered(tracking_uri, name, version)
+
+
+def registered_models(tracking_uri: str) -> dict[str, str]:
+    """Name of each registered model of an MLflow store that has a champion -> its target."""
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri)
+    found = {}
+    for model in client.search_registered_models():
+        if CHAMPION in model.aliases:
+            version = client.get_model_version_by_alias(model.name, CHAMPION)
+            found[model.name] = client.get_run(version.tags["assay.run_id"]).data.tags["assay.target"]
+    return found
+
+
+def _versions(client: Any, name: str) -> str:
+    """What there is of a model, for people."""
+    numbers = sorted(int(found.version) for found in client.search_model_versions(f"name = '{name}'"))
+    if not numbers:
+        return "no version of it is registered"
+    aliases = sorted(client.get_registered_model(name).aliases)
+    return f"it has {', '.join(map(str, numbers))}" + (f" and {', '.join(aliases)}" if aliases else "")
+
+
+def _registered(tracking_uri: str, name: str, version: Any) -> Champion:
+    """A version of a registered model, as MLflow tells of it, with its files."""
+    import mlflow
+
     tags = version.tags
     with tempfile.TemporaryDirectory(prefix="assay-champion-") as folder:
-        local = tracking.mlflow.artifacts.download_artifacts(
-            artifact_uri=f"models:/{name}/{version.version}", dst_path=folder, tracking_uri=tracking.uri
+        local = mlflow.artifacts.download_artifacts(
+            artifact_uri=f"models:/{name}/{version.version}", dst_path=folder, tracking_uri=tracking_uri
         )
         root = Path(local) / "artifacts"
         served = _loaded(root / BUNDLE, tags, "assay.")
@@ -234,10 +301,11 @@ def _is_registered(tracking: Tracking, name: str) -> bool:
     return True
 
 
-def _signature(model: Model, calibration: dict[str, Any]) -> dict[str, Any]:
+def _signature(model: Model, calibration: dict[str, Any], *, row_ids: bool) -> dict[str, Any]:
     """Signature and input example: one row of everything missing, which the model takes too."""
     import pandas as pd
-    from mlflow.models import infer_signature
+    from mlflow.models import ModelSignature, infer_signature
+    from mlflow.types import ColSpec, Schema
 
     from assay.runtime.tables import level_label
 
@@ -255,7 +323,11 @@ def _signature(model: Model, calibration: dict[str, Any]) -> dict[str, Any]:
                 **spread,
             }
         )
-        return {"signature": infer_signature(example, outcome), "input_example": example}
+        signature = infer_signature(example, outcome)
+        if row_ids:
+            optional = ColSpec("long", ROW, required=False)
+            signature = ModelSignature(Schema([*signature.inputs.inputs, optional]), signature.outputs)
+        return {"signature": signature, "input_example": example}
     ends = [f"{end}_{level_label(level)}" for level in calibration["levels"] for end in ("lower", "upper")]
     outcome = pd.DataFrame({**{name: [1.0] for name in ["prediction", *ends]}, **spread})
     return {"signature": infer_signature(example, outcome), "input_example": example}

@@ -125,25 +125,56 @@ FEATURES = Table(
     },
     open_columns=True,
 )
+FITTED, ADAPTIVE = "fitted", "adaptive"  # kinds of rows of `calibrations`
 CALIBRATIONS = Table(
     name="calibrations",
     stage="conformal",
-    grain="one conformal quantile of one segment and level, of the model that serves or of the one that was tested",
-    key=("target", "calibration_version", "segment", "level"),
-    partition_by=("target",),
+    grain="one conformal quantile of one segment and level: as it was fitted, for the model that serves or the one "
+    "that was tested, or as adaptive calibration has it from one step on",
+    key=("target", "kind", "calibration_version", "segment", "level", "part", "valid_from"),
+    partition_by=("target", "kind"),
     columns={
-        "segment": (pa.string(), "segment column=value, or empty for all rows together"),
+        "segment": (
+            pa.string(),
+            "segment column=value, several joined by '|', empty for all rows; by class target=class is the first",
+        ),
+        "used": (pa.string(), "segment whose quantiles serve it: itself, or the nearest parent with enough rows"),
         "level": (pa.float64(), "promised coverage, 0 to 1"),
+        "part": (pa.int64(), "which column of the score: of signed ones 0 is the lower end, 1 the upper one"),
+        "score": (pa.string(), "kind of conformity score: absolute, signed, normalised, cqr, or one of classes"),
         "quantile": (
             pa.float64(),
             "conformity score at that coverage, on the model's scale; infinite with too few rows",
         ),
-        "rows": (pa.int64(), "calibration rows"),
-        "model_version": (pa.string(), "model that the scores belong to"),
+        "rows": (pa.int64(), "calibration rows; of a step those whose outcome was known by then"),
+        "valid_from": (TIME, "start of the step, UTC; null as it was fitted"),
+        "miscoverage": (pa.float64(), "share of misses that the step aims at, to make up for those so far; else null"),
+        "model_version": (pa.string(), "model that the scores belong to; of a step the one that serves"),
         "calibration_version": (pa.string(), "hash of the whole calibration"),
+        "target": (pa.string(), "target column"),
+        "kind": (pa.string(), "fitted, or adaptive"),
+    },
+)
+CONFORMITY_SCORES = Table(
+    name="conformity_scores",
+    stage="conformal",
+    grain="one labelled row that calibrates a target's champion, scored by a model that had not learned from it",
+    key=("target", "row_id"),
+    partition_by=("target",),
+    columns={
+        "row_id": (pa.int64(), "row of observations"),
+        "time": (TIME, "time of the observation, UTC"),
+        "segment": (pa.string(), "segment column=value, several joined by '|', empty for all rows"),
+        "scores": (pa.list_(pa.float64()), "conformity scores on the model's scale, as many as their kind has columns"),
+        "period": (pa.string(), "calibrate, test, or newest: after all that the champion has learned from"),
+        "model_version": (pa.string(), "model that scored it"),
+        "calibration_version": (pa.string(), "hash of the calibration that serves"),
         "target": (pa.string(), "target column"),
     },
 )
+# Beside the entity and, per level, lower_80, upper_80 and width_80 (infinite with too few calibration rows); of classes
+# predicted_class, probabilities, set_80, and as width_80 how many classes that has. All are null where a row has no
+# prediction. How quality is judged is in `assay.scoring.quality`, confidence and risk in `assay.scoring.confidence`.
 PREDICTIONS = Table(
     name="predictions",
     stage="scoring",
@@ -155,7 +186,25 @@ PREDICTIONS = Table(
         "time": (TIME, "time of the observation, UTC"),
         "prediction": (
             pa.float64(),
-            "in the target's unit; of classes the probability of the positive or likeliest one",
+            "in the target's unit; of classes the probability of the positive or likeliest one; null where the row "
+            "could not be scored",
+        ),
+        "confidence": (
+            pa.float64(),
+            "0 to 1: w0 / (w0 + w), w the width of the widest level's interval on the model's scale, w0 that of all "
+            "calibration rows; of K classes (p - 1/K) / (1 - 1/K) / s, p the probability of the likeliest, s the size "
+            "of the widest level's set; null where w0 is unknown",
+        ),
+        "risk": (
+            pa.float64(),
+            "0 to 1: min(1, (prediction - lower) / |prediction|) at the widest level, the share of the prediction "
+            "that may be lost; of classes 1 - p of the likeliest one",
+        ),
+        "quality": (pa.string(), "ok, warn or bad: the worst of `quality_reasons`"),
+        "quality_reasons": (
+            pa.list_(pa.string()),
+            "null, or missing_input:COLUMN, many_missing_inputs, unseen_category:COLUMN, below_range:COLUMN, "
+            "above_range:COLUMN, infinite_interval:LEVEL, no_prediction, not_scored:ERROR",
         ),
         "disagreement": (
             pa.float64(),
@@ -167,6 +216,18 @@ PREDICTIONS = Table(
         "calibration_version": (pa.string(), "hash of the calibration"),
         "target": (pa.string(), "target column"),
         "month": (pa.string(), "YYYY-MM of time"),
+    },
+    open_columns=True,
+)
+SHADOW_PREDICTIONS = Table(
+    name="shadow_predictions",
+    stage="scoring",
+    grain="one observation of one target, as one model of `scoring.shadows` scores it",
+    key=("row_id", "target", "shadow"),
+    partition_by=("target", "month"),
+    columns={
+        **PREDICTIONS.columns,
+        "shadow": (pa.string(), "number of the model in the registry; it serves nobody"),
     },
     open_columns=True,
 )
@@ -235,6 +296,7 @@ TABLES = {
         FEATURES,
         CALIBRATIONS,
         PREDICTIONS,
+        SHADOW_PREDICTIONS,
         DECISIONS,
         SEGMENT_METRICS,
         EXPLANATIONS,

@@ -1,30 +1,41 @@
-"""Consumes `features` and the champion, produces `predictions` for every row later than its calibration."""
+"""Consumes `features` and the champion, produces `predictions` for every row later than its calibration.
+
+Models of `scoring.shadows` score the same rows in the same pass, into a table of their own.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
+from assay.conformal.following import Following
 from assay.errors import DataError
-from assay.model.carried import Carried
-from assay.model.registry import Calibrated, Champion, champion
-from assay.runtime.conditions import Condition, any_of, period_conditions
+from assay.model.registry import Champion, champion
+from assay.runtime.conditions import Condition, any_of, columns_of, period_conditions
 from assay.runtime.job import Done, JobContext, Plan
-from assay.runtime.plane import Output
-from assay.runtime.tables import FEATURES, PREDICTIONS
-from assay.scoring.kernel import ScoreRows, prediction_schema
+from assay.runtime.plane import Aside, Output
+from assay.runtime.tables import FEATURES, PREDICTIONS, SHADOW_PREDICTIONS, Table
+from assay.scoring.adapted import adapted, write_states
+from assay.scoring.kernel import NOTE, SHADOW, ScoreAll, ScoreRows, merged_counts, prediction_schema
+from assay.scoring.scorer import Scorer
+from assay.scoring.shadow import shadows_of
 
 JOB = "score"
+NOT_SCORED = "not_scored:"
+NAMED_REASONS = 3  # of the summary
+NOTES = pa.schema([pa.field(NOTE, pa.string())])
 
 
 def plan(context: JobContext, target: TargetConfig) -> Plan:
     """What scoring is about to do.
 
     Raises:
-        DataError: there is no champion, or the features were built by another plan than the champion's.
+        DataError: there is no champion, or the features were built by another plan than the champion's or a shadow's.
     """
     version = context.version(FEATURES.name, made_by="build_features")
     found = champion(context.tracking, target.name)
@@ -35,72 +46,163 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
             f"the features were built by plan {built}, the champion of {target.name} learned from plan "
             f"{found.model.plan_hash}: run `build_features --plan champion`, or train again"
         )
+    shadows = shadows_of(context, target, found)
+    scoring = context.config.profile.scoring
+    work = Scoring(context, target, version, found, shadows)
     return Plan(
         job=JOB,
         inputs={FEATURES.name: version},
         sections=("where",),
-        slots=[(PREDICTIONS.name, target.name)],
+        slots=[(table.name, target.name) for table in work.tables],
         extra={
             "target": target.name,
             "model": found.model.version,
             "calibration": found.calibration_version,
             "tested": [found.tested.model.version, found.tested.calibration_version] if found.tested else [],
+            "shadows": [[one.number, one.model.version, one.calibration_version] for one in shadows],
+            "quality": [scoring.important_share, scoring.bad_missing_share],
             "entity": list(context.config.dataset.entity),
         },
-        execute=lambda identity: _execute(context, identity, target, found, version),
+        execute=work.run,
     )
 
 
-def _execute(context: JobContext, identity: str, target: TargetConfig, found: Champion, version: int) -> Done:
-    config, plane = context.config, context.plane
-    entity = tuple(stored_name(name) for name in config.dataset.entity)
-    levels = tuple(found.calibration["levels"])
-    segments = found.calibration["segment_columns"]
-    inputs = [*found.model.input_columns, *found.judged.input_columns]
-    columns = list(dict.fromkeys(["row_id", "time", *entity, *inputs, *segments, "month"]))
-    where = [
-        *(Condition(stored_name(c), "==", v) for c, v in config.where),
-        *_scored(found, stored_name(target.name)),
-    ]
-    classes = any(one.decides for one in config.dataset.targets)
-    kernel = _scorer(found, target, entity, classes)
-    if found.tested is not None:
-        unknown = stored_name(target.name) if found.model.drawn else None
-        tested = _scorer(found.tested, target, entity, classes)
-        kernel = dataclasses.replace(kernel, tested=tested, learned_column=unknown)
-        columns = list(dict.fromkeys([*columns, *([unknown] if unknown is not None else [])]))
-    schema = prediction_schema(levels, entity, classes=classes)
-    commit = context.commit(JOB, target.name, identity, model=found.model.version, run_id=found.run_id)
-    with context.reporter.step("scoring"):
-        written = (
-            plane.read(FEATURES.name, version=version, columns=columns, where=where)
-            .map(kernel, schema)
-            .write([Output(PREDICTIONS, schema, commit, owns=_owned(context, schema, target))])
+class Scoring:
+    """One target's scoring by its champion and by shadows. version: of the features."""
+
+    def __init__(
+        self, context: JobContext, target: TargetConfig, version: int, found: Champion, shadows: Sequence[Champion]
+    ) -> None:
+        self.context, self.target, self.version = context, target, version
+        self.found, self.shadows = found, shadows
+        self.column = stored_name(target.name)
+        self.entity = tuple(stored_name(name) for name in context.config.dataset.entity)
+        self.classes = any(one.decides for one in context.config.dataset.targets)
+
+    @property
+    def tables(self) -> list[Table]:
+        """What is written. Shadows that are gone leave their table, where there is one."""
+        there = self.context.plane.version(SHADOW_PREDICTIONS.name) is not None
+        return [PREDICTIONS, *([SHADOW_PREDICTIONS] if self.shadows or there else [])]
+
+    def run(self, identity: str) -> Done:
+        """Read once, score by every model, write."""
+        config, plane = self.context.config, self.context.plane
+        chosen = [*(Condition(stored_name(c), "==", v) for c, v in config.where), *self.scored_rows(self.found)]
+        state = adapted(self.context, self.target, self.found, self.version, chosen)
+        following = state.following if state is not None else None
+        models = [self.scorer(self.found, following), *(self.scorer(one, shadow=True) for one in self.shadows)]
+        schemas = {
+            PREDICTIONS.name: prediction_schema(self.levels([self.found]), self.entity, classes=self.classes),
+            SHADOW_PREDICTIONS.name: prediction_schema(
+                self.levels(self.shadows or [self.found]), self.entity, classes=self.classes, shadow=True
+            ),
+        }
+        every = prediction_schema(
+            self.levels([self.found, *self.shadows]), self.entity, classes=self.classes, shadow=True
+        ).append(pa.field(NOTE, pa.string()))
+        commit = self.context.commit(
+            JOB, self.target.name, identity, model=self.found.model.version, run_id=self.found.run_id
         )
-    rows = written[0].rows
-    return Done(
-        metrics={"predictions": float(rows)},
-        written=written,
-        summary=[f"{rows:,} predictions of {target.name} by model {found.model.version} (version {found.number})"],
-    )
+        tables = self.tables
+        outputs = [
+            Output(
+                table,
+                schemas[table.name],
+                commit,
+                owns=self.owned(table, schemas[table.name]),
+                only=SHADOW if len(tables) > 1 else None,
+                keep="filled" if table is SHADOW_PREDICTIONS else "null",
+            )
+            for table in tables
+        ]
+        counts: dict[str, Counter[str]] = {}
+        with self.context.reporter.step("scoring"):
+            written = (
+                plane.read(FEATURES.name, version=self.version, columns=self.columns(models), where=chosen)
+                .map(ScoreAll(tuple(models), every, config.profile.scoring.batch_rows), every)
+                .write(outputs, aside=Aside(NOTES, NOTE, lambda notes: counts.update(merged_counts(notes))))
+            )
+        self.context.tracking.json({shadow or "champion": told for shadow, told in counts.items()}, "quality.json")
+        own = counts.get("", Counter())
+        metrics = {"predictions": float(written[0].rows), **figures(own)}
+        found = self.found
+        name = f"model {found.model.version} (version {found.number})"
+        summary = [f"{written[0].rows:,} predictions of {self.target.name} by {name}", *told(own)]
+        for shadow in self.shadows:
+            of_shadow = figures(counts.get(shadow.number, Counter()))
+            metrics |= {f"shadow_{shadow.number}.{key}": value for key, value in of_shadow.items()}
+            rows = int(sum(of_shadow[f"quality_{quality}"] for quality in ("ok", "warn", "bad")))
+            summary.append(f"{rows:,} by its shadow, version {shadow.number}, in {SHADOW_PREDICTIONS.name}")
+        if state is not None:
+            written = [*written, *write_states(self.context, self.target.name, found, state, commit)]
+            steps, segments, _ = state.following.timeline.shape
+            metrics |= {"adaptive_steps": float(steps), "outcomes_since": float(state.later)}
+            summary.append(f"intervals followed the misses over {steps:,} steps in {segments:,} segments")
+        return Done(metrics=metrics, written=written, summary=summary)
+
+    def scorer(self, found: Champion, following: Following | None = None, *, shadow: bool = False) -> ScoreRows:
+        """The rows of one model. A shadow's are those of its own test period and after.
+
+        following: its quantiles in time, the same for the model that serves and the one that was tested.
+        """
+        scoring = self.context.config.profile.scoring
+        one = ScoreRows(
+            Scorer.of(found, scoring, following),
+            self.target.name,
+            self.entity,
+            where=tuple(self.scored_rows(found)) if shadow else (),
+            shadow=found.number if shadow else None,
+        )
+        if found.tested is None:
+            return one
+        tested = dataclasses.replace(one, scorer=Scorer.of(found.tested, scoring, following), where=())
+        return dataclasses.replace(one, tested=tested, learned_column=self.column if found.model.drawn else None)
+
+    def scored_rows(self, found: Champion) -> list[Condition]:
+        """Rows of the test period and after it; where parts were drawn, those of test and all with unknown outcome."""
+        test = period_conditions(found.model.facts["split"]["test"])
+        return [any_of(test, [Condition(self.column, "is_null")])] if found.model.drawn else test
+
+    def columns(self, models: Sequence[ScoreRows]) -> list[str]:
+        """What is read of the features, for all models together."""
+        found = ["row_id", "time", *self.entity]
+        for model in models:
+            found += model.scorer.inputs + (model.tested.scorer.inputs if model.tested is not None else ())
+            found += [model.learned_column] if model.learned_column is not None else []
+            found += columns_of(model.where)
+        return list(dict.fromkeys([*found, "month"]))
+
+    def levels(self, models: Sequence[Champion]) -> tuple[float, ...]:
+        """Levels of any of some models, those of the first in their order."""
+        return tuple(dict.fromkeys(level for one in models for level in one.calibration["levels"]))
+
+    def owned(self, table: Table, schema: pa.Schema) -> dict[str, str]:
+        """What a write replaces: the target's rows. New levels or keys mean new columns: only a whole table takes them.
+
+        Where several targets share the table, that would drop the others' rows: there the write is refused instead.
+        """
+        plane = self.context.plane
+        fits = plane.version(table.name) is None or set(plane.schema(table.name).names) == set(schema.names)
+        return {"target": self.target.name} if fits or len(self.context.config.dataset.targets) > 1 else {}
 
 
-def _scored(found: Champion, target: str) -> list[Condition]:
-    """Rows of the test period and after it; where parts were drawn, those of test and all with an unknown outcome."""
-    test = period_conditions(found.model.facts["split"]["test"])
-    return [any_of(test, [Condition(target, "is_null")])] if found.model.drawn else test
+def figures(counts: Mapping[str, int]) -> dict[str, float]:
+    """Rows of each quality, and those that could not be scored."""
+    qualities = {name: float(counts.get(name, 0)) for name in ("quality_ok", "quality_warn", "quality_bad")}
+    return {**qualities, "not_scored": float(sum(n for kind, n in counts.items() if kind.startswith(NOT_SCORED)))}
 
 
-def _scorer(found: Calibrated, target: TargetConfig, entity: tuple[str, ...], classes: bool) -> ScoreRows:
-    carried = Carried.of(found.model)
-    return ScoreRows(carried, found.calibration, found.calibration_version, target.name, entity, classes)
-
-
-def _owned(context: JobContext, schema: pa.Schema, target: TargetConfig) -> dict[str, str]:
-    """What this write replaces: the target's rows. New levels or keys mean new columns, which only a whole table takes.
-
-    Where several targets share the table, that would drop the others' rows: there the write is refused instead.
-    """
-    version = context.plane.version(PREDICTIONS.name)
-    fits = version is None or set(context.plane.schema(PREDICTIONS.name).names) == set(schema.names)
-    return {"target": target.name} if fits or len(context.config.dataset.targets) > 1 else {}
+def told(counts: Mapping[str, int]) -> list[str]:
+    """What a person should know of the rows' quality; nothing where all are ok."""
+    found, lines = figures(counts), []
+    if found["not_scored"]:
+        kinds = sorted(kind.removeprefix(NOT_SCORED) for kind in counts if kind.startswith(NOT_SCORED))
+        lines.append(
+            f"{found['not_scored']:,.0f} rows could not be scored ({', '.join(kinds)}); they have no prediction"
+        )
+    reasons = Counter({kind: n for kind, n in counts.items() if not kind.startswith(("quality_", NOT_SCORED))})
+    if reasons:
+        most = ", ".join(f"{kind} {n:,}" for kind, n in reasons.most_common(NAMED_REASONS))
+        lines.append(f"quality: {found['quality_warn']:,.0f} rows warn, {found['quality_bad']:,.0f} bad; most: {most}")
+    return lines

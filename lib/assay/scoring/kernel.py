@@ -1,82 +1,117 @@
-"""Consumes feature batches, a model and its calibration, produces predictions with intervals. Pure; runs anywhere."""
+"""Consumes feature batches, models and their calibrations, produces rows of `predictions`. Pure; runs anywhere."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterator
-from functools import cached_property
-from typing import Any
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assay.conformal.calibration import Calibration
-from assay.conformal.intervals import score_batch
-from assay.model.carried import Carried
-from assay.runtime.arrow_files import conform
-from assay.runtime.tables import PREDICTIONS, level_label
+from assay.runtime.conditions import Condition, mask
+from assay.runtime.tables import PREDICTIONS, SHADOW_PREDICTIONS
+from assay.scoring.isolation import rebatched
+from assay.scoring.quality import counted
+from assay.scoring.scorer import Scorer, class_fields, level_fields
+
+SHADOW = "shadow"  # column with the number of a shadow; null for the champion
+NOTE = "_counts"  # column of the one row per task that goes to the driver: counts by shadow, as JSON
 
 
-def prediction_schema(levels: tuple[float, ...], entity: tuple[str, ...], *, classes: bool = False) -> pa.Schema:
-    """Schema of `predictions` for these levels and entity keys. classes: whether a target of the dataset has some."""
-    ends = [pa.field(f"{end}_{level_label(level)}", pa.float64()) for level in levels for end in ("lower", "upper")]
-    decided = [
-        pa.field("predicted_class", pa.string()),
-        pa.field("probabilities", pa.list_(pa.float64())),
-        *(pa.field(f"set_{level_label(level)}", pa.list_(pa.string())) for level in levels),
-    ]
+def prediction_schema(
+    levels: Sequence[float], entity: tuple[str, ...], *, classes: bool = False, shadow: bool = False
+) -> pa.Schema:
+    """Schema of `predictions` for these levels and entity keys, or of `shadow_predictions`.
+
+    classes: whether a target of the dataset has some.
+    """
     keys = (pa.field(name, pa.string()) for name in entity)
-    return PREDICTIONS.schema([*keys, *ends, *(decided if classes else [])])
+    extra = [*keys, *level_fields(tuple(levels)), *(class_fields(tuple(levels)) if classes else [])]
+    return (SHADOW_PREDICTIONS if shadow else PREDICTIONS).schema(extra)
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoreRows:
-    """Kernel: rows of `predictions`. Model and calibration are loaded once per Python worker.
+    """One model's rows of `predictions`.
 
+    where: which rows it scores.  shadow: its number, where it is one.
     tested: scores the rows that the model has learned from; None where there are no such rows.
     learned_column: the model has learned from rows that have a value there; None: from those up to `learned_until`.
     """
 
-    carried: Carried
-    calibration: dict[str, Any]
-    calibration_version: str
+    scorer: Scorer
     target: str
     entity: tuple[str, ...]
-    classes: bool = False
+    where: tuple[Condition, ...] = ()
+    shadow: str | None = None
     tested: ScoreRows | None = None
     learned_column: str | None = None
 
-    @cached_property
-    def fitted(self) -> Calibration:
-        """The calibration, read once."""
-        return Calibration.from_dict(self.calibration)
+    def scored(self, given: pa.RecordBatch, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """The rows of a batch; columns of `schema` that this model has nothing for are null."""
+        batch = mask(given, self.where)
+        if self.tested is None:
+            if batch.num_rows:
+                yield self._rows(batch, schema)
+            return
+        learned = self._learned(batch)
+        of_tested = learned.true_count
+        if of_tested:
+            part = batch if of_tested == batch.num_rows else batch.filter(learned)
+            yield from self.tested.scored(part, schema)
+        if of_tested < batch.num_rows:
+            yield self._rows(batch.filter(pc.invert(learned)) if of_tested else batch, schema)
+
+    def _learned(self, batch: pa.RecordBatch) -> pa.Array:
+        if self.learned_column is not None:
+            return pc.is_valid(batch.column(self.learned_column))
+        until = dt.datetime.fromisoformat(self.scorer.model.learned_until)
+        return pc.less_equal(batch.column("time"), pa.scalar(until, batch.column("time").type))
+
+    def _rows(self, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+        rows, scored = batch.num_rows, self.scorer(batch)
+        columns = {name: batch.column(name) for name in ("row_id", "time", *self.entity, "month")}
+        columns |= {name: scored.column(name) for name in scored.schema.names}
+        told = {
+            "model_version": self.scorer.model.version,
+            "calibration_version": self.scorer.calibration_version,
+            "target": self.target,
+            SHADOW: self.shadow,
+        }
+        columns |= {name: pa.repeat(pa.scalar(text, pa.string()), rows) for name, text in told.items()}
+        arrays = [columns[f.name] if f.name in columns else pa.nulls(rows, f.type) for f in schema]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreAll:
+    """Kernel: the rows of every model, batch by batch, and at the end one row with what was counted.
+
+    schema: of all of them, `SHADOW` and `NOTE` among its columns.  batch_rows: that a model is given at once.
+    """
+
+    models: tuple[ScoreRows, ...]
+    schema: pa.Schema
+    batch_rows: int
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Score every batch."""
-        until = dt.datetime.fromisoformat(self.carried.model().learned_until) if self.tested is not None else None
-        for batch in batches:
-            if self.tested is None:
-                yield self.scored(batch)
-                continue
-            if self.learned_column is not None:
-                learned = pc.is_valid(batch.column(self.learned_column))
-            else:
-                learned = pc.less_equal(batch.column("time"), pa.scalar(until, batch.column("time").type))
-            for scorer, part in ((self.tested, batch.filter(learned)), (self, batch.filter(pc.invert(learned)))):
-                if part.num_rows:
-                    yield scorer.scored(part)
+        """Score every batch by every model."""
+        counts: dict[str, Counter[str]] = {model.shadow or "": Counter() for model in self.models}
+        for batch in rebatched(batches, self.batch_rows):
+            for model in self.models:
+                for scored in model.scored(batch, self.schema):
+                    counts[model.shadow or ""] += counted(scored.column("quality"), scored.column("quality_reasons"))
+                    yield scored
+        yield pa.RecordBatch.from_pylist([{NOTE: json.dumps(counts)}], schema=self.schema)
 
-    def scored(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """One batch of `predictions`, all by the model itself."""
-        model, fitted = self.carried.model(), self.fitted
-        schema = prediction_schema(fitted.levels, self.entity, classes=self.classes)
-        rows = batch.num_rows
-        columns = {name: batch.column(name) for name in ("row_id", "time", *self.entity, "month")}
-        columns |= {field.name: pa.nulls(rows, field.type) for field in schema if field.name not in columns}
-        scored = score_batch(model, fitted, batch)
-        columns |= {k: v if isinstance(v, pa.Array) else pa.array(v) for k, v in scored.items()}
-        columns["model_version"] = pa.array([model.version] * rows)
-        columns["calibration_version"] = pa.array([self.calibration_version] * rows)
-        columns["target"] = pa.array([self.target] * rows)
-        return conform(pa.RecordBatch.from_pydict({name: columns[name] for name in schema.names}), schema)
+
+def merged_counts(notes: pa.Table) -> Mapping[str, Counter[str]]:
+    """Number of a shadow, or nothing for the champion -> what all tasks counted."""
+    found: dict[str, Counter[str]] = {}
+    for text in notes.column(NOTE).to_pylist():
+        for shadow, counts in json.loads(text).items():
+            found.setdefault(shadow, Counter()).update(counts)
+    return found

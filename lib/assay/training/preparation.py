@@ -111,7 +111,8 @@ def prepare_again(
     encoding: inputs of those rows as they come.
     """
     chosen = prepared.encoding
-    chosen = dataclasses.replace(chosen, categories={name: encoding.categories[name] for name in chosen.categories})
+    known = {name: encoding.categories[name] for name in chosen.categories}
+    chosen = dataclasses.replace(chosen, categories=known, seen=encoding.seen)
     if chosen.preparation is None:
         return chosen
     rest = dataclasses.replace(encoding, numeric=chosen.preparation.columns)
@@ -135,13 +136,9 @@ def _chosen(
     target = sample.target[: len(rows)]
     scored = select(config.selection, names, len(encoding.categories), matrix, target, seed=seed)
     kept = {one.name for one in scored if one.kept}
-    return (
-        Encoding(
-            tuple(name for name in numbers if name in kept),
-            {name: known for name, known in encoding.categories.items() if name in kept},
-        ),
-        scored,
-    )
+    numeric = tuple(name for name in numbers if name in kept)
+    categories = {name: known for name, known in encoding.categories.items() if name in kept}
+    return Encoding(numeric, categories, seen=encoding.seen), scored
 
 
 class _Fit:

@@ -17,6 +17,7 @@ from assay.runtime.job import JobContext
 from assay.runtime.plane import Flow
 from assay.runtime.tables import FEATURES, TIME
 from assay.training.preparation_sample import TrainingRows
+from assay.training.seen_values import VALUES, seen, seen_values, vocabulary
 from assay.training.split import Period, together
 
 
@@ -78,7 +79,7 @@ class LabelledRows:
         return dict(zip(times, found.column("rows_sum").to_pylist(), strict=True))
 
     def encoding(self, *periods: Period) -> Encoding:
-        """Numeric features, and the vocabulary that each category has in the periods.
+        """Numeric features, and what the periods have in each: of a category its vocabulary, of a number its range.
 
         Raises:
             DataError: the features have no input at all.
@@ -87,20 +88,18 @@ class LabelledRows:
         categorical = [stored_name(c) for c in dataset.columns.categorical]
         schema = self.context.plane.schema(FEATURES.name)
         numeric = [f.name for f in schema if pa.types.is_float32(f.type)]
-        values: dict[str, set[str]] = {c: set() for c in categorical}
-        for period in periods if categorical else ():  # not the gap between them: nobody learns from it
-            for row in self.read(categorical, period).map(distinct_values, VALUES).collect().to_pylist():
-                values[row["column"]].add(row["value"])
         if not numeric and not categorical:
             raise DataError(
                 f"dataset {dataset.name} has no feature: list columns under dataset.columns, or set "
                 "training.enable_advanced_features=true for history and calendar"
             )
-        return Encoding(tuple(numeric), {c: tuple(sorted(v)) for c, v in values.items()})
+        found = pa.concat_tables(  # not of the gap between periods: nobody learns from it
+            self.read([*numeric, *categorical], period).map(seen_values, VALUES).collect() for period in periods
+        )
+        return Encoding(tuple(numeric), vocabulary(found, categorical), seen=seen(found))
 
 
 COUNTS = pa.schema([pa.field("time", TIME), pa.field("rows", pa.int64())])
-VALUES = pa.schema([pa.field("column", pa.string()), pa.field("value", pa.string())])
 
 
 def count_times(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -110,16 +109,3 @@ def count_times(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         merged = pa.concat_tables(found).group_by("time").aggregate([("count_all", "sum")])
         table = pa.table({"time": merged.column("time"), "rows": merged.column("count_all_sum")}, schema=COUNTS)
         yield from table.combine_chunks().to_batches()
-
-
-def distinct_values(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Kernel: the distinct values of each text column of a share, missing left out."""
-    seen: dict[str, set[str]] = {}
-    for batch in batches:
-        for name in batch.schema.names:
-            values = batch.column(name).unique().drop_null().to_pylist()
-            seen.setdefault(name, set()).update(values)
-    pairs = [(name, value) for name, values in seen.items() for value in sorted(values)]
-    if pairs:
-        names, values = zip(*pairs, strict=True)
-        yield pa.record_batch([pa.array(names, pa.string()), pa.array(values, pa.string())], schema=VALUES)

@@ -27,6 +27,8 @@ LIBRARY: dict[str, dict[str, Any]] = {
     "xgboost": {"lambda": 1.0, "alpha": 0.0, "gamma": 0.0},
     "catboost": {"l2_leaf_reg": 3.0, "random_strength": 1.0, "subsample": 0.8, "bagging_temperature": 1.0},
 }
+# What a booster's trees may be like differs most from data to data; two levels up and down.
+DEPTH, LEVELS_APART = {"xgboost": "max_depth", "catboost": "depth"}, 2
 FIXED_BY_DATA = ("max_bin", "border_count")  # what the matrix is built with, once for all trials
 
 
@@ -105,6 +107,19 @@ def start_of(space: Space, found: Setting) -> dict[str, Any]:
     """The point of the space next to the engine's own parameters."""
     known = {**LIBRARY.get(found.engine, {}), **found.params}
     return space.nearest({name: value for name, value in known.items() if isinstance(value, int | float | str)})
+
+
+def variants_of(space: Space, engine: str, start: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Points that differ from the start in what tells most alone: deeper trees, then shallower ones.
+
+    How deep trees should be differs from data to data, and what the engine has otherwise is seldom far off, so these
+    tell more than draws from the whole space. Deeper ones go first because they take longest.
+    """
+    name = DEPTH.get(engine)
+    if name is None or name not in space.parameters:
+        return []
+    made = [{**start, name: space.parameters[name].nearest(start[name] + far)} for far in (LEVELS_APART, -LEVELS_APART)]
+    return [point for point in made if point != start]
 
 
 def _ends(space: Space) -> list[dict[str, Any]]:

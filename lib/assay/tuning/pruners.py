@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from assay.tuning.journal import COMPLETE, Trial
 
 Values = Sequence[tuple[int, float]]
 STEP_SIZES = ("eta", "learning_rate")  # what boosters call it
+MOST = 0.99  # step that is told from a whole one
 
 
 class Pruner(Protocol):
@@ -25,12 +27,13 @@ class Pruner(Protocol):
 
 
 def step_size(point: Mapping[str, Any]) -> float:
-    """What a boosting round adds, as a part of all that it could; 1 where that is no parameter.
+    """How far a boosting round goes, -log(1 - step): what is left of an error shrinks by exp(-far); 1 without a step.
 
-    Rounds times step size is how far a trial has come. At the same round, one in small steps is behind by nature, not
+    Rounds times that is how far a trial has come. At the same round, one in small steps is behind by nature, not
     because it is worse: compared by rounds, all of them would be ended, and they are what a low loss needs.
     """
-    return float(next((point[name] for name in STEP_SIZES if name in point), 1.0))
+    step = float(next((point[name] for name in STEP_SIZES if name in point), 0.0))
+    return -math.log1p(-min(step, MOST)) if step > 0 else 1.0
 
 
 def best_by(values: Values, step: float) -> float | None:

@@ -10,7 +10,7 @@ import dataclasses
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from assay.errors import AssayError
@@ -53,6 +53,7 @@ class Study:
     """Deals trials and keeps what comes of them. Slots call it from threads of their own.
 
     start: point of the engine's own parameters, with which to begin; None begins with a proposal.
+    variants: points near it that are tried next.
     screening: what new parameters are learned from first.
     error: what ended it before its time.  broken: a slot failed, and raises why.
     """
@@ -72,6 +73,7 @@ class Study:
         self.error: Exception | None = None
         self.broken = False
         self.start: Params | None = None
+        self.variants: Sequence[Params] = ()
         self.screening = Screening()
         self._on_trial, self._on_report = on_trial, on_report
         self._lock = threading.Lock()
@@ -149,7 +151,10 @@ class Study:
                 found = Running(self._next, dict(worth.params), dict(worth.point), now, of=worth.number)
             else:
                 known = self.screening.learned_from([*self.trials, *running])
-                proposed = self.sampler.propose(self._next, known) if not late or not self.trials else None
+                had = [trial.point for trial in known]
+                proposed = next((point for point in self.variants if point not in had), None)
+                if proposed is None and (not late or not self.trials):
+                    proposed = self.sampler.propose(self._next, known)
                 if proposed is None:
                     return None
                 found = Running(self._next, proposed, proposed, now, share=share)

@@ -21,7 +21,7 @@ from assay.training.judging import WORDS
 from assay.training.preparation import prepare
 from assay.training.tuned import own_names
 from assay.tuning import report, samplers
-from assay.tuning.engines import check_names, setting, start_of
+from assay.tuning.engines import check_names, setting, start_of, variants_of
 from assay.tuning.folds import FoldRows, folds_of
 from assay.tuning.journal import PRUNED, Journal, Trial, opened
 from assay.tuning.pruners import pruner_named
@@ -35,6 +35,7 @@ from assay.version import __version__
 BEST = "best.json"
 STUDIES = "studies"  # folder in the workspace
 JUDGED_BY = ("dataset", "split", "preparation", "where")
+PROPOSE = ("tpe", "hyperopt")  # samplers that learn from trials; a grid and independent draws stay what they are
 JUDGED_AS = ("objective", "eval_metric", "loss_function")  # parameters that say by what
 
 
@@ -241,6 +242,7 @@ class TargetStudy:
         )
         if self.settings.warm_start:
             study.start = start_of(self.space, found)
+            study.variants = variants_of(self.space, found.engine, study.start) if self.sampler in PROPOSE else []
         return Ready(study, found, fold_rows.flows(prepared, scale.columns), fold_rows.taught)
 
     def done(self, best: Trial) -> Done:

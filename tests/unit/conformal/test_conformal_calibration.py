@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.conformal import ALL_ROWS, Calibration, SegmentQuantiles, conformal_quantiles, fit, segment_labels
+from assay.conformal.calibration import parent
+from assay.conformal.difficulty import LEAST_ROWS, Difficulty
 
 awkward = st.text(alphabet=st.sampled_from("ab=|\\∅ é\x00"), max_size=5)
 values = st.one_of(st.none(), awkward, st.text(max_size=5))
@@ -110,9 +112,10 @@ def test_a_million_rows_are_labelled_and_looked_up_in_a_moment():
 @given(calibration_rows)
 def test_every_segment_has_the_quantiles_of_its_own_rows(rows):
     calibration = fitted(rows)
-    assert set(calibration.quantiles) == {label for label, _ in rows} | {ALL_ROWS}
+    labels = {label for label, _ in rows}
+    assert set(calibration.quantiles) == labels | {parent(label) for label in labels} | {ALL_ROWS}
     for label, (count, quantiles) in calibration.quantiles.items():
-        own = [score for name, score in rows if label in (name, ALL_ROWS)]
+        own = [score for name, score in rows if label in (name, parent(name), ALL_ROWS)]
         assert count == len(own)
         assert list(quantiles) == conformal_quantiles(own, LEVELS).tolist()
 
@@ -272,3 +275,104 @@ def test_a_calibration_is_frozen_and_travels():
     with pytest.raises(dataclasses.FrozenInstanceError):
         calibration.score = "other"
     assert pickle.loads(pickle.dumps(calibration)) == calibration
+
+
+# --- parents ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(values, values), min_size=1, max_size=5))
+def test_the_parent_of_a_label_is_the_label_without_its_last_column(rows):
+    columns = {"a=|": objects([a for a, _ in rows]), "b\\": objects([b for _, b in rows])}
+    both, first = segment_labels(columns), segment_labels({"a=|": columns["a=|"]})
+    assert [parent(label) for label in both] == first.tolist()
+    assert {parent(label) for label in first} == {ALL_ROWS}
+
+
+def family(least: int, shrinkage_rows: float = 0.0) -> Calibration:
+    """State a has towns with 30 and 3 rows, state b one with 4."""
+    labels = ["state=a|town=x"] * 30 + ["state=a|town=y"] * 3 + ["state=b|town=z"] * 4
+    return fit(np.arange(1.0, 38.0), objects(labels), (0.5,), min_segment_rows=least, shrinkage_rows=shrinkage_rows)
+
+
+def test_a_small_segment_uses_the_nearest_parent_with_enough_rows():
+    calibration = family(least=10)
+    assert [calibration.label_used(f"state={state}|town={town}") for state, town in ("ax", "ay", "an", "bz", "cq")] == [
+        "state=a|town=x",
+        "state=a",
+        "state=a",
+        ALL_ROWS,
+        ALL_ROWS,
+    ]
+    assert calibration.quantiles["state=a"] == SegmentQuantiles(33, (17.0,))
+    assert calibration.quantiles[ALL_ROWS] == SegmentQuantiles(37, (19.0,))
+    quantiles, used = calibration.quantiles_for(["state=a|town=y", "state=b|town=z"])
+    assert (quantiles.tolist(), used.tolist()) == ([[17.0], [19.0]], ["state=a", ALL_ROWS])
+
+
+def test_shrinkage_moves_quantiles_towards_the_parents_as_rows_would():
+    plain, moved = family(least=1), family(least=1, shrinkage_rows=10)
+    assert moved.quantiles[ALL_ROWS] == plain.quantiles[ALL_ROWS]
+    state = (33 * 17.0 + 10 * 19.0) / 43
+    assert moved.quantiles["state=a"].quantiles[0] == pytest.approx(state)
+    own = plain.quantiles["state=a|town=y"].quantiles[0]
+    assert moved.quantiles["state=a|town=y"].quantiles[0] == pytest.approx((3 * own + 10 * state) / 13)
+
+
+def test_infinite_quantiles_do_not_shrink():
+    labels = objects(["state=a"] * 2 + ["state=b"] * 30)
+    moved = fit(np.arange(32.0), labels, (0.9,), min_segment_rows=1, shrinkage_rows=5)
+    assert moved.quantiles["state=a"].quantiles == (np.inf,)
+    assert np.isfinite(moved.quantiles["state=b"].quantiles[0])
+
+
+# --- scores of several columns ----------------------------------------------------------------------------------------
+
+
+def test_each_part_has_the_quantile_of_its_own_column_and_promise():
+    scores = np.column_stack([np.arange(1.0, 101.0), -np.arange(1.0, 101.0)])
+    calibration = fit(scores, objects(["a=1"] * 100), (0.8,), min_segment_rows=1, score="signed")
+    assert calibration.quantiles["a=1"].quantiles == (91.0, -10.0)
+    assert Calibration.from_dict(json.loads(json.dumps(calibration.to_dict()))) == calibration
+    with pytest.raises(ValueError, match="score signed has 2 column"):
+        fit(np.ones(5), objects(["a=1"] * 5), (0.8,), min_segment_rows=1, score="signed")
+
+
+# --- the scale of normalised scores -----------------------------------------------------------------------------------
+
+
+def hard_rows(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """One input that says how large errors are, one that says nothing, and errors."""
+    rng = np.random.default_rng(seed)
+    inputs = rng.uniform(-2, 2, (rows, 2)).astype(np.float32)
+    return inputs, np.abs(np.exp(inputs[:, 0]) * rng.standard_normal(rows))
+
+
+def test_a_scale_tells_hard_rows_from_easy_ones_on_rows_it_has_not_seen():
+    difficulty = Difficulty.learned(*hard_rows(4_000, seed=1), ["q", "q"])
+    inputs, _ = hard_rows(1_000, seed=2)
+    scale = difficulty.scale(inputs)
+    assert (scale > 0).all()
+    assert np.corrcoef(np.log(scale), inputs[:, 0])[0, 1] > 0.9
+    again = Difficulty.from_dict(json.loads(json.dumps(difficulty.to_dict())))
+    assert np.array_equal(again.scale(inputs), scale)
+
+
+def test_a_calibration_carries_its_scale_and_its_version_is_of_it():
+    one, other = (Difficulty.learned(*hard_rows(500, seed=seed), ["q", "q"]) for seed in (1, 2))
+    made = [
+        fit(np.ones(5), objects(["a=1"] * 5), (0.8,), min_segment_rows=1, score="normalised", difficulty=found)
+        for found in (one, other)
+    ]
+    assert Calibration.from_dict(json.loads(json.dumps(made[0].to_dict()))) == made[0]
+    assert made[0].version != made[1].version
+
+
+def test_a_scale_refuses_what_teaches_nothing():
+    inputs, errors = hard_rows(LEAST_ROWS, seed=1)
+    with pytest.raises(ValueError, match=f"needs {LEAST_ROWS} rows or more"):
+        Difficulty.learned(inputs[1:], errors[1:], ["q", "q"])
+    with pytest.raises(ValueError, match="1 of 200 errors are missing"):
+        Difficulty.learned(inputs, np.where(np.arange(LEAST_ROWS) == 3, np.nan, errors), ["q", "q"])
+    with pytest.raises(ValueError, match="errors have shape"):
+        Difficulty.learned(inputs, errors[1:], ["q", "q"])
+    assert (Difficulty.learned(inputs, np.zeros(LEAST_ROWS), ["q", "q"]).scale(inputs) > 0).all()

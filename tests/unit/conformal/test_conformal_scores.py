@@ -9,47 +9,83 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.conformal import SCORES, AbsoluteResidual, score_named
+from assay.config.conformal import tail_levels
+from assay.conformal import SCORES, AbsoluteResidual, Forecast, nested, score_named
 
+LEVELS = (0.8, 0.9)
+TAILS = (0.05, 0.1, 0.5, 0.9, 0.95)
 every_score = pytest.mark.parametrize("score", SCORES.values(), ids=SCORES.keys())
 moderate = st.floats(min_value=-1e6, max_value=1e6)
 half_widths = st.floats(min_value=0.0, max_value=1e6)
-rows = st.lists(st.tuples(moderate, moderate, half_widths), min_size=1, max_size=20)
+rows = st.lists(
+    st.tuples(moderate, st.lists(moderate, min_size=5, max_size=5), st.floats(0.01, 1e3), half_widths),
+    min_size=1,
+    max_size=20,
+)
+
+
+def forecasts(found) -> tuple[np.ndarray, Forecast, np.ndarray]:
+    """Outcomes (n,), what a model with a scale and quantiles says of them, and a quantile for each row."""
+    y, raw, scale, quantile = (np.array(column, dtype=np.float64) for column in zip(*found, strict=True))
+    quantiles = np.sort(raw, axis=1)
+    return y, Forecast(quantiles[:, 2], scale, quantiles, TAILS), quantile
+
+
+def per_part(score, quantile: np.ndarray, times: float = 1.0) -> np.ndarray:
+    """The same quantile for all parts of a row, that of the second level so many times as large: (n, P)."""
+    return np.column_stack([quantile * (times if part.level else 1.0) for part in score.parts(LEVELS)])
 
 
 @every_score
-@given(rows=rows)
-def test_outcome_is_inside_exactly_when_its_score_is_at_most_the_quantile(score, rows):
-    y, prediction, quantile = (np.array(column) for column in zip(*rows, strict=True))
-    lower, upper = score.interval(prediction, quantile)
-    scores = score.score(y, prediction)
-    rounding = 4 * np.finfo(np.float64).eps * (np.abs(prediction) + quantile + np.abs(y))
-    clear = np.abs(scores - quantile) > rounding
-    inside = (y >= lower) & (y <= upper)
-    assert np.array_equal(inside[clear], (scores <= quantile)[clear])
+@given(found=rows)
+def test_outcome_is_inside_exactly_when_all_its_scores_are_at_most_their_quantiles(score, found):
+    y, forecast, quantile = forecasts(found)
+    quantiles = per_part(score, quantile, 2.0)
+    lower, upper = score.interval(forecast, quantiles, LEVELS)
+    scores = score.score(y, forecast, LEVELS)
+    spread = np.abs(forecast.quantiles).max(axis=1) + np.abs(y) + (1 + forecast.scale) * (1 + 2 * quantile)
+    for at in range(len(LEVELS)):
+        parts = [(place, part.column) for place, part in enumerate(score.parts(LEVELS)) if part.level == at]
+        gaps = np.column_stack([scores[:, column] - quantiles[:, place] for place, column in parts])
+        clear = (np.abs(gaps) > 1e-12 * spread[:, None]).all(axis=1)
+        inside = (y >= lower[:, at]) & (y <= upper[:, at])
+        assert np.array_equal(inside[clear], (gaps <= 0).all(axis=1)[clear])
 
 
 @every_score
-@given(rows=rows)
-def test_shapes_and_types_are_as_documented(score, rows):
-    y, prediction, quantile = (np.array(column) for column in zip(*rows, strict=True))
-    n = len(y)
-    assert score.score(y, prediction).shape == (n,)
-    for q, shape in ((2.5, (n,)), (quantile, (n,)), (np.column_stack([quantile] * 3), (n, 3))):
-        for bound in score.interval(prediction, q):
-            assert bound.shape == shape
+@given(found=rows)
+def test_shapes_and_types_are_as_documented(score, found):
+    y, forecast, quantile = forecasts(found)
+    parts = score.parts(LEVELS)
+    scores = score.score(y, forecast, LEVELS)
+    assert scores.shape == (len(y), len({part.column for part in parts}))
+    assert {part.level for part in parts} == {0, 1}
+    for quantiles in (np.full(len(parts), 2.5), per_part(score, quantile)):
+        for bound in score.interval(forecast, quantiles, LEVELS):
+            assert bound.shape == (len(y), 2)
             assert bound.dtype == np.float64
 
 
 @every_score
-@given(rows=rows)
-def test_larger_quantiles_give_nested_intervals(score, rows):
-    _, prediction, quantile = (np.array(column) for column in zip(*rows, strict=True))
-    lower, upper = score.interval(prediction, np.column_stack([quantile, 2 * quantile, np.full(len(rows), np.inf)]))
-    assert (np.diff(lower, axis=1) <= 0).all()
-    assert (np.diff(upper, axis=1) >= 0).all()
-    assert np.isneginf(lower[:, 2]).all()
-    assert np.isposinf(upper[:, 2]).all()
+@given(found=rows)
+def test_larger_quantiles_give_larger_intervals(score, found):
+    _, forecast, quantile = forecasts(found)
+    lower, upper = score.interval(forecast, per_part(score, quantile), LEVELS)
+    wider = score.interval(forecast, per_part(score, 2 * quantile), LEVELS)
+    assert (wider[0] <= lower).all()
+    assert (wider[1] >= upper).all()
+    endless = score.interval(forecast, np.full(len(score.parts(LEVELS)), np.inf), LEVELS)
+    assert np.isneginf(endless[0]).all()
+    assert np.isposinf(endless[1]).all()
+
+
+@every_score
+def test_ends_that_cross_are_put_in_order(score):
+    forecast = Forecast(np.array([3.0]), np.array([1.0]), np.array([[1.0, 2.0, 3.0, 4.0, 5.0]]), TAILS)
+    if score.name in {"absolute", "normalised"}:
+        return  # their scores, and with them their quantiles, are never negative
+    lower, upper = score.interval(forecast, np.full(len(score.parts(LEVELS)), -10.0), LEVELS)
+    assert (lower <= upper).all()
 
 
 @every_score
@@ -62,22 +98,26 @@ def test_contract_of_the_registry(score):
 
 @every_score
 def test_missing_values_give_missing_numbers(score):
-    assert np.isnan(score.score([np.nan, 1.0], [1.0, np.nan])).all()
+    whole = np.ones((3, 5))
+    unknown = Forecast(np.array([np.nan, np.inf, -np.inf]), np.ones(3), whole * np.nan, TAILS)
+    assert np.isnan(score.score([np.nan] * 3, Forecast(np.ones(3), np.ones(3), whole, TAILS), LEVELS)).all()
+    assert np.isnan(score.score(np.ones(3), unknown, LEVELS)[0]).all()
     for quantile in (1.0, np.inf):
-        for bound in score.interval([np.nan, np.inf, -np.inf], quantile):
+        for bound in score.interval(unknown, np.full(len(score.parts(LEVELS)), quantile), LEVELS):
             assert np.isnan(bound).all()
 
 
 @every_score
 def test_shapes_that_would_broadcast_are_refused(score):
+    forecast = Forecast(np.ones(3), np.ones(3), np.ones((3, 5)), TAILS)
     with pytest.raises(ValueError, match="outcomes have shape"):
-        score.score(np.ones(3), np.ones((3, 1)))
+        score.score(np.ones((3, 1)), forecast, LEVELS)
     with pytest.raises(ValueError, match="do not fit"):
-        score.interval(np.ones(3), np.ones(2))
+        score.interval(forecast, np.ones((2, len(score.parts(LEVELS)))), LEVELS)
     with pytest.raises(ValueError, match="do not fit"):
-        score.interval(np.ones((3, 1)), np.ones(3))
-    with pytest.raises(ValueError, match="do not fit"):
-        score.interval(np.ones(3), np.ones((3, 1, 1)))
+        score.interval(forecast, np.ones((3, 1, 1)), LEVELS)
+    with pytest.raises(ValueError, match="one-dimensional"):
+        Forecast.of(np.ones((3, 1)))
 
 
 def test_unknown_score_names_the_known_ones():
@@ -87,7 +127,53 @@ def test_unknown_score_names_the_known_ones():
 
 def test_absolute_residual_by_hand():
     score = AbsoluteResidual()
-    assert score.score([10.0, 7.0], [8.0, 8.0]).tolist() == [2.0, 1.0]
-    lower, upper = score.interval([8.0, 20.0], [[1.0, 2.0], [3.0, np.inf]])
+    assert score.score([10.0, 7.0], Forecast.of([8.0, 8.0])).tolist() == [[2.0], [1.0]]
+    lower, upper = score.interval(Forecast.of([8.0, 20.0]), [[1.0, 2.0], [3.0, np.inf]])
     assert lower.tolist() == [[7.0, 6.0], [17.0, -np.inf]]
     assert upper.tolist() == [[9.0, 10.0], [23.0, np.inf]]
+
+
+def test_signed_residual_by_hand():
+    score = SCORES["signed"]
+    assert [(part.level, part.column, part.promise) for part in score.parts((0.8,))] == [(0, 0, 0.9), (0, 1, 0.9)]
+    assert score.score([10.0, 7.0], Forecast.of([8.0, 8.0]), (0.8,)).tolist() == [[-2.0, 2.0], [1.0, -1.0]]
+    lower, upper = score.interval(Forecast.of([8.0]), [1.0, 5.0], (0.8,))
+    assert (lower.tolist(), upper.tolist()) == ([[7.0]], [[13.0]])
+
+
+def test_normalised_residual_by_hand():
+    score, forecast = SCORES["normalised"], Forecast(np.array([8.0, 8.0]), np.array([2.0, 0.5]))
+    assert score.score([10.0, 7.0], forecast, (0.8,)).tolist() == [[1.0], [2.0]]
+    lower, upper = score.interval(forecast, [3.0], (0.8,))
+    assert (lower.tolist(), upper.tolist()) == ([[2.0], [6.5]], [[14.0], [9.5]])
+    with pytest.raises(ValueError, match="need a scale"):
+        score.score([1.0], Forecast.of([1.0]), (0.8,))
+    with pytest.raises(ValueError, match="1 scales are not above 0"):
+        score.score([1.0], Forecast(np.array([1.0]), np.array([0.0])), (0.8,))
+
+
+def test_conformalised_quantiles_by_hand():
+    score = SCORES["cqr"]
+    forecast = Forecast(np.array([3.0]), None, np.array([[1.0, 2.0, 3.0, 4.0, 6.0]]), TAILS)
+    assert score.score([7.0], forecast, LEVELS).tolist() == [[3.0, 1.0]]
+    assert score.score([3.0], forecast, LEVELS).tolist() == [[-1.0, -2.0]]
+    lower, upper = score.interval(forecast, [0.5, -0.5], LEVELS)
+    assert (lower.tolist(), upper.tolist()) == ([[1.5, 1.5]], [[4.5, 5.5]])
+    with pytest.raises(ValueError, match=r"learned the quantiles \[0.05, .*not \[0.025, 0.975\]"):
+        score.score([7.0], forecast, (0.95,))
+    with pytest.raises(ValueError, match="need a model of quantiles"):
+        score.interval(Forecast.of([3.0]), [0.5], (0.8,))
+
+
+def test_tails_are_exact_decimals():
+    assert tail_levels(0.9) == (0.05, 0.95)
+    assert tail_levels(0.8) == (0.1, 0.9)
+    assert tail_levels(0.99) == (0.005, 0.995)
+
+
+def test_intervals_of_a_higher_level_hold_those_of_a_lower_one():
+    lower, upper = nested(np.array([[1.0, 2.0, 0.5]]), np.array([[9.0, 8.0, 9.5]]), (0.8, 0.9, 0.5))
+    assert lower.tolist() == [[0.5, 0.5, 0.5]]
+    assert upper.tolist() == [[9.5, 9.5, 9.5]]
+    same = nested(np.array([[2.0, 1.0]]), np.array([[8.0, 9.0]]), (0.8, 0.9))
+    assert (same[0].tolist(), same[1].tolist()) == ([[2.0, 1.0]], [[8.0, 9.0]])

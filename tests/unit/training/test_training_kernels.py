@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 
 import pyarrow as pa
 
+from assay.model.encoding import Seen
 from assay.runtime.tables import TIME
-from assay.training.rows import COUNTS, VALUES, count_times, distinct_values
+from assay.training.rows import COUNTS, count_times
+from assay.training.seen_values import VALUES, seen, seen_values, vocabulary
 
 DAYS = [dt.datetime(2020, 1, day, tzinfo=dt.UTC) for day in (1, 2, 3)]
 
@@ -23,18 +26,33 @@ def test_rows_are_counted_per_time_over_all_batches():
     assert list(count_times(iter([]))) == []
 
 
-def test_distinct_values_per_column_without_missing_ones():
+def test_what_training_saw_of_each_column_does_not_depend_on_shares():
     batches = [
         pa.record_batch(
-            {"city": pa.array(["Waco", None, "Austin"]), "kind": pa.array([None, None, None], pa.string())}
+            {
+                "city": pa.array(["Waco", None, "Austin"]),
+                "kind": pa.array([None, None, None], pa.string()),
+                "size": pa.array([2.5, None, math.inf], pa.float32()),
+                "never": pa.array([math.nan] * 3, pa.float32()),
+            }
         ),
-        pa.record_batch({"city": pa.array(["Waco", "Ölstadt"]), "kind": pa.array(["flat", "flat"])}),
+        pa.record_batch(
+            {
+                "city": pa.array(["Waco", "Ölstadt"]),
+                "kind": pa.array(["flat", "flat"]),
+                "size": pa.array([-1.0, 7.0], pa.float32()),
+                "never": pa.array([None, None], pa.float32()),
+            }
+        ),
     ]
-    found = pa.Table.from_batches(list(distinct_values(iter(batches))), VALUES).to_pylist()
-    assert sorted((row["column"], row["value"]) for row in found) == [
-        ("city", "Austin"),
-        ("city", "Waco"),
-        ("city", "Ölstadt"),
-        ("kind", "flat"),
-    ]
-    assert list(distinct_values(iter([]))) == []
+    for shares in ([batches], [[batch] for batch in batches], [[], batches]):
+        found = [batch for share in shares for batch in seen_values(iter(share))]
+        table = pa.Table.from_batches(found, VALUES)
+        assert vocabulary(table, ["city", "kind"]) == {"city": ("Austin", "Waco", "Ölstadt"), "kind": ("flat",)}
+        assert seen(table) == {
+            "city": Seen(0.8),
+            "kind": Seen(0.4),
+            "never": Seen(0.0),
+            "size": Seen(0.6, -1.0, 7.0),
+        }
+    assert list(seen_values(iter([]))) == []

@@ -86,6 +86,6 @@ def test_a_learner_in_small_steps_is_not_ended_for_being_slow(pruner, name):
         return any(told)
 
     assert not ended(0.02, 0.2)  # ten rounds of it are worth one of theirs, and its end is lower
-    assert ended(0.02, 0.5)
+    assert ended(0.02, 0.6)
     by_rounds = pruner.ends(100, {}, curve(0.02, 0.2, 35), others) or pruner.ends(100, {}, curve(0.02, 0.2, 15), others)
     assert by_rounds  # what comparing the same rounds would do

@@ -114,6 +114,16 @@ def test_the_first_trial_is_the_engine_as_it_is(study, slots, space):
     assert all(t.params for t in made.trials[1:])
 
 
+def test_variants_of_the_start_are_tried_before_anything_is_proposed(study, slots, space):
+    made = study(5)
+    made.start = space.nearest({"x": 2.0})
+    made.variants = [{**made.start, "x": 2.5}, {**made.start, "x": 1.5}]
+    slots(made, lambda params, _: (loss_of(params), 1), count=1)
+    assert [t.point["x"] for t in made.trials[:3]] == [2.0, 2.5, 1.5]
+    assert made.trials[1].params == made.variants[0]
+    assert all(t.point not in made.variants for t in made.trials[3:])
+
+
 def test_trials_that_do_worse_are_ended_and_count_for_the_budget(study, slots):
     made = study(20, pruner=Median(first=3, warm=5))
 

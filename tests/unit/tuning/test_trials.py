@@ -20,7 +20,7 @@ from assay.model.encoding import Encoding
 from assay.model.row_sample import ROW
 from assay.model.scale import TargetScale
 from assay.runtime.signals import listen
-from assay.tuning.engines import TUNED, check_names, setting, start_of
+from assay.tuning.engines import TUNED, check_names, setting, start_of, variants_of
 from assay.tuning.journal import COMPLETE, opened
 from assay.tuning.pruners import Never
 from assay.tuning.samplers import sampler_named
@@ -196,6 +196,25 @@ def test_slots_tune_over_a_real_connection(tmp_path, ranks):
         assert max(steps) <= 30
         (start,) = [t for t in study.trials if not t.params]
         assert study.best.loss <= start.loss
+
+
+@pytest.mark.parametrize(
+    ("engine", "start", "depths"),
+    [
+        ("xgboost", {"max_depth": 6, "eta": 0.05}, [8, 4]),
+        ("catboost", {"depth": 6}, [8, 4]),
+        ("xgboost", {"max_depth": 10}, [8]),
+        ("xgboost", {"max_depth": 4}, [6, 3]),
+    ],
+)
+def test_variants_of_the_start_are_deeper_and_shallower_within_the_space(engine, start, depths):
+    name = next(n for n in start if "depth" in n)
+    space = Space({name: Number(3, 10, whole=True), "eta": Number(0.01, 0.3, log=True)})
+    start = space.nearest(start)
+    assert [v[name] for v in variants_of(space, engine, start)] == depths
+    assert all({**v, name: start[name]} == start for v in variants_of(space, engine, start))
+    assert variants_of(Space({"eta": Number(0.01, 0.3)}), engine, {"eta": 0.05}) == []
+    assert variants_of(space, "linear", start) == []
 
 
 def test_a_slot_that_cannot_build_ends_all_of_them(tmp_path, ranks):

@@ -1,0 +1,70 @@
+"""Consumes a profile's section `conformal`, produces how predictions get intervals, or sets of classes, that hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from assay.config.strict import STRICT
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ConformalConfig:
+    """Intervals of numbers, and sets of classes.
+
+    levels: promised coverages.
+    score: how an error is measured. `absolute` gives all rows of a segment the same width; `signed` lets each end have
+        its own; `normalised` makes rows wider whose error is usually larger, as a scale model learns it from the oldest
+        `scale_share` of the calibration rows; `cqr` widens or narrows the model's own quantiles, which
+        `engine.quantiles` must name for both ends of each level. `auto` is `cqr` for a model of such quantiles and
+        `absolute` for others.
+    min_segment_rows: below it a segment uses its parent's intervals (without the last of `dataset.segments`), and at
+        last those of all rows together.
+    shrinkage_rows: a segment's widths move towards its parent's as if so many rows spoke for those; above 0 they are
+        steadier in small segments, and no longer exact.
+    halflife_days: a calibration row that is so much older than the newest one counts half; None counts all alike.
+    adaptive: let each segment's intervals follow its misses, step by step in time (adaptive conformal inference): a row
+        is given the interval that outcomes known before its own step call for. For dated numbers.
+    step_days: how long a step is.  step_size: how far one may move the share of misses that is aimed at, for each unit
+        that the share of misses was off; 0 lets only the rows behind the quantiles change.
+    damping_rows: a segment's step with as many known outcomes moves by half of that.
+    window_days: how long a score stays among those that quantiles are taken of; None keeps all.
+    set_score: `lac` makes the smallest sets, `aps` sets that adapt to how sure the model is of a row.
+    by_class: whether sets keep their promise in the rows of every class, and not only in all rows together.
+    probabilities: how those of classes are made to keep their word, on rows that the model has not seen.
+    probabilities_share: of the calibration period, the rows that this takes; the later ones make the sets.
+    """
+
+    levels: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.8, 0.9)
+    score: Literal["auto", "absolute", "signed", "normalised", "cqr"] = "auto"
+    scale_share: Share = 1 / 3
+    min_segment_rows: Annotated[int, Field(ge=1)] = 20
+    shrinkage_rows: Annotated[float, Field(ge=0)] = 0.0
+    halflife_days: Annotated[float, Field(gt=0)] | None = None
+    adaptive: bool = False
+    step_days: Annotated[float, Field(gt=0)] = 1.0
+    step_size: Annotated[float, Field(ge=0, le=1)] = 0.05
+    damping_rows: Annotated[float, Field(ge=0)] = 10.0
+    window_days: Annotated[float, Field(gt=0)] | None = None
+    set_score: Literal["lac", "aps"] = "lac"
+    by_class: bool = False
+    probabilities: Literal["none", "isotonic", "temperature", "venn_abers"] = "none"
+    probabilities_share: Share = 0.5
+
+
+def tail_levels(level: float) -> tuple[float, float]:
+    """Levels of the quantiles that an interval lies between: 0.8 -> 0.1 and 0.9."""
+    exact = Fraction(str(level))
+    return float((1 - exact) / 2), float((1 + exact) / 2)
+
+
+def missing_quantiles(levels: Sequence[float], learned: Sequence[float]) -> list[float]:
+    """Quantiles at the ends of intervals of these levels that are not among those learned, rising."""
+    known = {round(level, 9) for level in learned}
+    return sorted({end for level in levels for end in tail_levels(level) if round(end, 9) not in known})

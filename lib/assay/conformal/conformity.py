@@ -1,0 +1,132 @@
+"""Consumes labelled feature rows and a model that did not learn from them, produces conformity scores and a scale."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from assay.config.conformal import missing_quantiles
+from assay.conformal.difficulty import Difficulty
+from assay.conformal.intervals import forecast_of, labels_of
+from assay.conformal.scores import SCORES, AbsoluteResidual, ConformalisedQuantiles
+from assay.model.bundle import Model
+from assay.model.carried import Carried
+from assay.model.row_sample import row_hash
+from assay.runtime.tables import TIME
+
+SCORED = pa.schema(
+    [
+        pa.field("row_id", pa.int64()),
+        pa.field("time", TIME),
+        pa.field("label", pa.string()),
+        pa.field("scores", pa.list_(pa.float64())),
+        pa.field("own_width", pa.float64()),  # of the model's own interval at the widest level; 0 where it has none
+    ]
+)
+ERRORS = pa.schema([pa.field("inputs", pa.list_(pa.float32())), pa.field("error", pa.float64())])
+
+
+def score_of(model: Model, asked: str, levels: Sequence[float]) -> str:
+    """The kind of conformity score for a model of a number. asked: `conformal.score`.
+
+    Raises ValueError where the model did not learn the quantiles that `cqr` needs.
+    """
+    missing = missing_quantiles(levels, model.outcome.levels)
+    if asked == ConformalisedQuantiles.name and missing:
+        raise ValueError(
+            f"conformal.score=cqr needs the model's quantiles at {', '.join(f'{end:g}' for end in missing)}: name them "
+            "in engine.quantiles (engines xgboost and catboost), or choose another score"
+        )
+    if asked != "auto":
+        return asked
+    return AbsoluteResidual.name if missing else ConformalisedQuantiles.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Older:
+    """Rows that are set apart from those that calibrate: older than a time, or, where rows have none, drawn.
+
+    before: the time; None draws `share` of the rows by a hash of `row_id`.
+    """
+
+    share: float
+    before: dt.datetime | None = None
+
+    @classmethod
+    def of(cls, scored: pa.Table, share: float, *, drawn: bool) -> Older:
+        """So that at most `share` of these rows, which are of `SCORED`, are older; rows of one time stay together."""
+        if drawn or not scored.num_rows:
+            return cls(share)
+        times = np.sort(scored.column("time").to_numpy())
+        cut = times[int(share * len(times))]
+        return cls(share, dt.datetime.fromtimestamp(int(cut.astype("datetime64[us]").astype(np.int64)) / 1e6, dt.UTC))
+
+    def mask(self, row_ids: pa.Array, times: pa.Array) -> np.ndarray:
+        """Which rows they are, (n,)."""
+        if self.before is None:
+            return np.asarray(row_hash(row_ids.to_numpy()) <= np.uint64(int(self.share * (2**64 - 1))))
+        limit = np.datetime64(self.before.replace(tzinfo=None), "us")
+        return np.asarray(times.to_numpy(zero_copy_only=False).astype("datetime64[us]") < limit)
+
+    def without(self, scored: pa.Table) -> pa.Table:
+        """The rows of `SCORED` that are none of them."""
+        if not scored.num_rows:
+            return scored
+        ids, times = (scored.column(name).combine_chunks() for name in ("row_id", "time"))
+        return scored.filter(pa.array(~self.mask(ids, times)))
+
+
+@dataclasses.dataclass(frozen=True)
+class ConformityScores:
+    """Kernel: segment label and conformity scores of labelled rows of a number, on the model's scale."""
+
+    carried: Carried
+    segments: tuple[str, ...]
+    levels: tuple[float, ...]
+    score: str
+    difficulty: Difficulty | None = None
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Rows of `SCORED`."""
+        model = self.carried.model()
+        for batch in batches:
+            own = np.zeros(batch.num_rows)
+            forecast, _ = forecast_of(model, batch, self.difficulty)
+            found = SCORES[self.score].score(model.truth(batch), forecast, self.levels)
+            if self.score == ConformalisedQuantiles.name:
+                lower, upper = SCORES[self.score].interval(forecast, np.zeros(len(self.levels)), self.levels)
+                own = (upper - lower)[:, int(np.argmax(self.levels))]
+            lists = pa.FixedSizeListArray.from_arrays(found.ravel(), found.shape[1]).cast(SCORED.field("scores").type)
+            keys = [batch.column("row_id"), batch.column("time"), labels_of(batch, self.segments)]
+            yield pa.record_batch([*keys, lists, pa.array(own)], schema=SCORED)
+
+
+@dataclasses.dataclass(frozen=True)
+class ErrorRows:
+    """Kernel: inputs and absolute errors of a sample of the rows that are set apart.
+
+    threshold: greatest hash of `row_id` that is in the sample (`sample_threshold`).
+    """
+
+    carried: Carried
+    older: Older
+    threshold: int
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Rows of `ERRORS`."""
+        model = self.carried.model()
+        for batch in batches:
+            ids = batch.column("row_id")
+            # Hashed twice: where rows are drawn, the first hash has chosen those that are set apart.
+            sampled = row_hash(row_hash(ids.to_numpy()).view(np.int64)) <= np.uint64(self.threshold)
+            part = batch.filter(pa.array(self.older.mask(ids, batch.column("time")) & sampled))
+            if not part.num_rows:
+                continue
+            matrix = model.encoding.matrix(part)
+            inputs = pa.FixedSizeListArray.from_arrays(matrix.ravel(), matrix.shape[1]).cast(ERRORS.field(0).type)
+            error = np.abs(model.truth(part) - model.predict_scaled(part))
+            yield pa.record_batch([inputs, pa.array(error)], schema=ERRORS)

@@ -1,0 +1,158 @@
+"""Consumes conformity scores with the times when they became known, produces quantiles that follow the misses.
+
+What `adaptive.py` does for numbered groups and steps, for segment labels and times.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from assay.conformal.adaptive import ScoredRows, adapt
+from assay.conformal.calibration import ALL_ROWS, Calibration, SegmentQuantiles, depth, parent
+from assay.conformal.pace import Pace
+from assay.conformal.scores import Floats, scores_in
+from assay.conformal.timeline import Timeline
+
+Times = npt.NDArray[np.datetime64]
+DAY = np.timedelta64(86_400_000_000, "us")
+
+
+@dataclass(frozen=True)
+class Known:
+    """Rows whose outcome is known: segment labels (n,), times (n,) in UTC, scores (n, S) on the model's scale."""
+
+    labels: npt.NDArray[np.object_]
+    times: Times
+    scores: Floats
+
+
+def known_in(scored: pa.Table) -> Known:
+    """Rows of `SCORED`, or of `conformity_scores`, as known rows."""
+    label = "label" if "label" in scored.column_names else "segment"
+    return Known(
+        np.array(scored.column(label).to_pylist(), dtype=object),
+        scored.column("time").to_numpy().astype("datetime64[us]"),
+        scores_in(scored),
+    )
+
+
+def latest(known: Known) -> dt.datetime:
+    """Time of the newest row. Raises ValueError where there is none."""
+    newest: dt.datetime = known.times.max().astype("datetime64[us]").item()
+    return newest.replace(tzinfo=dt.UTC)
+
+
+def after(known: Known, pace: Pace) -> dt.datetime:
+    """When the outcomes of all rows are known: the first step that uses all of them."""
+    return latest(known) + dt.timedelta(days=pace.delay_days + pace.step_days)
+
+
+@dataclass(frozen=True)
+class Following:
+    """Quantiles of each segment at each step.
+
+    origin: time at which step 0 begins.  labels: of the timeline's groups.
+    """
+
+    origin: dt.datetime
+    step_days: float
+    labels: tuple[str, ...]
+    timeline: Timeline
+
+    def steps(self, times: Times) -> npt.NDArray[np.int64]:
+        """The step that each time (n,) lies in."""
+        return steps_of(times, self.origin, self.step_days)
+
+    def quantiles_for(
+        self, labels: Sequence[str], rows: npt.NDArray[np.int64], times: Times
+    ) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Quantiles (n, P) of rows, and which of `self.labels` they come from (n,).
+
+        labels: distinct ones.  rows: (n,) which of them each row has.  times: (n,), none after the last step. A segment
+        that nothing is known of has what its nearest parent has; a time before the first step, what that step has.
+        """
+        places = {label: place for place, label in enumerate(self.labels)}
+        groups = np.array([places[_known(label, places)] for label in labels], dtype=np.int64)[rows]
+        steps = np.maximum(self.steps(times), self.timeline.start)
+        return self.timeline.quantiles_for(groups, steps), self.timeline.source[steps - self.timeline.start, groups]
+
+    def latest(self) -> dict[str, SegmentQuantiles]:
+        """Every segment's quantiles at the last step, for a calibration that is used from then on."""
+        rows, quantiles = self.timeline.rows[-1].tolist(), self.timeline.quantiles[-1].tolist()
+        pairs = zip(rows, quantiles, strict=True)
+        return {label: SegmentQuantiles(n, tuple(q)) for label, (n, q) in zip(self.labels, pairs, strict=True)}
+
+    def table(self, calibration: Calibration) -> dict[str, Any]:
+        """Columns of `calibrations`, a row per step, segment and part."""
+        told, parts = self.timeline.table(), calibration.parts
+        names = pa.array(self.labels, pa.string())
+        began = np.datetime64(self.origin.replace(tzinfo=None), "us")
+        starts = began + (told["step"] * (self.step_days * (DAY / np.timedelta64(1, "us")))).astype("timedelta64[us]")
+        return {
+            "segment": names.take(pa.array(told["group"])),
+            "used": names.take(pa.array(told["source"])),
+            "level": np.array([calibration.levels[part.level] for part in parts])[told["level"]],
+            "part": np.array([part.column for part in parts], dtype=np.int64)[told["level"]],
+            "quantile": told["quantile"],
+            "miscoverage": told["alpha"],
+            "rows": told["rows"],
+            "valid_from": pa.array(starts).cast(pa.timestamp("us", tz="UTC")),
+        }
+
+
+def followed(
+    known: Known, calibration: Calibration, pace: Pace, *, origin: dt.datetime, until: dt.datetime
+) -> Following:
+    """Let quantiles follow the misses, from the step of `origin` to that of `until`.
+
+    known: rows before `origin` calibrate; those from it on are judged, too, by the interval that their own step gave
+    them. An outcome is used from the first step that begins after it is known: its row's time and the delay.
+    calibration: says levels, score and the least rows of a segment.
+    """
+    labels, groups, parents = _tree(known.labels)
+    delay = np.timedelta64(round(pace.delay_days * 86_400e6), "us")
+    rows = ScoredRows(
+        groups=groups,
+        scores=known.scores,
+        at=steps_of(known.times, origin, pace.step_days),
+        known=steps_of(known.times + delay, origin, pace.step_days) + 1,
+    )
+    stop = int(steps_of(np.array([until.replace(tzinfo=None)], dtype="datetime64[us]"), origin, pace.step_days)[0]) + 1
+    timeline = adapt(rows, parents, pace.adaptation(calibration.parts, calibration.min_segment_rows), stop=max(stop, 1))
+    return Following(origin, pace.step_days, labels, timeline)
+
+
+def steps_of(times: Times, origin: dt.datetime, step_days: float) -> npt.NDArray[np.int64]:
+    """Number of the step that each time lies in, 0 beginning at `origin`; exact, for steps of whole microseconds."""
+    length = round(step_days * 86_400e6)
+    since = (times.astype("datetime64[us]") - np.datetime64(origin.replace(tzinfo=None), "us")).astype(np.int64)
+    return np.asarray(since // length, dtype=np.int64)
+
+
+def _tree(labels: npt.NDArray[np.object_]) -> tuple[tuple[str, ...], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """All labels with their parents, each row's own group (n,), and the group above each (G,)."""
+    distinct, own = np.unique(labels.astype(str), return_inverse=True)
+    found = {ALL_ROWS}
+    for own_label in distinct.tolist():
+        label = own_label
+        while label not in found:
+            found.add(label)
+            label = parent(label)
+    ordered = sorted(found, key=lambda label: (depth(label), label))
+    places = {label: place for place, label in enumerate(ordered)}
+    parents = np.array([-1 if label == ALL_ROWS else places[parent(label)] for label in ordered], dtype=np.int64)
+    of_distinct = np.array([places[label] for label in distinct.tolist()], dtype=np.int64)
+    return tuple(ordered), of_distinct[own], parents
+
+
+def _known(label: str, places: dict[str, int]) -> str:
+    while label not in places:
+        label = parent(label)
+    return label

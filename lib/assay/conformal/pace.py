@@ -1,0 +1,50 @@
+"""Consumes a calibration's settings, produces how its quantiles follow the misses in time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from assay.conformal.adaptive import Adaptation
+from assay.conformal.scores import Part
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How quantiles follow. step_days: length of a step.  delay_days: after a row's time, until its outcome is known.
+
+    Others: see `Adaptation`, of which windows and half-lives are in steps; here they are in days.
+    """
+
+    step_days: float
+    step_size: float
+    damping_rows: float
+    window_days: float | None = None
+    halflife_days: float | None = None
+    delay_days: float = 0.0
+
+    def adaptation(self, parts: Sequence[Part], min_rows: int) -> Adaptation:
+        """The same for the parts of a kind of score. min_rows: least known rows of a segment."""
+        window = None if self.window_days is None else max(1, round(self.window_days / self.step_days))
+        return Adaptation(
+            levels=tuple(part.promise for part in parts),
+            columns=tuple(part.column for part in parts),
+            step_size=self.step_size,
+            damping_rows=self.damping_rows,
+            min_rows=min_rows,
+            window=window,
+            halflife=None if self.halflife_days is None else self.halflife_days / self.step_days,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, tree: Any) -> Pace:
+        """Read back `to_dict`. Raises ValueError for other fields."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(tree, dict) or set(tree) != names:
+            raise ValueError(f"pace: expected the fields {sorted(names)}")
+        return cls(**tree)

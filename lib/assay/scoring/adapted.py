@@ -1,0 +1,132 @@
+"""Consumes `conformity_scores` and outcomes that came since, produces the champion's quantiles step by step in time.
+
+A pure function of tables: run again, or after a kill, it gives the same states; as outcomes come in, it goes further.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assay.config import TargetConfig
+from assay.config.dataset import stored_name
+from assay.conformal.calibration import Calibration
+from assay.conformal.conformity import SCORED, ConformityScores
+from assay.conformal.following import Following, Known, followed, known_in, latest
+from assay.errors import DataError
+from assay.model.carried import Carried
+from assay.model.registry import Champion
+from assay.runtime.conditions import Condition, columns_of
+from assay.runtime.job import JobContext
+from assay.runtime.plane import Commit, Output, Written
+from assay.runtime.tables import ADAPTIVE, CALIBRATIONS, CONFORMITY_SCORES, FEATURES, TIME
+
+NEWEST = pa.schema([pa.field("time", TIME)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapted:
+    """The champion's quantiles in time. later: outcomes that came after its calibration."""
+
+    calibration: Calibration
+    following: Following
+    later: int
+
+
+def adapted(
+    context: JobContext, target: TargetConfig, found: Champion, version: int, where: Sequence[Condition]
+) -> Adapted | None:
+    """Let the champion's quantiles follow the misses up to the newest row; None for one that does not follow.
+
+    version: of the features.  where: which rows are about to be scored.
+
+    Raises:
+        DataError: `conformity_scores` are those of another calibration.
+    """
+    if "pace" not in found.calibration:
+        return None
+    calibration = Calibration.from_dict(found.calibration)
+    assert calibration.pace is not None
+    plane, column = context.plane, stored_name(target.name)
+    with context.reporter.step("intervals in time"):
+        base = plane.read(
+            CONFORMITY_SCORES.name,
+            version=context.version(CONFORMITY_SCORES.name, made_by="calibrate"),
+            columns=["time", "segment", "scores", "calibration_version"],
+            where=[Condition("target", "==", target.name)],
+        ).collect()
+        versions = pc.unique(base.column("calibration_version")).to_pylist()
+        if versions != [found.calibration_version]:
+            raise DataError(
+                f"conformity_scores of {target.name} are of calibration {', '.join(versions) or 'none'}, the "
+                f"champion's is {found.calibration_version}: run `calibrate`"
+            )
+        known = known_in(base)
+        since = latest(known) + dt.timedelta(microseconds=1)
+        model, segments = found.model, calibration.segment_columns
+        kernel = ConformityScores(
+            Carried.of(model), segments, calibration.levels, calibration.score, calibration.difficulty
+        )
+        columns = list(dict.fromkeys(["row_id", "time", *model.input_columns, *segments, column]))
+        slice_of = [Condition(stored_name(c), "==", v) for c, v in context.config.where]
+        outcomes = [*slice_of, Condition(column, "not_null"), Condition("time", ">=", since)]
+        later = (
+            plane.read(FEATURES.name, version=version, columns=columns, where=outcomes).map(kernel, SCORED).collect()
+        )
+        times = plane.read(FEATURES.name, version=version, columns=["time", *_columns(where)], where=where)
+        newest = times.map(NewestTime(), NEWEST).collect().column("time")
+        until = max([latest(known), *(pc.max(newest).as_py(),) * bool(len(newest))])
+        test = found.judged.facts["split"]["test"]
+        whole = both(known, known_in(later)) if later.num_rows else known
+        origin = dt.datetime.fromisoformat(test["start"] or test["first"])
+        follows = followed(whole, calibration, calibration.pace, origin=origin, until=until)
+    return Adapted(calibration, follows, later.num_rows)
+
+
+def both(earlier: Known, later: Known) -> Known:
+    """Rows of both."""
+    return Known(
+        np.concatenate([earlier.labels, later.labels]),
+        np.concatenate([earlier.times, later.times]),
+        np.concatenate([earlier.scores, later.scores]),
+    )
+
+
+def write_states(
+    context: JobContext, target: str, found: Champion, state: Adapted, commit: Commit
+) -> Sequence[Written]:
+    """Each step's quantiles as rows of `calibrations`."""
+    schema, columns = CALIBRATIONS.schema(), state.following.table(state.calibration)
+    rows = len(columns["quantile"])
+    told = {
+        "score": state.calibration.score,
+        "model_version": found.model.version,
+        "calibration_version": found.calibration_version,
+        "target": target,
+        "kind": ADAPTIVE,
+    }
+    columns |= {name: pa.repeat(text, rows) for name, text in told.items()}
+    table = pa.table({field.name: columns[field.name] for field in schema}, schema=schema)
+    return context.plane.rows_of(CALIBRATIONS, schema, table).write(
+        [Output(CALIBRATIONS, schema, commit, owns={"target": target, "kind": ADAPTIVE})]
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class NewestTime:
+    """Kernel: the newest time of a task's rows, in one row; none of none."""
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Rows of `NEWEST`."""
+        found = [pc.max(batch.column("time")) for batch in batches if batch.num_rows]
+        if found:
+            yield pa.record_batch([pa.array([max(one.as_py() for one in found)], TIME)], schema=NEWEST)
+
+
+def _columns(where: Sequence[Condition]) -> list[str]:
+    return [name for name in columns_of(where) if name != "time"]

@@ -15,11 +15,10 @@ import pytest
 
 from assay.config import load_run
 from assay.errors import AssayError, DataError, UserError
-from assay.runtime.job import JobContext
 from assay.runtime.progress import Reporter
 from assay.runtime.session import SparkSettings
 from assay.serving import packed
-from assay.serving.job import ServeOptions, save
+from assay.serving.job import ServeOptions, ServingContext, save
 from assay.serving.pricer import load_pricer, versions
 from assay.serving.request import BadRequest, Limits
 from assay.serving.served import Loader, Served
@@ -31,7 +30,7 @@ INPUTS = ("day", "city", "kind")
 
 def context_of(folder, overrides=(), **options):
     config = load_run(dataset=folder / "dataset.yml", workspace=folder, overrides=overrides, **options)
-    return JobContext(config, SparkSettings(), Reporter(quiet=True))
+    return ServingContext(config, SparkSettings(), Reporter(quiet=True))
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +54,8 @@ def rows_of(frame, *columns):
 
 
 def check_answers(answers, expected, *, places=None):
-    names = ["prediction", "lower_80", "upper_80", "lower_90", "upper_90", "segment"]
-    names += ["model_version", "calibration_version"]
+    names = ["prediction", "lower_80", "upper_80", "lower_90", "upper_90", "width_80", "segment", "confidence", "risk"]
+    names += ["quality", "quality_reasons", "model_version", "calibration_version"]
     assert [answer["row"] for answer in answers] == (places or [*range(expected.height)])
     for answer, row in zip(answers, expected.iter_rows(named=True), strict=True):
         wanted = {name: row[name] for name in names}
@@ -68,16 +67,10 @@ def check_answers(answers, expected, *, places=None):
 def test_requests_have_the_very_numbers_of_batch(pricer, scored):
     check_answers(pricer.price(rows_of(scored), []).answers, scored)
     check_answers(pricer.price(rows_of(scored, *INPUTS, "price", "stock"), []).answers, scored)
-    assert set(scored["model_version"]) == {scorer.model_version for scorer in _models(pricer)}  # tested and serving
+    model = pricer.scores["price"].model
+    assert set(scored["model_version"]) == {one.scorer.model.version for one in (model, model.tested)}
     for place in range(0, scored.height, 29):
         check_answers(pricer.price(rows_of(scored[place]), []).answers, scored[place])
-
-
-def _models(pricer):
-    from types import SimpleNamespace
-
-    (scorer,) = pricer.scorers.values()
-    return [SimpleNamespace(model_version=one.carried.model().version) for one in (scorer, scorer.tested)]
 
 
 def test_a_bad_row_is_flagged_among_good_ones(pricer, scored):

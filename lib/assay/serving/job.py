@@ -11,6 +11,7 @@ import socket
 import tempfile
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from assay.config import load_run
 from assay.errors import AssayError, DataError, UserError
 from assay.features.job import champion_plan
 from assay.runtime.job import JobContext
+from assay.runtime.local_plane import LocalPlane
+from assay.runtime.plane import Plane
 from assay.runtime.preflight import MARK
 from assay.runtime.progress import Reporter
 from assay.runtime.session import SparkSettings
@@ -33,6 +36,22 @@ JOB = "serve"
 OPTIONS = "ASSAY_SERVE"  # environment variable with the options of a server's processes, as JSON
 GRACE_SECONDS = 30
 APP = "assay.serving.job:app_of_environment"
+
+
+class ServingContext(JobContext):
+    """A context that reads tables in this process."""
+
+    @cached_property
+    def plane(self) -> Plane:
+        """The lake's files.
+
+        Raises:
+            UserError: tables are not files.
+        """
+        runtime = self.config.profile.runtime
+        if runtime.catalog or runtime.road == "spark":
+            raise UserError("serve reads tables as files: leave runtime.catalog empty, and runtime.road as it is")
+        return LocalPlane(self.config.workspace / "lake", rows_per_task=runtime.rows_per_task)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +84,7 @@ class ServeOptions:
         )
         if not (config.workspace / MARK).is_file():
             raise DataError(f"--workspace {config.workspace}: no job has run there: run `assay pipeline` first")
-        return JobContext(config, SparkSettings(), Reporter(quiet=True))
+        return ServingContext(config, SparkSettings(), Reporter(quiet=True))
 
     def served(self, **options: Any) -> Served:
         """What serves, not started yet."""

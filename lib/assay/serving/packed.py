@@ -7,6 +7,7 @@ rest as JSON. Each file's SHA-256 is in a list, and the list's own hash is what 
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,18 +17,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assay.config import DatasetConfig, canonical_json
+from assay.config.profile import ScoringConfig
 from assay.config.strict import check
+from assay.conformal.following import Following
+from assay.conformal.timeline import Timeline
 from assay.errors import AssayError
 from assay.features.plan import FeaturePlan
+from assay.model.arrays import from_bytes, to_bytes
 from assay.model.bundle import Model, digest_of
-from assay.model.carried import Carried
+from assay.model.registry import Calibrated
 from assay.scoring.kernel import ScoreRows
+from assay.scoring.scorer import Scorer
 from assay.serving.pricer import Pricer
 from assay.serving.request import Limits, Reader
+from assay.serving.scores import Scores
 from assay.serving.state import State
 
 FILES, DESCRIPTION = "files.json", "pricer.json"
-SERVED, TESTED = "served", "tested"
+SERVED, TESTED, FOLLOWING = "served", "tested", "following.npz"
+TIMELINE = ("alpha", "quantiles", "rows", "source")
 
 
 def save(pricer: Pricer, folder: Path) -> str:
@@ -37,14 +45,19 @@ def save(pricer: Pricer, folder: Path) -> str:
     source = dataclasses.replace(dataset.source, path=Path(dataset.source.path).name)
     tables = pricer.state.tables()
     targets = {}
-    for number, (target, scorer) in enumerate(pricer.scorers.items()):
-        parts = {SERVED: scorer} if scorer.tested is None else {SERVED: scorer, TESTED: scorer.tested}
+    for number, (target, scores) in enumerate(pricer.scores.items()):
+        model, place = scores.model, folder / "targets" / str(number)
+        parts = {SERVED: model} if model.tested is None else {SERVED: model, TESTED: model.tested}
         for part, one in parts.items():
-            place = folder / "targets" / str(number) / part
-            place.mkdir(parents=True)
-            for name, content in one.carried.files.items():
-                (place / name).write_bytes(content)
-        targets[target] = {part: _described(one) for part, one in parts.items()}
+            (place / part).mkdir(parents=True)
+            for name, content in one.scorer.carried.files.items():
+                (place / part / name).write_bytes(content)
+        targets[target] = {
+            "learned_column": model.learned_column,
+            "entity": model.entity,
+            "following": _write_following(model.scorer.following, place / FOLLOWING),
+            "parts": {part: [one.scorer.calibration, one.scorer.calibration_version] for part, one in parts.items()},
+        }
     for number, table in enumerate(tables.values()):
         pq.write_table(table, folder / f"table-{number}.parquet", compression="zstd")
     description = {
@@ -55,6 +68,7 @@ def save(pricer: Pricer, folder: Path) -> str:
         "example": pricer.example,
         "tables": list(tables),
         "targets": targets,
+        "scoring": dataclasses.asdict(pricer.scoring),
     }
     (folder / DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
     found = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -76,33 +90,56 @@ def load(folder: Path, *, sha256: str, limits: Limits | None = None) -> Pricer:
     tables: dict[str, pa.Table] = {
         name: pq.read_table(folder / f"table-{number}.parquet") for number, name in enumerate(told["tables"])
     }
-    scorers = {}
-    for number, (target, parts) in enumerate(told["targets"].items()):
-        made = {part: _scorer(folder / "targets" / str(number) / part, found) for part, found in parts.items()}
-        scorers[target] = dataclasses.replace(made[SERVED], tested=made.get(TESTED))
+    scoring = check(ScoringConfig, told["scoring"], origin=DESCRIPTION)
+    classes = any(one.decides for one in dataset.targets)
+    scores = {
+        target: Scores.made(_model(folder / "targets" / str(number), target, found, scoring), classes=classes)
+        for number, (target, found) in enumerate(told["targets"].items())
+    }
     return Pricer(
         reader=Reader(dataset, tuple(told["history"]), limits if limits is not None else Limits()),
         state=State.from_tables(FeaturePlan.from_dict(told["plan"]), tables),
-        scorers=scorers,
+        scores=scores,
+        scoring=scoring,
         about=told["about"],
         example=told["example"],
     )
 
 
-def _described(scorer: ScoreRows) -> dict[str, Any]:
+def _model(folder: Path, target: str, told: Mapping[str, Any], scoring: ScoringConfig) -> ScoreRows:
+    following = _read_following(told["following"], folder / FOLLOWING)
+    made = {
+        part: ScoreRows(
+            Scorer.of(Calibrated(Model.load(folder / part), calibration, version), scoring, following),
+            target,
+            tuple(told["entity"]),
+        )
+        for part, (calibration, version) in told["parts"].items()
+    }
+    return dataclasses.replace(made[SERVED], tested=made.get(TESTED), learned_column=told["learned_column"])
+
+
+def _write_following(following: Following | None, path: Path) -> dict[str, Any] | None:
+    """Write the numbers; returns the rest of it."""
+    if following is None:
+        return None
+    timeline = following.timeline
+    path.write_bytes(to_bytes(**{name: getattr(timeline, name) for name in TIMELINE}))
     return {
-        "target": scorer.target,
-        "entity": scorer.entity,
-        "classes": scorer.classes,
-        "learned_column": scorer.learned_column,
-        "calibration": scorer.calibration,
-        "calibration_version": scorer.calibration_version,
+        "origin": following.origin.isoformat(),
+        "step_days": following.step_days,
+        "labels": following.labels,
+        "steps": [timeline.origin, timeline.start],
     }
 
 
-def _scorer(folder: Path, described: Mapping[str, Any]) -> ScoreRows:
-    told = {**described, "entity": tuple(described["entity"])}
-    return ScoreRows(carried=Carried.of(Model.load(folder)), **told)
+def _read_following(told: Mapping[str, Any] | None, path: Path) -> Following | None:
+    if told is None:
+        return None
+    (began, start), arrays = told["steps"], from_bytes(path.read_bytes())
+    timeline = Timeline(began, start, *(arrays[name] for name in TIMELINE))
+    origin = dt.datetime.fromisoformat(told["origin"])
+    return Following(origin, told["step_days"], tuple(told["labels"]), timeline)
 
 
 def _verify(folder: Path, sha256: str) -> None:

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from assay.config import DatasetConfig
 from assay.config.dataset import stored_name
+from assay.config.profile import ScoringConfig
 from assay.errors import AssayError, DataError
 from assay.features.job import champion_plan
 from assay.features.kernel import observation_columns
 from assay.ingest.rules import source_names, told
-from assay.model.carried import Carried
-from assay.model.registry import CHAMPION, Calibrated, Champion, champion, registered_name
+from assay.model.registry import CHAMPION, Champion, champion, registered_name
 from assay.runtime.arrow_flow import ArrowFlow
 from assay.runtime.conditions import Condition
 from assay.runtime.job import JobContext
-from assay.runtime.tables import OBSERVATIONS, observation_fields
-from assay.scoring.kernel import ScoreRows
+from assay.runtime.tables import FEATURES, OBSERVATIONS, observation_fields
 from assay.serving.building import features_of_rows
 from assay.serving.request import Asked, BadRequest, Limits, Raw, Reader, Records
+from assay.serving.scores import Scores
 from assay.serving.state import Batches, State
 
-OF_ROW = ("row_id", "time", "month")
+TABLES = (OBSERVATIONS.name, FEATURES.name)  # that a pricer is made of; of the features outcomes alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,20 +42,23 @@ class Priced:
 class Pricer:
     """Everything that pricing needs; it does not change, and threads share it.
 
-    scorers: target -> what scores its feature rows.  about: what it is, for people.  example: a raw row.
+    scores: target -> what scores its feature rows.  about: what it is, for people.  scoring: rules
+    of quality.  example: a raw row.
     """
 
     reader: Reader
     state: State
-    scorers: Mapping[str, ScoreRows]
+    scores: Mapping[str, Scores]
     about: Mapping[str, Any]
+    scoring: ScoringConfig = dataclasses.field(default_factory=ScoringConfig)
     example: Mapping[str, Any] | None = None
 
     @property
     def versions(self) -> dict[str, Any]:
         """What `versions` of the workspace was when this was loaded."""
         numbers = {name: found["registry_version"] for name, found in self.about["targets"].items()}
-        return {"observations": self.about["observations_version"], **numbers}
+        tables = {name: self.about[f"{name}_version"] for name in TABLES}
+        return {**tables, **numbers}
 
     def price(self, rows: Records, history: Records) -> Priced:
         """Prediction, ends and segment of each raw row. The model sees only what was known before a row's time.
@@ -83,29 +85,22 @@ class Pricer:
         import polars as pl
 
         rows = pl.concat([asked.rows for asked in requests])
-        (batch,) = features_of_rows(rows, requests[0].history, self.state).to_batches()
+        features = features_of_rows(rows, requests[0].history, self.state)
+        # Draws of sets go by the rows' own ids, of which two may be equal; the month carries each row's place.
+        own, places = rows["row_id"].to_arrow(), pa.array(map(str, range(rows.height)), pa.string())
+        for name, column in (("row_id", own), ("month", places)):
+            features = features.set_column(features.schema.get_field_index(name), features.schema.field(name), column)
         owner = [(number, place) for number, asked in enumerate(requests) for place in asked.rows["place"].to_list()]
         found: list[list[dict[str, Any]]] = [
             [{"row": place, "error": why} for place, why in asked.wrong.items()] for asked in requests
         ]
-        for target, scorer in self.scorers.items():
-            for scored in scorer(iter([batch])):
-                for row, answer in self._told(target, scored):
-                    number, place = owner[row]
-                    found[number].append({"row": place, **answer})
+        for target, scores in self.scores.items():
+            for row, answer in scores.answers(features):
+                number, place = owner[row]
+                found[number].append({"row": place, "target": target, **answer})
         for answers in found:
             answers.sort(key=lambda answer: int(answer["row"]))  # stable: targets stay in their order
         return [Priced(answers, asked.total, len(asked.wrong)) for answers, asked in zip(found, requests, strict=True)]
-
-    def _told(self, target: str, scored: pa.RecordBatch) -> Iterable[tuple[int, dict[str, Any]]]:
-        """Rows of `predictions` as (row_id, answer). What has no finite value is null, as JSON has no word for it."""
-        left_out = {*OF_ROW, "target", *(stored_name(name) for name in self.reader.dataset.entity)}
-        names = [n for n in scored.schema.names if n not in left_out and scored.column(n).null_count < scored.num_rows]
-        columns = {name: scored.column(name).to_pylist() for name in names}
-        for index, row in enumerate(scored.column("row_id").to_pylist()):
-            found = {name: column[index] for name, column in columns.items()}
-            told = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in found.items()}
-            yield row, {"target": target, **told}
 
     def check(self) -> None:
         """Price the example.
@@ -140,8 +135,7 @@ def load_pricer(context: JobContext, limits: Limits) -> Pricer:
 
     def read(columns: Sequence[str]) -> Batches:
         flow = context.plane.read(OBSERVATIONS.name, version=version, columns=columns, where=where)
-        if not isinstance(flow, ArrowFlow):
-            raise DataError("serve reads tables as files: leave runtime.catalog empty and runtime.road as it is")
+        assert isinstance(flow, ArrowFlow)
         return (batch for share in flow.shares(1) for batch in share.batches() if batch.num_rows)
 
     champions = {target.name: champion(context.tracking, target.name) for target in dataset.targets}
@@ -150,12 +144,13 @@ def load_pricer(context: JobContext, limits: Limits) -> Pricer:
     return Pricer(
         reader=Reader(dataset, past, limits),
         state=State.of(plan, read),
-        scorers={name: scorer_of(found, name, dataset) for name, found in champions.items()},
+        scores={target.name: Scores.of(context, target, champions[target.name]) for target in dataset.targets},
         about={
-            "observations_version": version,
+            **{f"{name}_version": context.plane.version(name) for name in TABLES},
             "plan": plan.hash,
             "targets": {name: _about(found) for name, found in champions.items()},
         },
+        scoring=context.config.profile.scoring,
         example=_example(dataset, read(["row_id", *(field.name for field in observation_fields(dataset)), "time"])),
     )
 
@@ -167,31 +162,7 @@ def versions(context: JobContext) -> dict[str, Any]:
         target.name: str(client.get_model_version_by_alias(registered_name(name, target.name), CHAMPION).version)
         for target in context.config.dataset.targets
     }
-    return {"observations": context.plane.version(OBSERVATIONS.name), **numbers}
-
-
-def scorer_of(found: Champion, target: str, dataset: DatasetConfig) -> ScoreRows:
-    """What `score` scores with: rows of the time that the champion has learned from go to the model that was tested.
-
-    Where parts were drawn, that goes by whether a row's outcome is known, which of a request's row it never is.
-    """
-    entity = tuple(stored_name(name) for name in dataset.entity)
-    classes = any(one.decides for one in dataset.targets)
-
-    def one(which: Calibrated) -> ScoreRows:
-        return ScoreRows(
-            carried=Carried.of(which.model),
-            calibration=which.calibration,
-            calibration_version=which.calibration_version,
-            target=target,
-            entity=entity,
-            classes=classes,
-        )
-
-    if found.tested is None:
-        return one(found)
-    learned = stored_name(target) if found.model.drawn else None
-    return dataclasses.replace(one(found), tested=one(found.tested), learned_column=learned)
+    return {**{name: context.plane.version(name) for name in TABLES}, **numbers}
 
 
 def _about(found: Champion) -> dict[str, Any]:

@@ -198,14 +198,13 @@ def test_classes_are_served_like_numbers(run_in, towns, tmp_path):
     dataset["targets"].append({"name": "up", "column": "price", "task": "binary", "above": "last_value"})
     run_in(folder, "pipeline", dataset, overrides=["engine.rounds=10", "training.force_production_quality=false"])
     pricer = load_pricer(context_of(folder), Limits())
-    from deltalake import DeltaTable
-
-    def table(name):
-        return pl.from_arrow(DeltaTable(folder / "lake" / name).to_pyarrow_table())
-
     raw = pl.read_csv(dataset["source"]["path"]).with_row_index("source_row", offset=1)
-    rows = table("observations").select("row_id", pl.col("source_row").cast(pl.UInt32)).join(raw, on="source_row")
-    predictions = table("predictions")
+    rows = (
+        table_of(folder, "observations")
+        .select("row_id", pl.col("source_row").cast(pl.UInt32))
+        .join(raw, on="source_row")
+    )
+    predictions = table_of(folder, "predictions")
     asked = rows.join(predictions, on="row_id", how="semi").sort("row_id")
     priced = pricer.price(rows_of(asked), [])
     assert len(priced.answers) == predictions.height
@@ -217,3 +216,30 @@ def test_classes_are_served_like_numbers(run_in, towns, tmp_path):
             assert answer["set_80"] == row["set_80"]
             assert answer["probabilities"] == row["probabilities"]
             assert "lower_80" not in answer
+
+
+def test_intervals_that_follow_their_misses_have_the_very_numbers_of_batch_also_when_saved(run_in, towns, tmp_path):
+    folder, dataset = tmp_path / "ws", towns(tmp_path / "source", towns=8, months=120)
+    settings = ["engine.rounds=10", "training.force_production_quality=false", "split.calibrate=0.4"]
+    settings += ["conformal.min_segment_rows=60", "conformal.adaptive=true", "conformal.step_days=31"]
+    run_in(folder, "pipeline", dataset, overrides=settings)
+    context = context_of(folder, settings)
+    found = load_pricer(context, Limits())
+    raw = pl.read_csv(dataset["source"]["path"]).with_row_index("source_row", offset=1)
+    ids = table_of(folder, "observations").select("row_id", pl.col("source_row").cast(pl.UInt32))
+    rows = table_of(folder, "predictions").drop("time", "month", "city").join(ids, on="row_id")
+    rows = rows.join(raw, on="source_row").sort("row_id")
+    check_answers(found.price(rows_of(rows), []).answers, rows)
+    digest = packed.save(found, tmp_path / "saved")
+    again = packed.load(tmp_path / "saved", sha256=digest)
+    check_answers(again.price(rows_of(rows), []).answers, rows)
+    later = [{"day": f"{year}-06-01", "city": "town 1", "kind": "big"} for year in (2015, 2016, 2060)]
+    for answer in found.price(later, []).answers:
+        assert answer["lower_90"] < answer["prediction"] < answer["upper_90"]
+        assert answer["quality"] != "bad"
+
+
+def table_of(folder, name):
+    from deltalake import DeltaTable
+
+    return pl.from_arrow(DeltaTable(folder / "lake" / name).to_pyarrow_table())

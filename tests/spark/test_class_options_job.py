@@ -54,7 +54,7 @@ def workspace_of_ways(run_in, tmp_path_factory):
             f"conformal.probabilities={probabilities}",
             f"conformal.by_class={str(by_class).lower()}",
         ]
-        jobs = ["train", "score", "evaluate"] if found else ["pipeline"]
+        jobs = ["calibrate", "score", "evaluate"] if found else ["pipeline"]
         results = [run_in(workspace, job, dataset, overrides=overrides) for job in jobs]
         tracking = Tracking(load_run(dataset=workspace / "dataset.yml", workspace=workspace))
         found.append(

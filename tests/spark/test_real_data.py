@@ -23,12 +23,15 @@ def dataset(name: str) -> Path:
 
 def test_customers_without_dates_and_of_two_classes(run_job, workspace, real_data, monkeypatch):
     monkeypatch.setenv("ASSAY_DATA", str(real_data))
-    result = run_job("pipeline", dataset("telco_churn"), overrides=["engine.rounds=100", "engine.params.eta=0.1"])
+    overrides = ["engine.rounds=100", "engine.params.eta=0.1", "conformal.by_class=true"]
+    result = run_job("pipeline", dataset("telco_churn"), overrides=overrides)
     assert result.status == "done"
     assert result.metrics["test_auc"] > 0.82
     assert result.metrics["test_log_loss"] < 0.9 * result.metrics["best_baseline_log_loss"]
     for level in (0.8, 0.9):
         assert abs(result.metrics[f"coverage_{level * 100:.0f}"] - level) < 0.05
+        # One calibration for all covers those who leave, a quarter of the customers, in about 54 % and 72 %.
+        assert abs(result.metrics[f"coverage_{level * 100:.0f}_of_Yes"] - level) < 0.1
     tables = dict(open_workspace(workspace).tables().select("table", "rows").iter_rows())
     assert tables["observations"] == 7_043
     assert tables["predictions"] == 1_409

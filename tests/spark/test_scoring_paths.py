@@ -82,14 +82,31 @@ def test_predictions_say_how_far_they_are_to_be_trusted(lab):
     np.testing.assert_allclose(rows["risk"], 1 - rows["lower_90"] / rows["prediction"])
     assert set(rows["quality"]) <= {"ok", "warn", "bad"}
     assert (rows["quality_reasons"].is_null() == (rows["quality"] == "ok")).all()
-    seen = champion_of(lab.folder).model.encoding.seen
-    column = "price__own__lag_1"
-    features = lab.rows("features").select("row_id", column)
-    joined = rows.join(features, on="row_id", maintain_order="left")
-    above = joined.filter(joined[column] > seen[column].high)
-    reasons = above["quality_reasons"].to_list()
-    assert reasons
-    assert all(f"above_range:{column}" in told for told in reasons)
+
+
+def test_reasons_are_those_of_ranges_and_of_what_the_model_uses(lab):
+    model = champion_of(lab.folder).model
+    rows = lab.rows()
+    features = rows.select("row_id").join(lab.rows("features"), on="row_id", maintain_order="left")
+    worth = model.importance()
+    total = sum(worth.values())
+    ranges = {c: model.encoding.seen[c] for c in model.encoding.numeric if worth.get(c, 0) >= 0.05 * total}
+    assert 0 < len(ranges) < 15
+    expected = [set() for _ in range(rows.height)]
+    for column, seen in ranges.items():
+        for position, value in enumerate(features[column]):
+            if value is not None and not seen.low <= value <= seen.high:
+                expected[position].add(f"{'below' if value < seen.low else 'above'}_range:{column}")
+    found = [{r for r in reasons or () if "_range:" in r} for reasons in rows["quality_reasons"].to_list()]
+    assert found == expected
+    assert any(expected)
+    assert not all(expected)
+    learned = lab.rows("features").filter(
+        pl.col("time") <= pl.lit(model.learned_until).str.to_datetime(time_zone="UTC")
+    )
+    for column, seen in ranges.items():
+        known = learned.filter(pl.col("price").is_not_null())[column].drop_nulls().drop_nans()
+        assert (known.min(), known.max()) == (seen.low, seen.high)
 
 
 def test_the_udf_says_in_a_frame_and_in_sql_what_the_job_wrote(lab, spark):
@@ -98,14 +115,13 @@ def test_the_udf_says_in_a_frame_and_in_sql_what_the_job_wrote(lab, spark):
     compared(frame.withColumn("p", udf(model_struct(model))), lab.rows())
     spark.udf.register("price_of", predict_udf("models:/towns.price@champion", tracking_uri=lab.tracking().uri))
     frame.createOrReplaceTempView("priced_features")
-    columns = ", ".join(f"`{name}`" for name in model_columns(model))
-    compared(spark.sql(f"SELECT row_id, price_of(struct({columns})) p FROM priced_features"), lab.rows())
+    compared(spark.sql("SELECT row_id, price_of(struct(*)) p FROM priced_features"), lab.rows())
 
 
 def test_a_stream_of_files_gets_the_same_numbers(lab, spark, tmp_path):
     model = champion_of(lab.folder)
     udf, source = predict_udf(model), tmp_path / "arriving"
-    wanted = scored_features(lab, spark).select("row_id", *model_columns(model))
+    wanted = scored_features(lab, spark).select("row_id", *(f"`{name}`" for name in model_columns(model)))
     wanted.repartition(3).write.parquet(str(source))
     stream = spark.readStream.schema(wanted.schema).option("maxFilesPerTrigger", 1).parquet(str(source))
     query = (

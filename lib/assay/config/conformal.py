@@ -38,7 +38,7 @@ class ConformalConfig:
     set_score: `lac` makes the smallest sets, `aps` sets that adapt to how sure the model is of a row.
     by_class: whether sets keep their promise in the rows of every class, and not only in all rows together.
     probabilities: how those of classes are made to keep their word, on rows that the model has not seen.
-    probabilities_share: of the calibration period, the rows that this takes; the later ones make the sets.
+    probabilities_share: of the rows that calibrate, those that this takes; the later ones make the sets.
     """
 
     levels: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.8, 0.9)

@@ -158,12 +158,13 @@ class ScoringConfig:
     batch_rows: rows that a model is given at once.
     shadows: registered versions, by number or alias, that score the same rows into `shadow_predictions`; `price:2` is
         of the target price alone.
-    important_share: of the importance of all inputs, what makes one important: a row that misses it gets a warning.
+    important_share: of the importance of all inputs, what makes one important: a row that misses it, or has it outside
+        of the range of training, gets a warning.
     bad_missing_share: of the inputs that training rows usually had, what a bad row misses more of.
     """
 
     batch_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 65_536
-    shadows: tuple[str, ...] = ()
+    shadows: tuple[str | int, ...] = ()
     important_share: Share = 0.05
     bad_missing_share: Share = 0.5
 

@@ -199,6 +199,7 @@ class _Run:
         earlier: Timeline | None,
     ) -> None:
         self.settings, self.parents, self.origin = settings, parents, origin
+        self.promised, self.columns_nested = settings.promised, settings.nested
         self.ancestors = ancestors_of(parents)
         self.depths = by_depth(parents)
         before = 0 if earlier is None else len(earlier.rows)
@@ -227,7 +228,7 @@ class _Run:
         """One step: what became known moves alpha and joins the scores, then quantiles are taken."""
         settings, place = self.settings, step - self.start
         self.known.move_to(step)
-        aim = BILLION - settings.promised
+        aim = BILLION - self.promised
         alpha = (
             self.alpha[place - 1] + self._correction(step)
             if step > self.origin
@@ -284,7 +285,7 @@ class _Run:
         for level, column in enumerate(settings.columns):
             missed = self.judged_scores[now][row, column] > self.quantiles[at, group, level]
             misses = np.bincount(group[missed], minlength=len(self.parents))[heard]
-            aim = BILLION - settings.promised[level]
+            aim = BILLION - self.promised[level]
             added[heard, level] = np.rint((aim * count[heard] - BILLION * misses) * factor).astype(np.int64)
         return added
 
@@ -303,17 +304,17 @@ class _Run:
             billionths = np.maximum(billionths, 1)  # the smallest score, and not the empty interval
         quantiles, largest = self.known.quantiles(billionths, settings.columns)
         if not settings.bounded:
-            return _nested(quantiles, settings.nested)
+            return _nested(quantiles, self.columns_nested)
         masses = self.known.masses()
-        promised = np.broadcast_to(settings.promised, alpha.shape)
+        promised = np.broadcast_to(self.promised, alpha.shape)
         held = np.isposinf(quantiles) & (needed_billionths(masses + UNIT, promised) <= masses[:, None])
         quantiles[held] = largest[held]
-        quantiles = _nested(quantiles, settings.nested)
+        quantiles = _nested(quantiles, self.columns_nested)
         for depth in self.depths[1:]:
             group, level = np.nonzero(held[depth])
             group = depth[group]
             quantiles[group, level] = np.maximum(quantiles[group, level], quantiles[self.parents[group], level])
-            quantiles[depth] = _nested(quantiles[depth], settings.nested)
+            quantiles[depth] = _nested(quantiles[depth], self.columns_nested)
         return quantiles
 
 

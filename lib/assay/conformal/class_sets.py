@@ -121,8 +121,11 @@ SET_SCORES: Mapping[str, SetScore] = MappingProxyType(
 
 
 def draws_of(batch: pa.RecordBatch) -> Floats | None:
-    """The draw of each row, (n,), NaN where its `row_id` is null; None for a batch without that column."""
-    if ROW not in batch.schema.names:
+    """The draw of each row, (n,), NaN where its `row_id` is null.
+
+    None for a batch without that column, or where it is of another type: a double cannot hold every id.
+    """
+    if ROW not in batch.schema.names or not pa.types.is_int64(batch.schema.field(ROW).type):
         return None
     column = batch.column(ROW)
     found = uniform(pc.fill_null(column, 0).to_numpy(zero_copy_only=False))

@@ -125,10 +125,12 @@ class _Order:
         self._known = np.zeros(padded, dtype=bool)
         self._blocks = np.zeros(padded // _BLOCK, dtype=np.int64)
         self._ages, self._at = ages, rows[:0] if ages is None else ages.at[rows]
+        self._listed = self._new = self.places[:0, 0]  # where known rows lie, rising, and those that came since
 
     def mark(self, places: Places, *, known: bool) -> None:
         """Let rows in, or out."""
         self._known[places] = known
+        self._new = places if known else self._new
         change = np.bincount(places // _BLOCK, minlength=len(self._blocks))
         self._blocks += change if known else -change
 
@@ -136,7 +138,8 @@ class _Order:
         """Sum up what known rows weigh at `step`."""
         if self._ages is None:
             return
-        self._listed = np.flatnonzero(self._known)
+        held, new = self._listed[self._known[self._listed]], np.sort(self._new)
+        self._listed = np.insert(held, np.searchsorted(held, new), new)
         self._running = np.concatenate([[0], np.cumsum(self._ages.weights(self._at[self._listed], step))])
         edges = np.append(np.searchsorted(self._listed, self._ages.starts), len(self._listed))
         self._edges = self._running[edges]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from assay.conformal.selection import Floats, Integers, scores_at, total_masses
+from assay.conformal.selection import Floats, Integers, scores_at
 
 
 def conformal_rank(rows: int, level: float) -> int:
@@ -77,11 +77,14 @@ def grouped_quantiles(
     values = checked_scores(scores)
     group = checked_codes(codes, rows=len(values), groups=groups)
     exact = [exact_level(level) for level in levels]
-    rows = total_masses(group, None, groups)
+    shares = np.broadcast_to([float(level) for level in exact], (groups, len(exact)))
+    return scores_at(group, values, None, groups, lambda rows: _ranks(rows, exact), shares)
+
+
+def _ranks(rows: Integers, levels: Sequence[Fraction]) -> Integers:
     sizes, size_of_group = np.unique(rows, return_inverse=True)
-    ranks = np.array([[_capped_rank(n, level) for level in exact] for n in sizes.tolist()], dtype=np.int64)
-    ranks = ranks.reshape(len(sizes), len(exact))[size_of_group]
-    return scores_at(group, values, None, ranks, rows), rows
+    ranks = np.array([[_capped_rank(n, level) for level in levels] for n in sizes.tolist()], dtype=np.int64)
+    return np.asarray(ranks.reshape(len(sizes), len(levels))[size_of_group])
 
 
 def _rank(rows: int, level: Fraction) -> int:

@@ -8,7 +8,7 @@ the result is exact whatever the sample was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -19,40 +19,45 @@ Integers = npt.NDArray[np.int64]
 RADIX_GROUPS = 2**16  # NumPy sorts 16-bit codes by radix: one linear pass instead of a comparison sort
 UNIT = 2**32  # weight 1 in fixed point
 
-_CHUNK = 2**18  # rows of one pass: they stay in cache, and sums of as many weights are exact in 53 bits
+_CHUNK = 2**16  # rows of one pass: they stay in cache, and sums of as many weights are exact in 53 bits
 _SAMPLED = 16  # one row of so many is in the sample
 _SAMPLE_ROWS = 64  # per group on average: with fewer, the brackets are too wide to be worth it
 _DEVIATIONS = 3.5  # half the width of a bracket, in standard deviations of the sample's share below it
 
 
-def total_masses(group: Integers, weights: Floats | None, groups: int) -> Integers:
-    """Return the mass of each group, (G,): rows, or the sum of weights in multiples of 2^-32."""
-    if weights is None:
-        return np.bincount(group, minlength=groups).astype(np.int64)
-    totals = np.zeros(groups, dtype=np.int64)
-    for rows in _chunks(len(group)):
-        totals += np.bincount(group[rows], weights=np.rint(weights[rows] * UNIT), minlength=groups).astype(np.int64)
-    return totals
+def scores_at(
+    group: Integers,
+    values: Floats,
+    weights: Floats | None,
+    groups: int,
+    needed_of: Callable[[Integers], Integers],
+    shares: Floats,
+) -> tuple[Floats, Integers]:
+    """Return the smallest score of each group up to which its rows have the needed mass, (G, L), and their mass (G,).
 
-
-def scores_at(group: Integers, values: Floats, weights: Floats | None, needed: Integers, totals: Integers) -> Floats:
-    """Return the smallest score of each group up to which its rows have the needed mass, (G, L).
-
-    group: (n,) 0 to G - 1. values: (n,) without NaN. weights: (n,) in [0, 1], None for 1 each.
-    needed: (G, L) masses. totals: (G,) those of all rows. Needed 0 gives -inf, more than the total +inf.
+    group: (n,) 0 to G - 1. values: (n,) without NaN. weights: (n,) in [0, 1], None for 1 each; masses are then rows,
+    else multiples of 2^-32. needed_of: masses of the groups (G,) -> those that are needed (G, L); 0 gives -inf, more
+    than there is gives +inf. shares: (G, L) about what part of a group's mass is needed, to know where to look.
     """
-    found = np.where(needed > 0, np.inf, -np.inf)
-    wanted = (needed > 0) & (needed <= totals[:, None])
-    if len(values) >= _SAMPLED * _SAMPLE_ROWS * max(len(totals), _CHUNK // (_SAMPLED * _SAMPLE_ROWS)):
-        wanted &= ~_bracketed(group, values, weights, needed, totals, found)
-        left = np.unique(np.nonzero(wanted)[0])
-        rows = np.flatnonzero(np.isin(group, left)) if len(left) else left
-        group, values = group[rows], values[rows]
-        weights = None if weights is None else weights[rows]
-    if wanted.any():
-        owner, level = np.nonzero(wanted)
-        found[owner, level] = _at_masses(group, values, weights, len(totals), owner, needed[owner, level])
-    return np.asarray(found + 0.0)  # ties of signed zeros have one bit pattern
+    found, totals, done = np.empty(shares.shape), np.zeros(groups, dtype=np.int64), np.zeros(shares.shape, dtype=bool)
+    if len(values) >= _SAMPLED * _SAMPLE_ROWS * max(groups, _CHUNK // (_SAMPLED * _SAMPLE_ROWS)):
+        totals, needed, done = _bracketed(group, values, weights, groups, needed_of, shares, found)
+    else:
+        for rows in _chunks(len(values)):
+            totals += _masses(group[rows], None if weights is None else np.rint(weights[rows] * UNIT), groups)
+        needed = needed_of(totals)
+    finite = (needed > 0) & (needed <= totals[:, None])
+    found[~finite] = np.where(needed > 0, np.inf, -np.inf)[~finite]
+    owner, level = np.nonzero(finite & ~done)
+    if len(owner):
+        rest = np.flatnonzero(np.isin(group, owner)) if done.any() else slice(None)
+        some = None if weights is None else weights[rest]
+        found[owner, level] = _at_masses(group[rest], values[rest], some, groups, owner, needed[owner, level])
+    return found + 0.0, totals  # ties of signed zeros have one bit pattern
+
+
+def _masses(codes: Integers, masses: Floats | None, size: int) -> Integers:
+    return np.bincount(codes, weights=masses, minlength=size).astype(np.int64)
 
 
 def _at_masses(
@@ -89,11 +94,17 @@ def _sort_blocks(values: Floats, weights: Floats, starts: Integers, ends: Intege
 
 
 def _bracketed(
-    group: Integers, values: Floats, weights: Floats | None, needed: Integers, totals: Integers, found: Floats
-) -> npt.NDArray[np.bool_]:
-    """Write into `found` what lies in its bracket, and tell where that is so, (G, L)."""
-    groups, levels = needed.shape
-    cuts = _cuts(group, values, weights, needed / np.maximum(totals, 1)[:, None])
+    group: Integers,
+    values: Floats,
+    weights: Floats | None,
+    groups: int,
+    needed_of: Callable[[Integers], Integers],
+    shares: Floats,
+    found: Floats,
+) -> tuple[Integers, Integers, npt.NDArray[np.bool_]]:
+    """Write into `found` what lies in its bracket; return masses, what is needed of them, and where that is so."""
+    levels = shares.shape[1]
+    cuts = _cuts(group, values, weights, shares)
     parts = 2 * levels + 1  # below the first bracket, in it, between it and the next, ...
     masses, kept = np.zeros(groups * parts, dtype=np.int64), []
     for rows in _chunks(len(values)):
@@ -105,25 +116,25 @@ def _bracketed(
         part = of * parts
         part += above
         weight = None if weights is None else weights[rows]
-        mass = None if weight is None else np.rint(weight * UNIT)
-        masses += np.bincount(part, weights=mass, minlength=len(masses)).astype(np.int64)
+        masses += _masses(part, None if weight is None else np.rint(weight * UNIT), len(masses))
         kept.append((part[inside], one[inside], None if weight is None else weight[inside]))
     parts_inside, values, weights = _joined(kept)
     upto = np.cumsum(masses.reshape(groups, parts), axis=1)
-    part = (upto[:, None, :] < needed[:, :, None]).sum(axis=2)
-    hit: npt.NDArray[np.bool_] = (part % 2 == 1) & (needed > 0) & (needed <= totals[:, None])
-    code = parts_inside // parts * levels + parts_inside % parts // 2
+    needed = needed_of(upto[:, -1])
+    place = (upto[:, None, :] < needed[:, :, None]).sum(axis=2)
+    hit: npt.NDArray[np.bool_] = (place % 2 == 1) & (needed > 0) & (place < parts)
     owner, level = np.nonzero(hit)
-    part = part[owner, level]
-    within = needed[owner, level] - upto[owner, part - 1]
-    found[owner, level] = _at_masses(code, values, weights, groups * levels, owner * levels + part // 2, within)
-    return hit
+    place = place[owner, level]
+    within = needed[owner, level] - upto[owner, place - 1]
+    code = parts_inside // parts * levels + parts_inside % parts // 2
+    found[owner, level] = _at_masses(code, values, weights, groups * levels, owner * levels + place // 2, within)
+    return upto[:, -1], needed, hit
 
 
 def _cuts(group: Integers, values: Floats, weights: Floats | None, shares: Floats) -> list[Floats]:
     """Lower and upper end of each bracket by a sample, rising: 2 L arrays of (G,); a bracket is lower < score <= upper.
 
-    shares: (G, L) of each group's mass that lie up to the wanted scores.
+    shares: (G, L) of each group's mass that lie about up to the wanted scores.
     """
     groups = len(shares)
     rows = np.random.default_rng(0).integers(0, len(values), len(values) // _SAMPLED)

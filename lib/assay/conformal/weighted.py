@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.conformal.quantiles import checked_codes, checked_scores
-from assay.conformal.selection import UNIT, Floats, Integers, scores_at, total_masses
+from assay.conformal.selection import UNIT, Floats, Integers, scores_at
 
 BILLION = 10**9  # levels of at most nine decimals are whole numbers of billionths, and need no fractions
 _MOST_ROWS = 2**31 - 1  # the sum of as many weights of 1, and one more, still fits into 63 bits
@@ -67,8 +67,8 @@ def grouped_weighted_quantiles(
     group = checked_codes(codes, rows=len(values), groups=groups)
     masses = _checked_weights(weights, rows=len(values))
     wanted = _checked_levels(levels, groups)
-    totals = total_masses(group, masses, groups)
-    quantiles = scores_at(group, values, masses, needed_mass(totals, wanted), totals)
+    shares = np.broadcast_to(wanted, (groups, wanted.shape[-1]))
+    quantiles, _ = scores_at(group, values, masses, groups, lambda totals: needed_mass(totals, wanted), shares)
     return quantiles, np.bincount(group, minlength=groups).astype(np.int64)
 
 

@@ -92,19 +92,13 @@ class Scoring:
         state = adapted(self.context, self.target, self.found, self.version, chosen)
         following = state.following if state is not None else None
         models = [self.scorer(self.found, following), *(self.scorer(one, shadow=True) for one in self.shadows)]
-        schemas = {
-            PREDICTIONS.name: prediction_schema(self.levels([self.found]), self.entity, classes=self.classes),
-            SHADOW_PREDICTIONS.name: prediction_schema(
-                self.levels(self.shadows or [self.found]), self.entity, classes=self.classes, shadow=True
-            ),
-        }
-        every = prediction_schema(
-            self.levels([self.found, *self.shadows]), self.entity, classes=self.classes, shadow=True
-        ).append(pa.field(NOTE, pa.string()))
+        tables = self.tables
+        schemas = {table.name: self.schema(table) for table in tables}
+        fields = {field.name: field for schema in schemas.values() for field in schema}
+        every = pa.schema([*fields.values(), pa.field(NOTE, pa.string())])
         commit = self.context.commit(
             JOB, self.target.name, identity, model=self.found.model.version, run_id=self.found.run_id
         )
-        tables = self.tables
         outputs = [
             Output(
                 table,
@@ -172,6 +166,13 @@ class Scoring:
             found += [model.learned_column] if model.learned_column is not None else []
             found += columns_of(model.where)
         return list(dict.fromkeys([*found, "month"]))
+
+    def schema(self, table: Table) -> pa.Schema:
+        """Schema of a table that is written. Without shadows that of theirs stays as it is, and gets no row."""
+        if table is SHADOW_PREDICTIONS and not self.shadows:
+            return self.context.plane.schema(table.name)
+        models, shadow = (self.shadows, True) if table is SHADOW_PREDICTIONS else ([self.found], False)
+        return prediction_schema(self.levels(models), self.entity, classes=self.classes, shadow=shadow)
 
     def levels(self, models: Sequence[Champion]) -> tuple[float, ...]:
         """Levels of any of some models, those of the first in their order."""

@@ -90,7 +90,7 @@ class ScoreRows:
 class ScoreAll:
     """Kernel: the rows of every model, batch by batch, and at the end one row with what was counted.
 
-    schema: of all of them, `SHADOW` and `NOTE` among its columns.  batch_rows: that a model is given at once.
+    schema: of all of them, with `NOTE`, and with `SHADOW` where there are shadows.  batch_rows: for a model at once.
     """
 
     models: tuple[ScoreRows, ...]

@@ -5,13 +5,15 @@ A reason is a kind, and after a colon the column, level or error it is of:
     missing_input:COLUMN      an important input is missing that training rows usually had              warn
     many_missing_inputs       more than a share of the inputs that training rows usually had is missing  bad
     unseen_category:COLUMN    a value that no training row had                                           warn
-    below_range:COLUMN        less than any training row had, in an input that the model uses            warn
-    above_range:COLUMN        more than any training row had, in an input that the model uses            warn
+    below_range:COLUMN        less than any training row had, in an important input                      warn
+    above_range:COLUMN        more than any training row had, in an important input                      warn
     infinite_interval:LEVEL   too few calibration rows for the level; bad where it is so at every level  warn
     no_prediction             the model gave no finite number                                            bad
     not_scored:ERROR          the row makes the model raise, so it has no prediction                     bad
 
-Rows are looked at column by column; what costs time is spent only where a column's own extremes show something.
+Inputs of little importance have no range: moving averages and counts of many columns leave theirs as time goes on, and
+hardly move a prediction. Rows are looked at column by column; what costs time is spent only where a column's own
+extremes show something.
 """
 
 from __future__ import annotations
@@ -81,8 +83,8 @@ def counted(quality: pa.Array, reasons: pa.Array) -> Counter[str]:
 class Check:
     """What is looked at in one input.
 
-    usual: training rows mostly had it.  important: the model relies on it.  ranged: the model uses it, and its range in
-    training is known.  categories: its known values; None for a number.
+    usual: training rows mostly had it.  important: the model relies on it.  ranged: its range in training is known, and
+    it is important, or nobody says what is.  categories: its known values; None for a number.
     """
 
     column: str
@@ -107,7 +109,7 @@ class InputChecks:
     def of(cls, model: Model, config: ScoringConfig) -> InputChecks:
         """The checks that a model's facts allow: of a model without ranges, missing inputs and categories alone.
 
-        A learner that does not say what its inputs are worth uses all of them, none of them more than others.
+        Where a learner does not say what its inputs are worth, all ranges count, and no single missing value does.
         """
         encoding = model.encoding
         worth = model.importance()
@@ -116,13 +118,13 @@ class InputChecks:
 
         def check(column: str, categories: tuple[str, ...] | None = None) -> Check:
             seen = encoding.seen.get(column)
-            share = worth.get(column, 0.0) / total if told else 0.0
+            important = told and worth.get(column, 0.0) / total >= config.important_share
             return Check(
                 column,
                 seen,
                 usual=seen is None or seen.known >= USUAL,
-                important=share >= config.important_share,
-                ranged=categories is None and seen is not None and seen.low is not None and (share > 0 or not told),
+                important=important,
+                ranged=categories is None and seen is not None and seen.low is not None and (important or not told),
                 categories=categories,
             )
 

@@ -119,7 +119,7 @@ class Scorer:
         return Isolating(self._scored)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Any batch with the columns `inputs` -> as many rows of `schema`.
+        """Any batch with the columns `inputs` -> as many rows of `schema`. `ALSO` is passed on where it is there.
 
         A row that makes the model raise has no numbers; its quality is bad, and its reason names the kind of error.
 

@@ -16,7 +16,7 @@ def shadows_of(context: JobContext, target: TargetConfig, served: Champion) -> l
     """
     found: dict[str, Champion] = {}
     names = {one.name for one in context.config.dataset.targets}
-    for told in context.config.profile.scoring.shadows:
+    for told in map(str, context.config.profile.scoring.shadows):
         of, _, which = told.rpartition(":")
         if of and of not in names:
             raise DataError(

@@ -20,6 +20,7 @@ import pyarrow as pa
 from assay.config.profile import ScoringConfig
 from assay.errors import DataError
 from assay.model.registry import CHAMPION, Calibrated, Champion, load_registered, registered_models
+from assay.model.row_sample import ROW
 from assay.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -53,11 +54,13 @@ def model_columns(model: Calibrated) -> list[str]:
     return list(dict.fromkeys([*model.model.input_columns, *model.calibration["segment_columns"]]))
 
 
-def model_struct(model: Calibrated) -> Column:
-    """The struct of these columns of a frame."""
+def model_struct(model: Calibrated, *, row_ids: bool = False) -> Column:
+    """The struct of these columns of a frame. row_ids: and of `row_id`, so that adaptive sets are the job's."""
     from pyspark.sql import functions as F  # noqa: N812
 
-    return F.struct(*(F.col("`" + name.replace("`", "``") + "`").alias(name) for name in model_columns(model)))
+    return F.struct(
+        *(F.col("`" + name.replace("`", "``") + "`").alias(name) for name in [*model_columns(model), *[ROW] * row_ids])
+    )
 
 
 def predict_udf(
@@ -71,7 +74,8 @@ def predict_udf(
         prediction; lower_80, upper_80, width_80, ... of each level; confidence, risk, quality, quality_reasons,
         segment; of an ensemble disagreement; of classes predicted_class, probabilities and set_80, ... and no bounds.
         The names and meanings are those of the table `predictions`. A row that cannot be scored has quality `bad`, and
-        fails nothing. Works in a select, in SQL once registered, and in a streaming query.
+        fails nothing. Adaptive sets of a struct without `row_id` hold those that the job `score` makes. Works in a
+        select, in SQL once registered, and in a streaming query.
 
     Raises:
         DataError: there is no such model; or, while it runs, the struct lacks a column.
@@ -104,6 +108,7 @@ def _scored(scorer: Scorer, frame: pd.DataFrame) -> pd.DataFrame:
             f"the struct lacks {len(missing)} of the model's {len(scorer.inputs)} columns, {missing[0]!r} among them: "
             "give it all of model_columns(model)"
         )
-    arrays = [pa.Array.from_pandas(frame[name]) for name in scorer.inputs]
-    found: pd.DataFrame = scorer(pa.RecordBatch.from_arrays(arrays, names=list(scorer.inputs))).to_pandas()
+    names = [*scorer.inputs, *([ROW] if ROW in frame.columns and ROW not in scorer.inputs else [])]
+    arrays = [pa.Array.from_pandas(frame[name]) for name in names]
+    found: pd.DataFrame = scorer(pa.RecordBatch.from_arrays(arrays, names=names)).to_pandas()
     return found

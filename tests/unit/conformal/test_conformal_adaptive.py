@@ -269,7 +269,7 @@ def test_a_group_that_is_new_has_had_what_the_group_above_it_had():
     ("change", "message"),
     [
         ({"levels": ()}, "levels must be at least one"),
-        ({"levels": (0.8, 0.8)}, "levels of one score column must be different"),
+        ({"levels": (0.8, 0.8), "columns": (0, 0)}, "levels of one score column must be different"),
         ({"levels": (0.1234567891,)}, "at most nine decimals"),
         ({"levels": (1.0,)}, "level 1.0 must lie between 0 and 1"),
         ({"columns": (0, 1)}, "columns must name a score column for each of 1 levels"),

@@ -110,6 +110,7 @@ def test_a_draw_is_the_row_s_own_wherever_it_is_asked_for_and_spread_evenly():
 
 def test_a_row_without_an_id_has_no_draw():
     assert draws_of(pa.record_batch({"x": pa.array([1.0])})) is None
+    assert draws_of(pa.record_batch({"row_id": pa.array([5.0, np.nan])})) is None
     found = draws_of(pa.record_batch({"row_id": pa.array([5, None], pa.int64())}))
     assert found[0] == uniform(np.array([5]))[0]
     assert np.isnan(found[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.conformal.calibration import fit
@@ -16,6 +16,7 @@ ROWS = st.lists(st.tuples(VALUES, VALUES, VALUES), min_size=1, max_size=30)
 COLUMNS = ("kind", "city", "x=y")
 
 
+@settings(deadline=None)  # the first example pays for imports
 @given(ROWS, ROWS, st.integers(0, 3))
 def test_distinct_labels_are_enough(calibrated, new, columns):
     names = COLUMNS[:columns]

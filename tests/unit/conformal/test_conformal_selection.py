@@ -67,9 +67,11 @@ def test_both_ways_are_taken():
     """A sample that finds most brackets and misses some: else one of the two ways would go untested."""
     rng = np.random.default_rng(1)
     codes, scores = rng.integers(0, 40, 4000), rng.exponential(size=4000)
-    rows = selection.total_masses(codes, None, 40)
-    found = np.full((40, 2), np.nan)
-    hit = selection._bracketed(codes, scores, None, rows[:, None] * [4, 2] // 5, rows, found)
+    found, shares = np.full((40, 2), np.nan), np.broadcast_to([0.8, 0.4], (40, 2))
+    rows, _, hit = selection._bracketed(
+        codes, scores, None, 40, lambda rows: rows[:, None] * [4, 2] // 5, shares, found
+    )
+    assert rows.tolist() == np.bincount(codes).tolist()
     assert 8 < hit.sum() < 80
     assert (np.isnan(found) == ~hit).all()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.conformal.calibration import fit
+from assay.conformal.difficulty import Difficulty
 from assay.model.scale import TargetScale
 from assay.scoring.confidence import (
     confidence_of_classes,
@@ -21,6 +24,7 @@ from assay.scoring.confidence import (
 WIDTHS = st.floats(1e-6, 1e6)
 
 
+@settings(deadline=None)  # the first example pays for imports
 @given(WIDTHS, WIDTHS, WIDTHS)
 def test_a_wider_interval_never_has_more_confidence(one, other, typical):
     narrow, wide = confidence_of_width(np.sort([one, other]), typical)
@@ -44,6 +48,18 @@ def test_the_typical_width_is_that_of_the_widest_level_over_all_rows():
     assert typical_width(fit(scores[:5], np.array([""] * 5, dtype=object), (0.9,), min_segment_rows=1)) == np.inf
 
 
+def test_every_kind_of_score_has_a_typical_width():
+    scores, labels = np.arange(1, 100) / 100, np.array([""] * 99, dtype=object)
+    signed = fit(np.column_stack([scores, 2 * scores]), labels, (0.8,), min_segment_rows=1, score="signed")
+    assert typical_width(signed) == pytest.approx(0.9 + 1.8)
+    difficulty = Difficulty(b"", typical=3.0, rows=500)
+    normalised = fit(scores, labels, (0.8,), min_segment_rows=1, score="normalised", difficulty=difficulty)
+    assert typical_width(normalised) == pytest.approx(2 * 0.8 * 3)
+    own = dataclasses.replace(fit(scores, labels, (0.8,), min_segment_rows=1, score="cqr"), own_width=5.0)
+    assert typical_width(own) == pytest.approx(5.0 + 2 * 0.8)
+
+
+@settings(deadline=None)  # the first example pays for imports
 @given(st.floats(1e-3, 1e3))
 def test_neither_depends_on_the_unit(unit):
     prediction, lower, upper = np.array([10.0, 50.0]), np.array([8.0, 20.0]), np.array([13.0, 90.0])

@@ -6,7 +6,7 @@ import itertools
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError
@@ -31,6 +31,7 @@ def numbers(rows):
     return pa.record_batch({"x": pa.array(range(rows), pa.int64())})
 
 
+@settings(deadline=None)  # the first example pays for imports
 @given(st.integers(1, 200), st.sets(st.integers(0, 199)))
 def test_bad_rows_alone_are_set_apart_in_their_place(rows, bad):
     found = []
@@ -63,6 +64,7 @@ def test_an_error_of_ours_is_nobodys_row():
         list(Isolating(changed).parts(numbers(8)))
 
 
+@settings(deadline=None)  # the first example pays for imports
 @given(st.lists(st.integers(0, 30), max_size=12), st.integers(1, 40))
 def test_batches_are_cut_and_joined_without_losing_a_row(sizes, rows):
     start, batches = 0, []

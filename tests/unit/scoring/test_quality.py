@@ -50,6 +50,17 @@ def test_what_the_model_never_looks_at_is_no_reason(checks, market, changed):
     assert said(checks, changed(market(2), "noise", {0: 7.0, 1: None})) == [("ok", None)] * 2
 
 
+def test_only_important_inputs_have_a_range_unless_nobody_says_which_are(priced, market, changed):
+    """The last price, from which the model learned changes alone, has a few thousandths of the importance."""
+    far = changed(market(1), "price__own__lag_1", {0: 1e9})
+    assert said(InputChecks.of(priced.model, ScoringConfig()), far) == [("ok", None)]
+    reason = [("warn", ["above_range:price__own__lag_1"])]
+    assert said(InputChecks.of(priced.model, ScoringConfig(important_share=0.001)), far) == reason
+    model = dataclasses.replace(priced.model)
+    model.__dict__["predictor"] = type("Silent", (), {"importance": lambda _: {}})()
+    assert said(InputChecks.of(model, ScoringConfig()), far) == reason
+
+
 def test_a_row_without_most_of_its_inputs_is_bad(checks, market, changed):
     batch = market(3)
     for column in ("size", "price__own__lag_1", "city"):

@@ -400,7 +400,7 @@ main() {
     *)
       kind=$(wanted_kind)
       set_up "$kind"
-      asks_only "$@" || need_spark
+      [[ $command == serve ]] || asks_only "$@" || need_spark
       assay "$@"
       ;;
   esac

@@ -6,8 +6,6 @@ import dataclasses
 import functools
 import json
 import sys
-import tempfile
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +14,8 @@ import typer
 
 from assay import errors
 from assay.pipeline import JOBS, Job, build_features
+from assay.runtime.failures import fail, unexpected
+from assay.serving.command import PURPOSE, serve
 from assay.version import __version__
 
 HELP = """assay says what things are worth, and how sure it is.
@@ -148,7 +148,7 @@ def _explain(
         )
         feature_plan = checked(FeaturePlan.of(config))
     except errors.AssayError as error:
-        _fail("build_features", error, as_json)
+        fail("build_features", error, as_json)
     features = explain.explained(feature_plan)
     if as_json:
         told = {"job": "build_features", "status": "explained", "plan": feature_plan.hash}
@@ -182,9 +182,9 @@ def _demo(
     try:
         demo.write_source(folder)
     except errors.AssayError as error:
-        _fail("demo", error, as_json)
+        fail("demo", error, as_json)
     except OSError as error:
-        _fail("demo", errors.UserError(f"--workspace {folder}: cannot write there ({error.strerror})"), as_json)
+        fail("demo", errors.UserError(f"--workspace {folder}: cannot write there ({error.strerror})"), as_json)
     _run(JOBS["pipeline"], demo.dataset_file(), profile, folder, set_, date, where, master, conf_file, as_json, "demo")
 
 
@@ -254,11 +254,11 @@ def _generate(
         config = market_config(given, drift=drift or (), drift_from=drift_from)
         result = generate(config, folder, context=context, reporter=Reporter())
     except errors.AssayError as error:
-        _fail("generate", error, as_json)
+        fail("generate", error, as_json)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        _fail("generate", errors.from_worker(error) or _unexpected(error, folder), as_json)
+        fail("generate", errors.from_worker(error) or unexpected(error, folder), as_json)
     for line in [*result.summary(), f"generate: {result.status}"]:
         print(line, flush=True)
     if as_json:
@@ -300,11 +300,11 @@ def _run(
         context = JobContext(config, SparkSettings(master, conf_file), Reporter())
         result = job.run(context)
     except errors.AssayError as error:
-        _fail(name, error, as_json)
+        fail(name, error, as_json)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        _fail(name, errors.from_worker(error) or _unexpected(error, workspace), as_json)
+        fail(name, errors.from_worker(error) or unexpected(error, workspace), as_json)
     finally:
         if context is not None:
             context.close()
@@ -323,35 +323,6 @@ def _print(name: str, result: Any, context: Any) -> None:
     if result.report:
         print(f"report: {result.report}")
     print(f"MLflow: {context.tracking.ui_command()}", flush=True)
-
-
-def _unexpected(error: BaseException, workspace: Path | None) -> errors.AssayError:
-    """A failure of ours: one line for the terminal, everything else in a file."""
-    from assay.runtime.logs import redact
-
-    lines = str(error).strip().splitlines() or [""]
-    inner = [text for text in lines if text.startswith(("ValueError", "AssertionError"))]
-    first = redact(inner[-1] if inner else lines[0])[:300]
-    folder = workspace / "logs" if workspace is not None and workspace.is_dir() else Path(tempfile.gettempdir())
-    log = folder / ("error.log" if folder.name == "logs" else "assay-error.log")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        log.write_text(redact("".join(traceback.format_exception(error))), encoding="utf-8")
-    except OSError as trouble:  # a full disk may be what went wrong in the first place
-        return errors.AssayError(f"{type(error).__name__}: {first} (no details: {log}: {trouble.strerror})")
-    return errors.AssayError(f"{type(error).__name__}: {first} (this is assay's failure; details: {log})")
-
-
-def _fail(name: str, error: errors.AssayError, as_json: bool) -> None:
-    """One line on standard error, and the exit code of the error."""
-    from assay.runtime.logs import redact
-
-    message = " ".join(redact(str(error)).split())
-    print(f"assay {name}".strip() + f": {message}", file=sys.stderr, flush=True)
-    if as_json:
-        status = "refused" if error.exit_code == errors.EXIT_REFUSED else "failed"
-        print(json.dumps({"job": name, "status": status, "error": message}), flush=True)
-    raise SystemExit(error.exit_code)
 
 
 def _version(value: bool) -> None:
@@ -373,6 +344,7 @@ for _job in JOBS.values():
     _function = _build_features if _job.name == "build_features" else _command(_job)
     app.command(name=_job.name, short_help=_job.purpose)(_function)
 app.command(name="demo", short_help="All jobs on real house prices that come with the demo extra.")(_demo)
+app.command(name="serve", short_help=PURPOSE)(serve)
 app.command(name="generate", short_help="Make a synthetic market of any size with known truth.")(_generate)
 
 
@@ -382,10 +354,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = app(args=given or ["--help"], prog_name="assay", standalone_mode=False)
     except UsageError as error:
-        known = given[0] if given[0] in {*JOBS, "demo", "generate"} else ""
+        known = given[0] if given[0] in {*JOBS, "demo", "serve", "generate"} else ""
         told = error.format_message()  # type: ignore[attr-defined]
         help_ = " ".join(["assay", known, "--help"]).replace("  ", " ")
-        _fail(known, errors.UserError(f"{told.rstrip('.')}; see `{help_}`"), "--json" in given)
+        fail(known, errors.UserError(f"{told.rstrip('.')}; see `{help_}`"), "--json" in given)
     raise SystemExit(code or errors.EXIT_OK)
 
 

@@ -51,10 +51,10 @@ def test_alone_it_teaches_the_jobs_in_pipeline_order(run):
     code, out, err = run()
     text = "\n".join(out)
     assert (code, err) == (0, [])
-    names = [*JOBS, "demo", "generate"]
+    names = [*JOBS, "demo", "serve", "generate"]
     listed = [line.split()[1] for line in out if line.startswith("│ ") and line.split()[1] in names]
     stages = ["ingest", "build_features", "train", "tune", "calibrate", "score", "evaluate"]
-    assert listed == [*stages, "pipeline", "demo", "generate"]
+    assert listed == [*stages, "pipeline", "demo", "serve", "generate"]
     assert "assay demo" in text
     assert "assay pipeline --dataset FILE" in " ".join(text.split())
     assert "Exit codes: 0 done" in " ".join(text.split())
@@ -171,7 +171,7 @@ def test_details_that_cannot_be_kept_do_not_hide_the_failure(run, dataset, works
 
 
 def test_a_failure_before_there_is_a_workspace_keeps_its_details_too(run, dataset, monkeypatch, tmp_path):
-    monkeypatch.setattr(cli.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("assay.runtime.failures.tempfile.gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr("assay.config.load_run", lambda **_: 1 / 0)
     code, _, err = run("ingest", "--dataset", dataset)
     assert (code, len(err)) == (1, 1)
@@ -210,11 +210,11 @@ def test_the_demo_says_where_it_cannot_write(run):
     assert json.loads(out[0])["job"] == "demo"
 
 
-@pytest.mark.parametrize("name", [*JOBS, "demo", "generate"])
+@pytest.mark.parametrize("name", [*JOBS, "demo", "serve", "generate"])
 def test_every_job_has_its_two_lines(name):
     text = (ROOT / "jobs" / f"{name}.py").read_text()
     assert text == f'from assay.cli import job_main\n\njob_main("{name}")\n'
-    assert sorted(p.stem for p in (ROOT / "jobs").glob("*.py")) == sorted([*JOBS, "demo", "generate"])
+    assert sorted(p.stem for p in (ROOT / "jobs").glob("*.py")) == sorted([*JOBS, "demo", "serve", "generate"])
 
 
 def test_a_job_file_is_the_same_command(tmp_path):

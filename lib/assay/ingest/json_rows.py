@@ -56,12 +56,12 @@ def read_json(
     rows = _rows(file, source, filesystem)
     while found := list(itertools.islice(rows, CHUNK_ROWS)):
         whole = [(number, row) for number, row, _ in found if row is not None]
-        frame = pl.DataFrame([_column(name, [row.get(name) for _, row in whole], nulls) for name in columns])
+        frame = pl.DataFrame([column_of(name, [row.get(name) for _, row in whole], nulls) for name in columns])
         broken = tuple((number, text[:LONGEST_TEXT]) for number, row, text in found if row is None)
         yield RawChunk(frame, np.array([number for number, _ in whole], dtype=np.int64), broken, BROKEN)
 
 
-def _column(name: str, values: list[Any], nulls: frozenset[str]) -> pl.Series:
+def column_of(name: str, values: list[Any], nulls: frozenset[str]) -> pl.Series:
     """Booleans as they are where there is nothing else, everything else as the text that CSV would have."""
     import polars as pl
 

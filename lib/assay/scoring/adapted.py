@@ -39,11 +39,17 @@ class Adapted:
 
 
 def adapted(
-    context: JobContext, target: TargetConfig, found: Champion, version: int, where: Sequence[Condition]
+    context: JobContext,
+    target: TargetConfig,
+    found: Champion,
+    version: int,
+    where: Sequence[Condition],
+    *,
+    ahead: dt.timedelta = dt.timedelta(0),
 ) -> Adapted | None:
     """Let the champion's quantiles follow the misses up to the newest row; None for one that does not follow.
 
-    version: of the features.  where: which rows are about to be scored.
+    version: of the features.  where: which rows are about to be scored.  ahead: how far beyond the newest to go.
 
     Raises:
         DataError: `conformity_scores` are those of another calibration.
@@ -80,7 +86,7 @@ def adapted(
         )
         times = plane.read(FEATURES.name, version=version, columns=["time", *_columns(where)], where=where)
         newest = times.map(NewestTime(), NEWEST).collect().column("time")
-        until = max([latest(known), *(pc.max(newest).as_py(),) * bool(len(newest))])
+        until = max([latest(known), *(pc.max(newest).as_py(),) * bool(len(newest))]) + ahead
         test = found.judged.facts["split"]["test"]
         whole = both(known, known_in(later)) if later.num_rows else known
         origin = dt.datetime.fromisoformat(test["start"] or test["first"])

@@ -59,7 +59,8 @@ class Scores:
         """Rows whose `month` is their place -> (place, answer). What has no finite value is null: JSON has none."""
         if self.last is not None:
             index, kind = features.schema.get_field_index("time"), features.schema.field("time").type
-            time = pc.min_element_wise(features.column("time"), pa.scalar(self.last, kind))
+            time, last = features.column("time"), pa.scalar(self.last, kind)
+            time = pc.if_else(pc.greater(time, last), last, time)
             features = features.set_column(index, features.schema.field("time"), time)
         names = [name for name in self.schema.names if name in {*self.model.scorer.schema.names, *VERSIONS}]
         for batch in features.combine_chunks().to_batches():

@@ -1,0 +1,241 @@
+"""Consumes real data sets, compares intervals on later rows: how many outcomes they hold, and how wide they are.
+
+Of each data set one model is trained on features, and its test period is scored forward in time:
+
+* `assay`: the jobs `train` and `score` with intervals that follow their misses, in steps of a day or a
+  week (`conformal.adaptive`); `assay_fitted`: the same widths as they were fitted, per segment, never moved;
+* `split`: plain split conformal, one width for all rows; `mapie` and `crepes`: the better by interval score of MAPIE's
+  split conformal and conformalised quantile regressors, and of crepes' conformal regressor with and without segments
+  (Mondrian), all around the same predictions and calibrated on the same period;
+* `quantiles`: quantiles that XGBoost learned of the same inputs, corrected by nothing.
+
+The better one of a library is chosen by its score on the test period itself, which flatters it. `worst_segment` is the
+coverage farthest from the promise among segments of 500 rows or more, `worst_month` among calendar months of 100 rows
+or more. Widths and interval scores (Gneiting and Raftery 2007; less is better) are means in the target's unit. Data are
+looked for where their YAML says, in the current folder and in `$ASSAY_DATA`. `--only 'kc_house:*'` runs one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks._intervals import OTHERS, Bounds, Floats, Rows, figures
+from benchmarks._real import generate, observed, opened
+from benchmarks.harness import OURS, Benchmark, Contender, Outcome
+
+STEP_DAYS = {"kc_house": 1, "walmart_weekly": 7, "sp500_daily": 1, "orange_juice_profit": 7, "epex_fr_spot": 1}
+LEVELS = (0.8, 0.9)
+QUANTILES = "engine.quantiles=[0.05, 0.1, 0.5, 0.9, 0.95]"
+ENDS = {0.8: (1, 3), 0.9: (0, 4)}  # places of a level's quantiles among those
+FIGURES = ("rows", "coverage", "worst_segment", "worst_month", "mean_width", "interval_score")
+METHODS = (OURS, "assay_fitted", "split", "mapie", "crepes", "quantiles")
+TOLD = pa.schema(
+    [
+        pa.field("row_id", pa.int64()),
+        pa.field("segment", pa.string()),
+        pa.field("y", pa.float64()),
+        pa.field("zero", pa.float64()),
+        pa.field("told", pa.list_(pa.float64())),
+    ]
+)
+
+
+def overrides(dataset: str) -> list[str]:
+    """The `--set` texts of a data set."""
+    return [
+        "training.force_production_quality=false",
+        "conformal.adaptive=true",
+        f"conformal.step_days={STEP_DAYS[dataset]}",
+        f"conformal.levels={list(LEVELS)}",
+        "explain.rows=0",
+    ]
+
+
+def prepare(data: Path, dataset: str) -> Any:
+    """A fresh workspace with the observations, and a second context for the model of quantiles."""
+    workspace = data / "runs" / dataset
+    context = observed(dataset, workspace, overrides(dataset))
+    return context, opened(dataset, workspace, [*overrides(dataset), QUANTILES])
+
+
+def run(state: Any) -> Any:
+    """Features, training, calibration, scoring; then training of quantiles."""
+    from assay.pipeline import JOBS
+    from assay.runtime.job import run_stage
+    from assay.training import job as training
+
+    context, quantiles = state
+    for job in ("build_features", "train", "score"):
+        JOBS[job].run(context)
+    learned = run_stage(quantiles, training.plan(quantiles, quantiles.config.dataset.targets[0], None))
+    return context, quantiles, learned.run_id
+
+
+def outputs(state: Any) -> Mapping[str, float]:
+    """Figures as `method|level|figure`."""
+    context, quantiles, run_id = state
+    found = _figures(context, run_id)
+    context.close()
+    quantiles.close()
+    return {f"{m}|{level}|{name}": v for (m, level), each in found.items() for name, v in each.items()}
+
+
+def _figures(context: Any, quantile_run: str) -> dict[tuple[str, float], dict[str, float]]:
+    from assay.model.registry import champion, load_trained
+
+    target = context.config.dataset.targets[0]
+    found = champion(context.tracking, target.name)
+    mean, quantile = (load_trained(context.tracking, run) for run in (found.run_id, quantile_run))
+    calibrate, _ = _rows(context, mean, quantile, "calibrate")
+    test, frame = _rows(context, mean, quantile, "test")
+    log = found.judged.scale.transform == "log"
+    zero = frame["zero"].to_numpy()
+
+    def in_unit(bounds: Bounds) -> Bounds:
+        lower, upper = (zero * np.exp(end) if log else zero + end for end in bounds)
+        return lower, upper
+
+    y, months = in_unit((test.y, test.y))[0], frame["month"].to_numpy()
+    every: dict[tuple[str, float], dict[str, float]] = {}
+    for level in LEVELS:
+        place = f"{level * 100:g}"
+        ours = (frame[f"lower_{place}"].to_numpy(), frame[f"upper_{place}"].to_numpy())
+        every[OURS, level] = figures(y, ours, test.segments, months, level)
+        bounds = in_unit(_fitted(found, test, level))
+        every["assay_fitted", level] = figures(y, bounds, test.segments, months, level)
+        for method, kinds in OTHERS.items():
+            told = [(_at(calibrate, level), _at(test, level), kind) for kind in kinds.values()]
+            each = [
+                figures(y, in_unit(kind(known, new, level)), test.segments, months, level) for known, new, kind in told
+            ]
+            every[method, level] = min(each, key=lambda one: one["interval_score"])
+    return every
+
+
+def _fitted(found: Any, test: Rows, level: float) -> Bounds:
+    """Intervals with the tested model's calibration as it was fitted."""
+    from assay.conformal import SCORES, Calibration, Forecast
+
+    calibration = Calibration.from_dict((found.tested or found).calibration)
+    labels, rows = np.unique(test.segments.astype(str), return_inverse=True)
+    quantiles = calibration.quantiles_for(labels.astype(object))[0][rows]
+    lower, upper = SCORES[calibration.score].interval(Forecast.of(test.prediction), quantiles, calibration.levels)
+    place = calibration.levels.index(level)
+    return lower[:, place], upper[:, place]
+
+
+def _at(rows: Rows, level: float) -> Rows:
+    """The rows with the quantiles of one level."""
+    return dataclasses.replace(rows, quantiles=rows.quantiles[:, list(ENDS[level])])
+
+
+def _rows(context: Any, mean: Any, quantile: Any, period: str) -> tuple[Rows, Any]:
+    """Rows of a period with both models' forecasts; of the test period with the intervals that were scored."""
+    import polars as pl
+
+    told = {}
+    for name, trained in (("mean", mean), ("quantiles", quantile)):
+        model = (trained.held_back or trained.model) if period == "calibrate" else trained.model
+        told[name] = _forecasts(context, model, trained.model.facts["split"][period]).sort("row_id")
+    frame = told["mean"]
+    if frame["row_id"].to_list() != told["quantiles"]["row_id"].to_list():
+        raise AssertionError("both models are asked of the same rows")
+    rows = Rows(
+        frame["y"].to_numpy(),
+        frame["told"].list.first().to_numpy(),
+        np.array(told["quantiles"]["told"].to_list()),
+        frame["segment"].to_numpy().astype(object),
+    )
+    if period != "test":
+        return rows, frame
+    scored = context.plane.read("predictions", version=context.plane.version("predictions")).collect()
+    predictions = pl.from_arrow(scored)
+    assert isinstance(predictions, pl.DataFrame)
+    bounds = [f"{end}_{level * 100:g}" for level in LEVELS for end in ("lower", "upper")]
+    return rows, frame.join(predictions.select("row_id", "month", *bounds), on="row_id", how="left").sort("row_id")
+
+
+def _forecasts(context: Any, model: Any, period: Mapping[str, Any]) -> Any:
+    """Rows of `TOLD` of a period with known outcomes."""
+    import polars as pl
+
+    from assay.config.dataset import stored_name
+    from assay.model.carried import Carried
+    from assay.runtime.conditions import Condition, period_conditions
+
+    segments = tuple(stored_name(s) for s in context.config.dataset.segments)
+    column = stored_name(context.config.dataset.targets[0].name)
+    columns = list(dict.fromkeys(["row_id", "time", *model.input_columns, *segments, column]))
+    where = [Condition(column, "not_null"), *period_conditions(period)]
+    read = context.plane.read("features", version=context.plane.version("features"), columns=columns, where=where)
+    return pl.from_arrow(read.map(Forecasts(Carried.of(model), segments), TOLD).collect())
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecasts:
+    """Kernel: outcomes and forecasts on the model's scale, and what its 0 is in the target's unit."""
+
+    carried: Any
+    segments: tuple[str, ...]
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Rows of `TOLD`."""
+        from assay.conformal.intervals import labels_of
+
+        model = self.carried.model()
+        for batch in batches:
+            if model.outcome.kind == "quantiles":
+                told: Floats = model.scaled_quantiles(batch)[0]
+            else:
+                told = model.predict_scaled(batch)[:, None]
+            zero = model.scale.inverse(np.zeros(batch.num_rows), batch)
+            lists = pa.FixedSizeListArray.from_arrays(told.ravel(), told.shape[1]).cast(TOLD.field("told").type)
+            keys = [batch.column("row_id"), labels_of(batch, self.segments)]
+            yield pa.record_batch([*keys, pa.array(model.truth(batch)), pa.array(zero), lists], schema=TOLD)
+
+
+def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
+    """A line per data set, method and level, and the same as a list of objects."""
+    lines = [
+        f"{'':36s}{'rows':>9s}{'coverage':>10s}{'segment':>9s}{'month':>8s}{'mean width':>12s}{'interval score':>16s}"
+    ]
+    found: list[dict[str, Any]] = []
+    for name, told in outcome.outputs.items():
+        dataset = name.partition(":")[0]
+        for level in LEVELS:
+            for method in METHODS:
+                each = {figure: told.get(f"{method}|{level}|{figure}", math.nan) for figure in FIGURES}
+                if math.isnan(each["rows"]):
+                    continue
+                found.append({"dataset": dataset, "method": method, "level": level, **_finite(each)})
+                lines.append(
+                    f"{f'{dataset} {level:.0%} {method}':36s}{each['rows']:9,.0f}{each['coverage']:10.1%}"
+                    f"{each['worst_segment']:9.1%}{each['worst_month']:8.1%}{each['mean_width']:12.5g}"
+                    f"{each['interval_score']:16.5g}"
+                )
+    return "\n".join(lines), {"coverage": found}
+
+
+def _finite(each: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in each.items()}
+
+
+BENCHMARK = Benchmark(
+    name="coverage",
+    rows=0,
+    generate=generate,
+    contenders={
+        f"{dataset}:{OURS}": Contender(partial(prepare, dataset=dataset), run, outputs, against=f"{dataset}:{OURS}")
+        for dataset in STEP_DAYS
+    },
+    report=report,
+    repeats=1,
+)

@@ -1,0 +1,63 @@
+"""Checks that the methods beside which intervals are measured are what they say, and so are the figures."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks._intervals import OTHERS, Rows, figures
+from benchmarks.coverage import report
+from benchmarks.harness import Outcome
+
+
+def rows(count, seed):
+    rng = np.random.default_rng(seed)
+    prediction = rng.normal(size=count)
+    quantiles = np.column_stack([prediction - 1.2, prediction + 1.2])
+    segments = np.array([f"part={place}" for place in rng.integers(0, 4, count)], dtype=object)
+    return Rows(prediction + rng.normal(size=count), prediction, quantiles, segments)
+
+
+@pytest.mark.parametrize("method", [m for m in OTHERS if m != "quantiles"])
+def test_every_method_keeps_its_promise_on_exchangeable_rows(method):
+    calibrate, test = rows(2_000, seed=1), rows(4_000, seed=2)
+    for kind in OTHERS[method].values():
+        lower, upper = kind(calibrate, test, 0.9)
+        assert ((test.y >= lower) & (test.y <= upper)).mean() == pytest.approx(0.9, abs=0.025)
+
+
+def test_libraries_agree_on_split_conformal():
+    calibrate, test = rows(500, seed=3), rows(50, seed=4)
+    expected = OTHERS["split"]["split"](calibrate, test, 0.8)
+    for method in ("mapie", "crepes"):
+        np.testing.assert_allclose(OTHERS[method]["split"](calibrate, test, 0.8), expected, rtol=1e-9)
+
+
+def test_figures_by_hand():
+    y = np.array([0.0, 1.0, 2.0, 13.0])
+    bounds = (np.zeros(4), np.full(4, 10.0))
+    found = figures(y, bounds, np.array(["a"] * 4, dtype=object), np.array(["2020-01"] * 4), 0.8)
+    assert (found["rows"], found["coverage"], found["mean_width"]) == (4, 0.75, 10)
+    assert found["interval_score"] == pytest.approx(10 + 2 / 0.2 * 3 / 4)
+    assert math.isnan(found["worst_segment"])
+
+
+def test_the_worst_segment_is_the_one_farthest_from_the_promise():
+    inside = np.repeat([1.0, 0.0, 1.0, 0.0], [450, 50, 590, 10])
+    segments = np.array(["a"] * 500 + ["b"] * 600, dtype=object)
+    bounds = (np.zeros(1_100), inside)
+    found = figures(np.full(1_100, 0.5), bounds, segments, segments, 0.9)
+    assert found["worst_segment"] == found["worst_month"] == pytest.approx(590 / 600)
+
+
+def test_the_report_is_a_list_of_objects():
+    figure = {"rows": 10.0, "coverage": 0.8, "worst_segment": math.nan, "mean_width": math.inf}
+    told = {f"split|0.8|{name}": value for name, value in figure.items()}
+    text, summary = report(Outcome("coverage", 0, {}, {}, {}, 0.0, {}, {}, {"kc_house:assay": told}))
+    (line,) = summary["coverage"]
+    assert (line["dataset"], line["method"], line["level"], line["coverage"]) == ("kc_house", "split", 0.8, 0.8)
+    assert line["worst_segment"] is None
+    assert line["mean_width"] is None
+    assert "kc_house 80% split" in text

@@ -84,7 +84,7 @@ class NumberEvaluation(Evaluation[ReportContent]):
             PREDICTIONS.name,
             version=predictions,
             columns=[ROW, *names],
-            where=[Condition("target", "==", self.target.name)],
+            where=[Condition("target", "==", self.target.name), Condition("prediction", "not_null")],
         )
         outcomes = plane.read(FEATURES.name, version=features, columns=known.columns, where=self._evaluated())
         joined = scored.join(outcomes.map(known, known.schema), [ROW], rows_hint=rows)

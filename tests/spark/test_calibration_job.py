@@ -25,7 +25,6 @@ COMMON = (
 QUANTILES = (*COMMON, "engine.quantiles=[0.05, 0.1, 0.5, 0.9, 0.95]")
 KINDS = {
     "absolute": (*COMMON, "conformal.score=auto"),
-    "signed": (*COMMON, "conformal.score=signed"),
     "normalised": (*COMMON, "conformal.score=normalised"),
     "cqr": QUANTILES,
 }
@@ -109,7 +108,7 @@ def test_widths_differ_within_a_segment_only_where_the_score_says_so(scored):
     kind, *_, predictions = scored
     ratio = pl.col("upper_80").log() - pl.col("lower_80").log()  # of a log target all absolute widths are ratios
     spread = predictions.group_by("model_version", "segment").agg((ratio.max() - ratio.min()).alias("spread"))["spread"]
-    assert (spread.max() < 1e-9) == (kind in {"absolute", "signed"})
+    assert (spread.max() < 1e-9) == (kind == "absolute")
 
 
 def test_a_scale_that_too_few_rows_teach_is_done_without(run_in, lake):

@@ -20,7 +20,7 @@ from assay.runtime.tracking import Tracking
 pytestmark = pytest.mark.spark
 
 CLASSES = {"sold": ["No", "Yes"], "mood": ["bad", "fine", "good"]}
-WAYS = [("aps", "venn_abers", True), ("lac", "temperature", False), ("aps", "isotonic", False)]
+WAYS = [("aps", "venn_abers", True), ("lac", "temperature", False)]
 SETS = ("set_80", "set_90")
 
 

@@ -218,10 +218,14 @@ def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
                 found.append({"dataset": dataset, "method": method, "level": level, **_finite(each)})
                 lines.append(
                     f"{f'{dataset} {level:.0%} {method}':36s}{each['rows']:9,.0f}{each['coverage']:10.1%}"
-                    f"{each['worst_segment']:9.1%}{each['worst_month']:8.1%}{each['mean_width']:12.5g}"
+                    f"{_share(each['worst_segment']):>9s}{_share(each['worst_month']):>8s}{each['mean_width']:12.5g}"
                     f"{each['interval_score']:16.5g}"
                 )
     return "\n".join(lines), {"coverage": found}
+
+
+def _share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.1%}"
 
 
 def _finite(each: Mapping[str, float]) -> dict[str, float | None]:

@@ -42,7 +42,7 @@ class PredictLabelled:
         for batch in batches:
             each = model.probabilities(batch)
             columns = [
-                pa.array(labels_of(batch, self.segments), pa.string()),
+                labels_of(batch, self.segments),
                 batch.column(ROW),
                 batch.column("time").cast(pa.int64()),
                 pa.array(model.truth(batch), pa.float64()),

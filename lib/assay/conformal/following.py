@@ -21,7 +21,7 @@ from assay.conformal.scores import Floats, scores_in
 from assay.conformal.timeline import Timeline
 
 Times = npt.NDArray[np.datetime64]
-DAY = np.timedelta64(86_400_000_000, "us")
+DAY_US = 86_400e6
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Following:
         told, parts = self.timeline.table(), calibration.parts
         names = pa.array(self.labels, pa.string())
         began = np.datetime64(self.origin.replace(tzinfo=None), "us")
-        starts = began + (told["step"] * (self.step_days * (DAY / np.timedelta64(1, "us")))).astype("timedelta64[us]")
+        starts = began + (told["step"] * round(self.step_days * DAY_US)).astype("timedelta64[us]")
         return {
             "segment": names.take(pa.array(told["group"])),
             "used": names.take(pa.array(told["source"])),
@@ -117,7 +117,7 @@ def followed(
     calibration: says levels, score and the least rows of a segment.
     """
     labels, groups, parents = _tree(known.labels)
-    delay = np.timedelta64(round(pace.delay_days * 86_400e6), "us")
+    delay = np.timedelta64(round(pace.delay_days * DAY_US), "us")
     rows = ScoredRows(
         groups=groups,
         scores=known.scores,
@@ -131,7 +131,7 @@ def followed(
 
 def steps_of(times: Times, origin: dt.datetime, step_days: float) -> npt.NDArray[np.int64]:
     """Number of the step that each time lies in, 0 beginning at `origin`; exact, for steps of whole microseconds."""
-    length = round(step_days * 86_400e6)
+    length = round(step_days * DAY_US)
     since = (times.astype("datetime64[us]") - np.datetime64(origin.replace(tzinfo=None), "us")).astype(np.int64)
     return np.asarray(since // length, dtype=np.int64)
 

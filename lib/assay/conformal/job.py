@@ -18,7 +18,7 @@ from assay.conformal.class_rows import CLASS_ROWS, PredictLabelled
 from assay.conformal.class_stage import ClassStage, figures_of
 from assay.conformal.conformity import ERRORS, SCORED, ConformityScores, ErrorRows, Older, score_of
 from assay.conformal.difficulty import LEAST_ROWS, Difficulty
-from assay.conformal.following import after, followed, known_in, latest
+from assay.conformal.following import Following, after, followed, known_in
 from assay.conformal.pace import Pace
 from assay.conformal.scores import AbsoluteResidual, Floats, NormalisedResidual, scores_in
 from assay.conformal.weighted import exponential_weights
@@ -84,7 +84,13 @@ class Calibrating:
         newest = self.scored(trained.serves, NEWEST, kind, difficulty)
         pace = self.pace()
         tested = dataclasses.replace(self.fitted(scored, kind, difficulty), pace=pace)
-        held = self.held(tested, scored, later)
+        follows = None
+        if (
+            pace is not None
+        ):  # what is known later changes no earlier step: one timeline serves test and what follows it
+            known = known_in(pa.concat_tables([scored, later, newest]))
+            follows = followed(known, tested, pace, origin=trained.model.test_start, until=after(known, pace))
+        held = self.held(tested, later, follows)
         found = verdict(held, tested.levels, self.config.profile.gates.coverage_shortfall)
         tracking.of_run(trained.run_id, [dataclasses.asdict(v) for v in found], COVERAGE_GATE)
         metrics = {f"test_coverage_{level_label(lv)}": c for lv, c in zip(tested.levels, held, strict=True)}
@@ -94,9 +100,7 @@ class Calibrating:
             return Done(metrics=metrics, written=[], summary=[f"refused: {failed[0]}"], refused="; ".join(failed))
         own = [scored, later, newest] if trained.served is not None or newest.num_rows else [scored]
         served = dataclasses.replace(self.fitted(pa.concat_tables(own), kind, difficulty), pace=pace)
-        if pace is not None:
-            known = known_in(pa.concat_tables([scored, later, newest]))
-            follows = followed(known, served, pace, origin=self.test_start, until=after(known, pace))
+        if follows is not None:
             served = dataclasses.replace(served, quantiles=follows.latest())
         with self.context.reporter.step("registering the calibrated model"):
             written = [*self.write(served, tested, identity)]
@@ -196,12 +200,6 @@ class Calibrating:
         newest = max(dt.datetime.fromisoformat(time) for time in times)
         return [Condition("time", ">=", newest + dt.timedelta(microseconds=1))]
 
-    @property
-    def test_start(self) -> dt.datetime:
-        """When the test period begins: the first step that follows."""
-        test = self.trained.model.facts["split"]["test"]
-        return dt.datetime.fromisoformat(test["start"] or test["first"])
-
     def pace(self) -> Pace | None:
         """How quantiles follow in time; None where they do not."""
         conformal = self.config.profile.conformal
@@ -240,14 +238,13 @@ class Calibrating:
             weights=weights,
         )
 
-    def held(self, calibration: Calibration, scored: pa.Table, later: pa.Table) -> list[float]:
-        """Per level the share of later rows that are covered. scored: those that calibrated."""
+    def held(self, calibration: Calibration, later: pa.Table, follows: Following | None) -> list[float]:
+        """Per level the share of later rows that are covered. follows: quantiles in time, where they follow."""
         if self.classes is not None and isinstance(calibration, ClassCalibration):
             return self.classes.coverage(calibration, later)
-        if calibration.pace is None:
+        if follows is None:
             return coverage_of(calibration, later)
-        known, new = known_in(pa.concat_tables([scored, later])), known_in(later)
-        follows = followed(known, calibration, calibration.pace, origin=self.test_start, until=latest(new))
+        new = known_in(later)
         distinct, rows = np.unique(new.labels.astype(str), return_inverse=True)
         quantiles, _ = follows.quantiles_for(distinct.tolist(), rows, new.times)
         return share_within(calibration, new.scores, quantiles)

@@ -19,7 +19,7 @@ from assay.evaluation.segments import check_rows
 from assay.evaluation.tally import TallyRows
 from assay.model.baselines import Baselines
 from assay.model.carried import Carried
-from assay.model.row_sample import ROW, row_hash
+from assay.model.row_sample import ROW
 from assay.model.scale import as_floats
 from assay.runtime.arrow_files import conform
 from assay.runtime.tables import TIME
@@ -107,16 +107,3 @@ class JudgeRows(TallyRows):
         band = pl.Series(PRICE_BAND, self.bands.assign(rows["prediction"].to_numpy()), pl.String)
         month = [pl.col("time").dt.strftime("%Y-%m").alias(MONTH)] if self.dated else []
         return rows.with_columns(band, *month, *(rule.expression().alias(rule.name) for rule in self.rules))
-
-
-@dataclasses.dataclass(frozen=True)
-class SampleRows:
-    """Kernel: rows whose hash of `row_id` is at most `threshold`."""
-
-    threshold: int
-
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The rows as they are."""
-        for batch in batches:
-            hashes = row_hash(batch.column(ROW).to_numpy(zero_copy_only=False))
-            yield batch.filter(pa.array(hashes <= np.uint64(self.threshold)))

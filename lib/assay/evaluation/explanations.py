@@ -21,7 +21,7 @@ from assay.model.bundle import Model
 from assay.model.carried import Carried
 from assay.model.encoding import Encoding
 from assay.model.predictors import Explains
-from assay.model.row_sample import ROW, row_hash
+from assay.model.row_sample import sampled
 from assay.runtime.tables import TIME
 
 BASE, OTHER = "(base)", "(other)"
@@ -53,14 +53,9 @@ class ExplainRows:
         model, schema = self.carried.model(), explained_schema(self.segments)
         predictor = model.predictor
         assert isinstance(predictor, Explains)
-        for batch in batches:
-            hashes = row_hash(batch.column(ROW).to_numpy(zero_copy_only=False))
-            take = np.flatnonzero(hashes <= np.uint64(self.threshold))
-            if not len(take):
-                continue
-            rows = batch.take(pa.array(take))
+        for rows, hashes in sampled(batches, self.threshold):
             matrix = model.encoding.matrix(rows)
-            columns: dict[str, Any] = {"hash": hashes[take].view(np.int64), "inputs": _lists(matrix)}
+            columns: dict[str, Any] = {"hash": hashes.view(np.int64), "inputs": _lists(matrix)}
             columns["contributions"] = _lists(predictor.contributions(matrix))
             columns |= {name: rows.column(name) for name in ("row_id", "time", *self.segments)}
             yield pa.record_batch([columns[name] for name in schema.names], schema=schema)

@@ -25,7 +25,7 @@ from assay.evaluation.content import (
 )
 from assay.evaluation.ensemble import COLUMN as DISAGREEMENT
 from assay.evaluation.ensemble import ensemble_result, errors
-from assay.evaluation.evaluated import BEFORE, CLUSTER, FACTOR, MONTH, PRICE_BAND, JudgeRows, KnownRows, SampleRows
+from assay.evaluation.evaluated import BEFORE, CLUSTER, FACTOR, MONTH, PRICE_BAND, JudgeRows, KnownRows
 from assay.evaluation.past import Columns, Past, looked_back, past_rows
 from assay.evaluation.report import render
 from assay.evaluation.risk import RankedDecisions, ranked_decisions
@@ -39,7 +39,7 @@ from assay.model.baselines import Baselines
 from assay.model.carried import Carried
 from assay.model.comparison import why_incomparable
 from assay.model.registry import champion_before
-from assay.model.row_sample import ROW, sample_threshold
+from assay.model.row_sample import ROW, SampleRows, sample_threshold
 from assay.runtime.conditions import Condition
 from assay.runtime.job import JobContext
 from assay.runtime.tables import DECISIONS, FEATURES, PREDICTIONS, level_label

@@ -21,7 +21,7 @@ from assay.evaluation.clusters import Clusters, find_clusters
 from assay.evaluation.cuts import Cuts, numeric_cuts
 from assay.model.bundle import Model
 from assay.model.carried import Carried
-from assay.model.row_sample import ROW, row_hash, sample_threshold
+from assay.model.row_sample import ROW, sample_threshold, sampled
 from assay.model.scale import Floats, as_floats
 from assay.runtime.conditions import Condition, any_of, period_conditions
 from assay.runtime.plane import Plane
@@ -141,13 +141,8 @@ class PastRows:
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Sample, then predict: only sampled rows cost a prediction."""
         model = self.carried.model()
-        for batch in batches:
-            hashes = row_hash(batch.column(ROW).to_numpy(zero_copy_only=False))
-            take = np.flatnonzero(hashes <= np.uint64(self.threshold))
-            if not len(take):
-                continue
-            rows = batch.take(pa.array(take))
-            columns = [hashes[take].view(np.int64), model.predict(rows), as_floats(rows.column(self.target))]
+        for rows, hashes in sampled(batches, self.threshold):
+            columns = [hashes.view(np.int64), model.predict(rows), as_floats(rows.column(self.target))]
             columns += [as_floats(rows.column(name)) for name in self.numbers]
             arrays = [pa.array(c, field.type) for c, field in zip(columns, self.schema, strict=True)]
             yield pa.record_batch(arrays, schema=self.schema)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import hashlib
 import json
 from functools import cached_property
@@ -59,6 +60,12 @@ class Model:
     def learned_until(self) -> str:
         """Time of the newest row that it learned from, ISO 8601."""
         return str(self.facts.get("learned_until") or self.facts["split"]["tune"]["last"])
+
+    @property
+    def test_start(self) -> dt.datetime:
+        """When its test period begins."""
+        test = self.facts["split"]["test"]
+        return dt.datetime.fromisoformat(test["start"] or test["first"])
 
     @property
     def drawn(self) -> bool:

@@ -54,6 +54,11 @@ class Calibrated:
     calibration: dict[str, Any]
     calibration_version: str
 
+    @property
+    def columns(self) -> list[str]:
+        """Columns that scoring reads: the model's inputs and those of its segments."""
+        return list(dict.fromkeys([*self.model.input_columns, *self.calibration["segment_columns"]]))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Champion(Calibrated):

@@ -87,10 +87,8 @@ def adapted(
         times = plane.read(FEATURES.name, version=version, columns=["time", *_columns(where)], where=where)
         newest = times.map(NewestTime(), NEWEST).collect().column("time")
         until = max([latest(known), *(pc.max(newest).as_py(),) * bool(len(newest))]) + ahead
-        test = found.judged.facts["split"]["test"]
         whole = both(known, known_in(later)) if later.num_rows else known
-        origin = dt.datetime.fromisoformat(test["start"] or test["first"])
-        follows = followed(whole, calibration, calibration.pace, origin=origin, until=until)
+        follows = followed(whole, calibration, calibration.pace, origin=found.judged.test_start, until=until)
     return Adapted(calibration, follows, later.num_rows)
 
 

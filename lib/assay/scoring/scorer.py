@@ -92,7 +92,7 @@ class Scorer:
             found.calibration,
             found.calibration_version,
             InputChecks.of(model, config),
-            tuple(dict.fromkeys([*model.input_columns, *segments])),
+            tuple(found.columns),
             frozenset([*model.encoding.categories, *segments]),
             scored_schema(
                 tuple(found.calibration["levels"]), classes=model.outcome.decides, members=model.engine == "ensemble"

@@ -51,7 +51,7 @@ def champion_of(workspace: str | Path, target: str | None = None, *, which: str 
 
 def model_columns(model: Calibrated) -> list[str]:
     """Columns that a frame must have: the model's inputs and those of its segments."""
-    return list(dict.fromkeys([*model.model.input_columns, *model.calibration["segment_columns"]]))
+    return model.columns
 
 
 def model_struct(model: Calibrated, *, row_ids: bool = False) -> Column:

@@ -13,7 +13,7 @@ from assay.model.carried import Carried
 from assay.model.encoding import Encoding
 from assay.model.ensemble import Combination, Ensemble, Member, packed
 from assay.model.outcome import VALUE, Outcome
-from assay.model.row_sample import ROW, row_hash
+from assay.model.row_sample import ROW, sampled
 from assay.model.scale import Floats, TargetScale, as_floats
 from assay.runtime.tables import TIME
 from assay.training.combination import equal_weights
@@ -48,16 +48,11 @@ class PredictMembers:
         predictor = model.predictor
         assert isinstance(predictor, Ensemble)
         schema = predicted_schema(len(predictor.members), model.outcome)
-        for batch in batches:
-            hashes = row_hash(batch.column(ROW).to_numpy(zero_copy_only=False))
-            take = np.flatnonzero(hashes <= np.uint64(self.threshold))
-            if not len(take):
-                continue
-            rows = batch.take(pa.array(take))
+        for rows, hashes in sampled(batches, self.threshold):
             truth = model.scale.forward(as_floats(rows.column(model.scale.target)), rows)
             found = predictor.predict_members(model.encoding.matrix(rows))
-            flat = found.reshape(len(take), -1).T
-            numbers = [pa.array(column) for column in (hashes[take].view(np.int64), truth, *flat)]
+            flat = found.reshape(len(hashes), -1).T
+            numbers = [pa.array(column) for column in (hashes.view(np.int64), truth, *flat)]
             yield pa.record_batch([rows.column("time").cast(TIME).cast(pa.int64()), *numbers], schema=schema)
 
 

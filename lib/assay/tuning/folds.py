@@ -10,7 +10,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 
 from assay.config.profile import EngineConfig, SplitConfig
-from assay.model.row_sample import EVERY_ROW, ROW, sample_threshold
+from assay.model.row_sample import EVERY_ROW, ROW, SampleRows, sample_threshold
 from assay.runtime.plane import Flow
 from assay.training.drawing import drawn_folds, spread_of
 from assay.training.preparation import Prepared
@@ -18,7 +18,6 @@ from assay.training.rows import LabelledRows
 from assay.training.split import Split, together
 from assay.training.validation import Fold, rolling_origin
 from assay.training.weights import TimeDecay, Weights
-from assay.tuning.trials import SampleOf
 
 
 def folds_of(
@@ -84,6 +83,6 @@ class FoldRows:
             drawn = [] if threshold == EVERY_ROW and not self.screens else [ROW]
             train = self.rows.read(list(dict.fromkeys([*wanted, *looked_at, *drawn])), fold.train)
             train = train if rule is None else train.map(rule, train.schema)
-            train = train if threshold == EVERY_ROW else train.map(SampleOf(threshold), train.schema)
+            train = train if threshold == EVERY_ROW else train.map(SampleRows(threshold), train.schema)
             found += [train, self.rows.read(list(dict.fromkeys(wanted)), fold.validate)]
         return found

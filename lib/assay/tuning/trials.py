@@ -10,16 +10,15 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
 
 from assay.errors import AssayError
 from assay.model.encoding import Encoding
 from assay.model.outcome import VALUE, Outcome
-from assay.model.row_sample import EVERY_ROW, ROW, row_hash
+from assay.model.row_sample import EVERY_ROW, SampleRows
 from assay.model.scale import TargetScale
 from assay.runtime.barrier import Batches, RankContext
 from assay.runtime.signals import Address, Sender
@@ -83,21 +82,8 @@ class Fold:
         """With so much of the rows that teach, drawn by a hash of `row_id`."""
         if share >= 1:
             return self
-        sample, train = SampleOf(int(share * EVERY_ROW)), self.train
+        sample, train = SampleRows(int(share * EVERY_ROW)), self.train
         return Fold(lambda: sample(train()), self.validate)
-
-
-@dataclasses.dataclass(frozen=True)
-class SampleOf:
-    """Kernel: the rows whose `row_id` has a hash up to the threshold."""
-
-    threshold: int
-
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Fewer rows."""
-        for batch in batches:
-            hashes = row_hash(batch.column(ROW).to_numpy(zero_copy_only=False))
-            yield batch.filter(pa.array(hashes <= np.uint64(self.threshold)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from assay.config.tuning import ParameterConfig
 from assay.errors import AssayError, ConfigError
 from assay.model.catboost_predictor import inputs
 from assay.model.encoding import Encoding
-from assay.model.row_sample import ROW
+from assay.model.row_sample import ROW, SampleRows
 from assay.model.scale import TargetScale
 from assay.runtime.signals import listen
 from assay.tuning.engines import TUNED, check_names, setting, start_of, variants_of
@@ -26,7 +26,7 @@ from assay.tuning.pruners import Never
 from assay.tuning.samplers import sampler_named
 from assay.tuning.space import SPACES, Number, Space, space_of
 from assay.tuning.study import Budget, Study
-from assay.tuning.trials import Fold, Metric, SampleOf, SlotTask, build
+from assay.tuning.trials import Fold, Metric, SlotTask, build
 
 CITIES = ("a", "b", "c")
 ENCODING = Encoding(("x0", "x1", "x2"), {"city": CITIES})
@@ -260,7 +260,7 @@ def test_what_the_matrix_is_built_with_is_not_tuned():
 
 def test_a_sample_has_about_as_many_rows_whatever_their_cut():
     rows = batch(2000, 5)
-    sample = SampleOf((1 << 64) // 4)
+    sample = SampleRows((1 << 64) // 4)
     whole = [r for b in sample(iter([rows])) for r in b.column(ROW).to_pylist()]
     parts = [r for b in sample(rows.slice(s, 77) for s in range(0, 2000, 77)) for r in b.column(ROW).to_pylist()]
     assert whole == parts

@@ -33,7 +33,8 @@ class ConformalConfig:
         is given the interval that outcomes known before its own step call for. For dated numbers.
     step_days: how long a step is.  step_size: how far one may move the share of misses that is aimed at, for each unit
         that the share of misses was off; 0 lets only the rows behind the quantiles change.
-    damping_rows: a segment's step with as many known outcomes moves by half of that.
+    damping_rows: known outcomes of a step that the segment above speaks for as well: with fewer of its own, a segment
+        moves more as that does than on its own account.
     window_days: how long a score stays among those that quantiles are taken of; None keeps all.
     set_score: `lac` makes the smallest sets, `aps` sets that adapt to how sure the model is of a row.
     by_class: whether sets keep their promise in the rows of every class, and not only in all rows together.

@@ -141,6 +141,8 @@ def _rows(context: Any, mean: Any, quantile: Any, period: str) -> tuple[Rows, An
     """Rows of a period with both models' forecasts; of the test period with the intervals that were scored."""
     import polars as pl
 
+    from assay.runtime.conditions import Condition
+
     told = {}
     for name, trained in (("mean", mean), ("quantiles", quantile)):
         model = (trained.held_back or trained.model) if period == "calibrate" else trained.model
@@ -156,7 +158,8 @@ def _rows(context: Any, mean: Any, quantile: Any, period: str) -> tuple[Rows, An
     )
     if period != "test":
         return rows, frame
-    scored = context.plane.read("predictions", version=context.plane.version("predictions")).collect()
+    where = [Condition("target", "==", context.config.dataset.targets[0].name)]
+    scored = context.plane.read("predictions", version=context.plane.version("predictions"), where=where).collect()
     predictions = pl.from_arrow(scored)
     assert isinstance(predictions, pl.DataFrame)
     bounds = [f"{end}_{level * 100:g}" for level in LEVELS for end in ("lower", "upper")]

@@ -32,6 +32,9 @@ from benchmarks._real import generate, observed, opened
 from benchmarks.harness import OURS, Benchmark, Contender, Outcome
 
 STEP_DAYS = {"kc_house": 1, "walmart_weekly": 7, "sp500_daily": 1, "orange_juice_profit": 7, "epex_fr_spot": 1}
+ONE_TARGET = {  # of several
+    "orange_juice_profit": ["dataset.targets=[{name: profit, relative_to: last_value}]", "dataset.decision={}"]
+}
 LEVELS = (0.8, 0.9)
 QUANTILES = "engine.quantiles=[0.05, 0.1, 0.5, 0.9, 0.95]"
 ENDS = {0.8: (1, 3), 0.9: (0, 4)}  # places of a level's quantiles among those
@@ -56,6 +59,7 @@ def overrides(dataset: str) -> list[str]:
         f"conformal.step_days={STEP_DAYS[dataset]}",
         f"conformal.levels={list(LEVELS)}",
         "explain.rows=0",
+        *ONE_TARGET.get(dataset, []),
     ]
 
 

@@ -129,6 +129,12 @@ def followed(
     return Following(origin, pace.step_days, labels, timeline)
 
 
+def usual_step_days(times: Times) -> float:
+    """Median time between neighbouring dates of rows, in days: at least one, and one where there are not two dates."""
+    days = np.unique(times.astype("datetime64[D]")).astype(np.int64)
+    return max(1.0, float(np.median(np.diff(days)))) if len(days) > 1 else 1.0
+
+
 def steps_of(times: Times, origin: dt.datetime, step_days: float) -> npt.NDArray[np.int64]:
     """Number of the step that each time lies in, 0 beginning at `origin`; exact, for steps of whole microseconds."""
     length = round(step_days * DAY_US)

@@ -18,7 +18,7 @@ from assay.conformal.class_rows import CLASS_ROWS, PredictLabelled
 from assay.conformal.class_stage import ClassStage, figures_of
 from assay.conformal.conformity import ERRORS, SCORED, ConformityScores, ErrorRows, Older, score_of
 from assay.conformal.difficulty import LEAST_ROWS, Difficulty
-from assay.conformal.following import Following, after, followed, known_in
+from assay.conformal.following import Following, after, followed, known_in, usual_step_days
 from assay.conformal.pace import Pace
 from assay.conformal.scores import AbsoluteResidual, Floats, NormalisedResidual, scores_in
 from assay.conformal.weighted import exponential_weights
@@ -82,7 +82,7 @@ class Calibrating:
         with self.context.reporter.step("conformity scores of the test period"):
             later = self.scored(trained.model, "test", kind, difficulty)
         newest = self.scored(trained.serves, NEWEST, kind, difficulty)
-        pace = self.pace()
+        pace = self.pace(scored)
         tested = dataclasses.replace(self.fitted(scored, kind, difficulty), pace=pace)
         follows = None
         if (
@@ -200,16 +200,16 @@ class Calibrating:
         newest = max(dt.datetime.fromisoformat(time) for time in times)
         return [Condition("time", ">=", newest + dt.timedelta(microseconds=1))]
 
-    def pace(self) -> Pace | None:
-        """How quantiles follow in time; None where they do not."""
+    def pace(self, scored: pa.Table) -> Pace | None:
+        """How quantiles follow in time; None where they do not. scored: rows that calibrate."""
         conformal = self.config.profile.conformal
         if not conformal.adaptive or self.classes is not None:
             return None
         if self.trained.model.drawn:
-            self.context.reporter.say("  conformal.adaptive: left out, because these rows have no time", "yellow")
+            self.context.reporter.say("  intervals stay as they are fitted: these rows have no time")
             return None
         return Pace(
-            step_days=conformal.step_days,
+            step_days=conformal.step_days or usual_step_days(scored.column("time").to_numpy()),
             step_size=conformal.step_size,
             damping_rows=conformal.damping_rows,
             window_days=conformal.window_days,

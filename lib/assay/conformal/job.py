@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
-from assay.conformal.calibration import Calibration, fit
+from assay.conformal.calibration import Calibration, factorise, fit, labels_in
 from assay.conformal.class_calibration import ClassCalibration
 from assay.conformal.class_rows import CLASS_ROWS, PredictLabelled
 from assay.conformal.class_stage import ClassStage, figures_of
@@ -227,7 +227,7 @@ class Calibrating:
             weights = exponential_weights((times.max() - times) / np.timedelta64(1, "D"), conformal.halflife_days)
         return fit(
             scores_in(scored),
-            np.array(scored.column("label").to_pylist(), dtype=object),
+            labels_in(scored.column("label")),
             conformal.levels,
             min_segment_rows=conformal.min_segment_rows,
             segment_columns=self.segments,
@@ -245,8 +245,8 @@ class Calibrating:
         if follows is None:
             return coverage_of(calibration, later)
         new = known_in(later)
-        distinct, rows = np.unique(new.labels.astype(str), return_inverse=True)
-        quantiles, _ = follows.quantiles_for(distinct.tolist(), rows, new.times)
+        rows, distinct = factorise(new.labels)
+        quantiles, _ = follows.quantiles_for(distinct, rows, new.times)
         return share_within(calibration, new.scores, quantiles)
 
     def told_of_probabilities(self, calibration: Calibration, later: pa.Table) -> dict[str, float]:
@@ -292,7 +292,7 @@ class Calibrating:
 
 def coverage_of(calibration: Calibration, scored: pa.Table) -> list[float]:
     """Per level the share of rows of `SCORED` whose scores are within the quantiles of their segment."""
-    quantiles, _ = calibration.quantiles_for(np.array(scored.column("label").to_pylist(), dtype=object))
+    quantiles, _ = calibration.quantiles_for(labels_in(scored.column("label")))
     return share_within(calibration, scores_in(scored), quantiles)
 
 

@@ -31,9 +31,9 @@ class ConformalConfig:
     halflife_days: a calibration row that is so much older than the newest one counts half; None counts all alike.
     adaptive: let each segment's intervals follow its misses, step by step in time (adaptive conformal inference): a row
         is given the interval that outcomes known before its own step call for. For dated numbers.
-    step_days: how long a step is; None is the time that usually lies between two dates of the calibration period, at
-        least a day.  step_size: how far one may move the share of misses that is aimed at, for each unit
-        that the share of misses was off; 0 lets only the rows behind the quantiles change.
+    step_days: how long a step is; None is the least time between two dates of the calibration period.
+    step_size: how far a step may move the share of misses that is aimed at, for each unit that the share of misses was
+        off; 0 lets only the rows behind the quantiles change.
     damping_rows: known outcomes of a step that the segment above speaks for as well: with fewer of its own, a segment
         moves more as that does than on its own account.
     window_days: how long a score stays among those that quantiles are taken of; None keeps all.

@@ -129,10 +129,10 @@ def followed(
     return Following(origin, pace.step_days, labels, timeline)
 
 
-def usual_step_days(times: Times) -> float:
-    """Median time between neighbouring dates of rows, in days: at least one, and one where there are not two dates."""
+def own_step_days(times: Times) -> float:
+    """Least time between two dates of rows, in days, so that no step holds two; one where there are not two dates."""
     days = np.unique(times.astype("datetime64[D]")).astype(np.int64)
-    return max(1.0, float(np.median(np.diff(days)))) if len(days) > 1 else 1.0
+    return float(np.diff(days).min()) if len(days) > 1 else 1.0
 
 
 def steps_of(times: Times, origin: dt.datetime, step_days: float) -> npt.NDArray[np.int64]:

@@ -18,7 +18,7 @@ from assay.conformal.class_rows import CLASS_ROWS, PredictLabelled
 from assay.conformal.class_stage import ClassStage, figures_of
 from assay.conformal.conformity import ERRORS, SCORED, ConformityScores, ErrorRows, Older, score_of
 from assay.conformal.difficulty import LEAST_ROWS, Difficulty
-from assay.conformal.following import Following, after, followed, known_in, usual_step_days
+from assay.conformal.following import Following, after, followed, known_in, own_step_days
 from assay.conformal.pace import Pace
 from assay.conformal.scores import AbsoluteResidual, Floats, NormalisedResidual, scores_in
 from assay.conformal.weighted import exponential_weights
@@ -209,7 +209,7 @@ class Calibrating:
             self.context.reporter.say("  intervals stay as they are fitted: these rows have no time")
             return None
         return Pace(
-            step_days=conformal.step_days or usual_step_days(scored.column("time").to_numpy()),
+            step_days=conformal.step_days or own_step_days(scored.column("time").to_numpy()),
             step_size=conformal.step_size,
             damping_rows=conformal.damping_rows,
             window_days=conformal.window_days,

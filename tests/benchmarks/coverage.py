@@ -40,6 +40,7 @@ METHODS = (OURS, "assay_fitted", "split", "mapie", "crepes", "quantiles")
 TOLD = pa.schema(
     [
         pa.field("row_id", pa.int64()),
+        pa.field("time", pa.timestamp("us", "UTC")),
         pa.field("segment", pa.string()),
         pa.field("y", pa.float64()),
         pa.field("zero", pa.float64()),
@@ -198,7 +199,7 @@ class Forecasts:
                 told = model.predict_scaled(batch)[:, None]
             zero = model.scale.inverse(np.zeros(batch.num_rows), batch)
             lists = pa.FixedSizeListArray.from_arrays(told.ravel(), told.shape[1]).cast(TOLD.field("told").type)
-            keys = [batch.column("row_id"), labels_of(batch, self.segments)]
+            keys = [batch.column("row_id"), batch.column("time"), labels_of(batch, self.segments)]
             yield pa.record_batch([*keys, pa.array(model.truth(batch)), pa.array(zero), lists], schema=TOLD)
 
 

@@ -3,13 +3,13 @@
 Of each data set one model is trained on features, and its test period is predicted:
 
 * `held_back`: by the model that learned from train and tune, calibrated by its own errors on the calibration period;
-* `refit`: by the same model fitted again on all rows known before the test period, with the errors of the held-back one;
-* `refit_3`, `refit_5`: by the same refitted model, with errors of 3 or 5 blocks of the calibration period, each made by a
-  model that had learned from all rows known before its block (`conformal.folds`).
+* `refit`: by the same model fitted again on all rows known before the test period, with errors of the held-back one;
+* `refit_3`, `refit_5`: by the same refitted model, with errors of 3 or 5 blocks of the calibration period, each made by
+  a model that had learned from all rows known before its block (`conformal.folds`).
 
 All are calibrated by the product's own code, per segment where that has 20 rows or more, with absolute scores. `r2` and
-`rmse` are of the predictions; `worst_segment`, `worst_month`, widths and interval scores are as in `benchmark coverage`.
-`seconds` is what the whole training took, with the fits of the blocks; the first two have no blocks, and none is told.
+`rmse` are of the predictions; `worst_segment`, `worst_month`, widths and interval scores are those of `coverage`. The
+last line says what the whole training took with the fits of 3 and of 5 blocks.
 Data are looked for where their YAML says, in the current folder and in `$ASSAY_DATA`. `--only 'kc_house:*'` runs one.
 """
 

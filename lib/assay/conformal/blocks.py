@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from assay.errors import AssayError
 from assay.model.bundle import Model
 from assay.model.registry import BLOCK, TrainedRun
 from assay.runtime.conditions import Condition, period_conditions
@@ -61,6 +62,9 @@ def calibration_blocks(trained: TrainedRun, *, folds: int) -> list[Block]:
     """Blocks of the calibration period, in order.
 
     folds: `conformal.folds`; with 1 the model that was held back from the whole period scores all of it.
+
+    Raises:
+        AssayError: a model had learned from rows of its own block, or of later ones.
     """
     earlier = trained.held_back or trained.model
     whole = trained.model.facts["split"]["calibrate"]
@@ -68,6 +72,11 @@ def calibration_blocks(trained: TrainedRun, *, folds: int) -> list[Block]:
     starts = [whole["start"], *(model.facts[BLOCK]["start"] for model in later)]
     ends = [*starts[1:], whole["end"]]
     models = [earlier, *later]
+    for model, start in zip(models, starts, strict=True):
+        if start is not None and dt.datetime.fromisoformat(model.learned_until) >= dt.datetime.fromisoformat(start):
+            raise AssayError(
+                f"model {model.version} learned until {model.learned_until} and cannot calibrate rows from {start} on"
+            )
     return [
         Block("calibrate", number, model, period_conditions({**whole, "start": start, "end": end}))
         for number, (model, start, end) in enumerate(zip(models, starts, ends, strict=True), start=1)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from assay.conformal.calibration import labels_in
 from assay.conformal.class_sets import Floats, uniform
 from assay.conformal.intervals import labels_of
 from assay.errors import DataError
@@ -68,7 +69,7 @@ class ClassRows:
         return cls(
             codes=table.column("code").to_numpy().astype(np.intp),
             probabilities=each.reshape(-1, classes),
-            labels=np.array(table.column("label").to_pylist(), dtype=object),
+            labels=labels_in(table.column("label")),
             row_ids=table.column(ROW).to_numpy(),
             times=table.column("time").to_numpy(),
         )

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from assay.conformal.adaptive import ScoredRows, adapt
-from assay.conformal.calibration import ALL_ROWS, Calibration, SegmentQuantiles, depth, parent
+from assay.conformal.calibration import ALL_ROWS, Calibration, SegmentQuantiles, depth, factorise, labels_in, parent
 from assay.conformal.pace import Pace
 from assay.conformal.scores import Floats, scores_in
 from assay.conformal.timeline import Timeline
@@ -37,7 +37,7 @@ def known_in(scored: pa.Table) -> Known:
     """Rows of `SCORED`, or of `conformity_scores`, as known rows."""
     label = "label" if "label" in scored.column_names else "segment"
     return Known(
-        np.array(scored.column(label).to_pylist(), dtype=object),
+        labels_in(scored.column(label)),
         scored.column("time").to_numpy().astype("datetime64[us]"),
         scores_in(scored),
     )
@@ -129,6 +129,12 @@ def followed(
     return Following(origin, pace.step_days, labels, timeline)
 
 
+def usual_step_days(times: Times) -> float:
+    """Median time between neighbouring dates of rows, in days: at least one, and one where there are not two dates."""
+    days = np.unique(times.astype("datetime64[D]")).astype(np.int64)
+    return max(1.0, float(np.median(np.diff(days)))) if len(days) > 1 else 1.0
+
+
 def steps_of(times: Times, origin: dt.datetime, step_days: float) -> npt.NDArray[np.int64]:
     """Number of the step that each time lies in, 0 beginning at `origin`; exact, for steps of whole microseconds."""
     length = round(step_days * DAY_US)
@@ -138,9 +144,9 @@ def steps_of(times: Times, origin: dt.datetime, step_days: float) -> npt.NDArray
 
 def _tree(labels: npt.NDArray[np.object_]) -> tuple[tuple[str, ...], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """All labels with their parents, each row's own group (n,), and the group above each (G,)."""
-    distinct, own = np.unique(labels.astype(str), return_inverse=True)
+    own, distinct = factorise(labels)
     found = {ALL_ROWS}
-    for own_label in distinct.tolist():
+    for own_label in distinct:
         label = own_label
         while label not in found:
             found.add(label)
@@ -148,7 +154,7 @@ def _tree(labels: npt.NDArray[np.object_]) -> tuple[tuple[str, ...], npt.NDArray
     ordered = sorted(found, key=lambda label: (depth(label), label))
     places = {label: place for place, label in enumerate(ordered)}
     parents = np.array([-1 if label == ALL_ROWS else places[parent(label)] for label in ordered], dtype=np.int64)
-    of_distinct = np.array([places[label] for label in distinct.tolist()], dtype=np.int64)
+    of_distinct = np.array([places[label] for label in distinct], dtype=np.int64)
     return tuple(ordered), of_distinct[own], parents
 
 

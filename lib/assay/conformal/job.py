@@ -14,13 +14,13 @@ import pyarrow as pa
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.conformal.blocks import Block, ScoredBlock, calibration_blocks, together
-from assay.conformal.calibration import Calibration, fit
+from assay.conformal.calibration import Calibration, factorise, fit, labels_in
 from assay.conformal.class_calibration import ClassCalibration
 from assay.conformal.class_rows import CLASS_ROWS, PredictLabelled
 from assay.conformal.class_stage import ClassStage, figures_of
 from assay.conformal.conformity import ERRORS, SCORED, ConformityScores, ErrorRows, Older, score_of
 from assay.conformal.difficulty import LEAST_ROWS, Difficulty
-from assay.conformal.following import Following, after, followed, known_in
+from assay.conformal.following import Following, after, followed, known_in, usual_step_days
 from assay.conformal.pace import Pace
 from assay.conformal.scores import AbsoluteResidual, Floats, NormalisedResidual, scores_in
 from assay.conformal.weighted import exponential_weights
@@ -93,7 +93,7 @@ class Calibrating:
             blocks.append(self.scored(self.whole(trained.model, "test"), kind, difficulty))
         blocks.append(self.scored(self.whole(trained.serves, NEWEST), kind, difficulty))
         later, newest = (one.rows for one in blocks[-2:])
-        pace = self.pace()
+        pace = self.pace(scored)
         tested = dataclasses.replace(self.fitted(scored, kind, difficulty), pace=pace)
         follows = None
         if (
@@ -232,16 +232,16 @@ class Calibrating:
         newest = max(dt.datetime.fromisoformat(time) for time in times)
         return [Condition("time", ">=", newest + dt.timedelta(microseconds=1))]
 
-    def pace(self) -> Pace | None:
-        """How quantiles follow in time; None where they do not."""
+    def pace(self, scored: pa.Table) -> Pace | None:
+        """How quantiles follow in time; None where they do not. scored: rows that calibrate."""
         conformal = self.config.profile.conformal
         if not conformal.adaptive or self.classes is not None:
             return None
         if self.trained.model.drawn:
-            self.context.reporter.say("  conformal.adaptive: left out, because these rows have no time", "yellow")
+            self.context.reporter.say("  intervals stay as they are fitted: these rows have no time")
             return None
         return Pace(
-            step_days=conformal.step_days,
+            step_days=conformal.step_days or usual_step_days(scored.column("time").to_numpy()),
             step_size=conformal.step_size,
             damping_rows=conformal.damping_rows,
             window_days=conformal.window_days,
@@ -259,7 +259,7 @@ class Calibrating:
             weights = exponential_weights((times.max() - times) / np.timedelta64(1, "D"), conformal.halflife_days)
         return fit(
             scores_in(scored),
-            np.array(scored.column("label").to_pylist(), dtype=object),
+            labels_in(scored.column("label")),
             conformal.levels,
             min_segment_rows=conformal.min_segment_rows,
             segment_columns=self.segments,
@@ -277,8 +277,8 @@ class Calibrating:
         if follows is None:
             return coverage_of(calibration, later)
         new = known_in(later)
-        distinct, rows = np.unique(new.labels.astype(str), return_inverse=True)
-        quantiles, _ = follows.quantiles_for(distinct.tolist(), rows, new.times)
+        rows, distinct = factorise(new.labels)
+        quantiles, _ = follows.quantiles_for(distinct, rows, new.times)
         return share_within(calibration, new.scores, quantiles)
 
     def told_of_probabilities(self, calibration: Calibration, later: pa.Table) -> dict[str, float]:
@@ -320,7 +320,7 @@ def _told(blocks: Sequence[Block]) -> list[str]:
 
 def coverage_of(calibration: Calibration, scored: pa.Table) -> list[float]:
     """Per level the share of rows of `SCORED` whose scores are within the quantiles of their segment."""
-    quantiles, _ = calibration.quantiles_for(np.array(scored.column("label").to_pylist(), dtype=object))
+    quantiles, _ = calibration.quantiles_for(labels_in(scored.column("label")))
     return share_within(calibration, scores_in(scored), quantiles)
 
 

@@ -28,6 +28,9 @@ class ConformalConfig:
         last those of all rows together.
     shrinkage_rows: a segment's widths move towards its parent's as if so many rows spoke for those; above 0 they are
         steadier in small segments, and no longer exact.
+    folds: blocks of the calibration period; the scores of each come from a model that learned from all rows known
+        before it began, so that the later ones are of models nearly as new as the one that serves. Each block but the
+        first costs `train` one more fit. For dated rows, with `serving.learns_until: newest`.
     halflife_days: a calibration row that is so much older than the newest one counts half; None counts all alike.
     adaptive: let each segment's intervals follow its misses, step by step in time (adaptive conformal inference): a row
         is given the interval that outcomes known before its own step call for. For dated numbers.
@@ -48,6 +51,7 @@ class ConformalConfig:
     scale_share: Share = 1 / 3
     min_segment_rows: Annotated[int, Field(ge=1)] = 50
     shrinkage_rows: Annotated[float, Field(ge=0)] = 0.0
+    folds: Annotated[int, Field(ge=1, le=20)] = 1
     halflife_days: Annotated[float, Field(gt=0)] | None = None
     adaptive: bool = False
     step_days: Annotated[float, Field(gt=0)] | None = None

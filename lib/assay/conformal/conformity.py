@@ -15,6 +15,7 @@ from assay.conformal.intervals import forecast_of, labels_of
 from assay.conformal.scores import SCORES, AbsoluteResidual, ConformalisedQuantiles
 from assay.model.bundle import Model
 from assay.model.carried import Carried
+from assay.model.encoding import Encoding
 from assay.model.row_sample import row_hash
 from assay.runtime.tables import TIME
 
@@ -109,10 +110,12 @@ class ConformityScores:
 class ErrorRows:
     """Kernel: inputs and absolute errors of a sample of the rows that are set apart.
 
+    encoding: of the inputs, one for the models of all blocks.
     threshold: greatest hash of `row_id` that is in the sample (`sample_threshold`).
     """
 
     carried: Carried
+    encoding: Encoding
     older: Older
     threshold: int
 
@@ -126,7 +129,7 @@ class ErrorRows:
             part = batch.filter(pa.array(self.older.mask(ids, batch.column("time")) & sampled))
             if not part.num_rows:
                 continue
-            matrix = model.encoding.matrix(part)
+            matrix = self.encoding.matrix(part)
             inputs = pa.FixedSizeListArray.from_arrays(matrix.ravel(), matrix.shape[1]).cast(ERRORS.field(0).type)
             error = np.abs(model.truth(part) - model.predict_scaled(part))
             yield pa.record_batch([inputs, pa.array(error)], schema=ERRORS)

@@ -56,7 +56,7 @@ def score_batch(
 
 def forecast_of(model: Model, batch: pa.RecordBatch, difficulty: Difficulty | None) -> tuple[Forecast, Floats | None]:
     """Feature batch -> what the model says of it, on its scale, and the disagreement (n,) of an ensemble's members."""
-    scale = difficulty.scale(model.encoding.matrix(batch)) if difficulty is not None else None
+    scale = difficulty.of(batch, model.encoding) if difficulty is not None else None
     if model.outcome.kind == "quantiles":
         found, spread = model.scaled_quantiles(batch)
         return Forecast(found[:, model.outcome.middle], scale, found, model.outcome.levels), spread

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
+from assay.conformal.blocks import Block, ScoredBlock, calibration_blocks, together
 from assay.conformal.calibration import Calibration, factorise, fit, labels_in
 from assay.conformal.class_calibration import ClassCalibration
 from assay.conformal.class_rows import CLASS_ROWS, PredictLabelled
@@ -37,20 +39,26 @@ JOB = "calibrate"
 NEWEST = "newest"  # rows after all that a training run's models have seen
 COVERAGE_GATE = "coverage_gate.json"  # beside the other gates of the training run
 PROBABILITIES = "probabilities.json"  # what a map of probabilities was worth, beside the training run too
+BLOCKS = "calibration_blocks.json"  # who scored which rows, beside the training run too
 PYFUNC = Path(__file__).with_name("pyfunc.py")
 SCALE_ROWS = 50_000  # most rows that a scale is learned from; more tell it little
 
 
 def plan(context: JobContext, target: TargetConfig, trained_run_id: str) -> Plan:
     """What calibration is about to do for the models of one training run."""
-    trained = load_trained(context.tracking, trained_run_id)
+    trained = load_trained(context.tracking, trained_run_id, blocks=context.config.profile.conformal.folds > 1)
     version = context.version(FEATURES.name, made_by="build_features")
     return Plan(
         job=JOB,
         inputs={FEATURES.name: version},
         sections=("dataset", "training", "gates", "conformal", "where"),
         slots=[(CALIBRATIONS.name, target.name), *([] if target.decides else [(CONFORMITY_SCORES.name, target.name)])],
-        extra={"target": target.name, "model": trained.serves.version, "tested": trained.model.version},
+        extra={
+            "target": target.name,
+            "model": trained.serves.version,
+            "tested": trained.model.version,
+            **({"blocks": [model.version for model in trained.blocks]} if trained.blocks else {}),
+        },
         execute=lambda identity: Calibrating(context, target, trained, version).run(identity),
     )
 
@@ -77,11 +85,14 @@ class Calibrating:
         trained, tracking = self.trained, self.context.tracking
         kind, difficulty, older = self.how()
         with self.context.reporter.step("conformity scores of the calibration period"):
-            scored = self.scored(self.earlier, "calibrate", kind, difficulty)
-            scored = older.without(scored) if older is not None else scored
+            blocks = [self.scored(block, kind, difficulty) for block in self.blocks]
+            if older is not None:
+                blocks = [dataclasses.replace(one, rows=older.without(one.rows)) for one in blocks]
+            scored = together(blocks)
         with self.context.reporter.step("conformity scores of the test period"):
-            later = self.scored(trained.model, "test", kind, difficulty)
-        newest = self.scored(trained.serves, NEWEST, kind, difficulty)
+            blocks.append(self.scored(self.whole(trained.model, "test"), kind, difficulty))
+        blocks.append(self.scored(self.whole(trained.serves, NEWEST), kind, difficulty))
+        later, newest = (one.rows for one in blocks[-2:])
         pace = self.pace(scored)
         tested = dataclasses.replace(self.fitted(scored, kind, difficulty), pace=pace)
         follows = None
@@ -105,8 +116,9 @@ class Calibrating:
         with self.context.reporter.step("registering the calibrated model"):
             written = [*self.write(served, tested, identity)]
             if self.classes is None:
-                written += self.write_scores({"calibrate": scored, "test": later, NEWEST: newest}, served, identity)
+                written += self.write_scores(blocks, served, identity)
             tracking.json(served.to_dict(), "calibration.json")
+            tracking.of_run(trained.run_id, [one.facts() for one in blocks], BLOCKS)
             number = register(
                 tracking,
                 trained,
@@ -123,8 +135,10 @@ class Calibrating:
             *(f"below threshold, not enforced: {rule}" for rule in failed),
             f"calibrated on {everyone.rows:,} rows ({kind} scores); {separate} of {len(served.quantiles) - 1} segments "
             f"have {served.min_segment_rows} rows or more and {what} of their own",
+            *_told(self.blocks),
             f"registered {trained.registered_name} version {number}, now champion",
         ]
+        metrics |= {"calibration_blocks": float(len(self.blocks))}
         metrics |= {"calibration_rows": float(everyone.rows), "calibrated_segments": float(separate)}
         metrics |= dict(zip(quantile_names(served), everyone.quantiles, strict=True))
         return Done(metrics=metrics, written=written, summary=summary)
@@ -133,6 +147,24 @@ class Calibrating:
     def earlier(self) -> Model:
         """The model that did not learn from the calibration period."""
         return self.trained.held_back or self.trained.model
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """The calibration period, and who scores it."""
+        folds = self.config.profile.conformal.folds
+        found = calibration_blocks(self.trained, folds=folds)
+        if len(found) != folds:
+            self.context.reporter.say(
+                f"  conformal.folds={folds}: {self.target.name} was trained for {len(found)} block(s), which are used; "
+                "train makes the models of others, for dated rows and with serving.learns_until=newest",
+                "yellow",
+            )
+        return found
+
+    def whole(self, model: Model, period: str) -> Block:
+        """A period that one model scores."""
+        split = model.facts["split"]
+        return Block(period, 1, model, self.after_all() if period == NEWEST else period_conditions(split[period]))
 
     def how(self) -> tuple[str, Difficulty | None, Older | None]:
         """The kind of score, and for normalised ones the scale and the rows that it was learned from.
@@ -150,7 +182,7 @@ class Calibrating:
         if kind != NormalisedResidual.name:
             return kind, None, None
         with self.context.reporter.step("how large an error is usual"):
-            rows = self.scored(self.earlier, "calibrate", AbsoluteResidual.name, None)
+            rows = together([self.scored(block, AbsoluteResidual.name, None) for block in self.blocks])
             older = Older.of(rows, conformal.scale_share, drawn=self.earlier.drawn)
             count = rows.num_rows - older.without(rows).num_rows
             if count >= LEAST_ROWS:
@@ -165,33 +197,33 @@ class Calibrating:
 
     def learned_scale(self, older: Older, count: int) -> Difficulty:
         """The scale, of a sample of the rows that are set apart; count: how many those are."""
-        kernel = ErrorRows(Carried.of(self.earlier), older, sample_threshold(count, SCALE_ROWS))
-        found = self.labelled(self.earlier, "calibrate").map(kernel, ERRORS).collect()
-        types = self.earlier.encoding.feature_types
+        encoding, threshold = self.earlier.encoding, sample_threshold(count, SCALE_ROWS)
+        found = pa.concat_tables(
+            self.labelled(block).map(ErrorRows(Carried.of(block.model), encoding, older, threshold), ERRORS).collect()
+            for block in self.blocks
+        )
+        types = encoding.feature_types
         inputs = found.column("inputs").combine_chunks().flatten().to_numpy().reshape(-1, len(types))
-        return Difficulty.learned(inputs, found.column("error").to_numpy(), types)
+        return Difficulty.learned(inputs, found.column("error").to_numpy(), types, encoding=encoding)
 
-    def scored(self, model: Model, period: str, kind: str, difficulty: Difficulty | None) -> pa.Table:
-        """Conformity scores of the labelled rows of a period: rows of `SCORED`, of classes of `CLASS_ROWS`."""
+    def scored(self, block: Block, kind: str, difficulty: Difficulty | None) -> ScoredBlock:
+        """Conformity scores of the labelled rows of a block: rows of `SCORED`, of classes of `CLASS_ROWS`."""
+        carried = Carried.of(block.model)
         if self.classes is not None:
-            return (
-                self.labelled(model, period)
-                .map(PredictLabelled(Carried.of(model), self.segments), CLASS_ROWS)
-                .collect()
-            )
-        levels = self.config.profile.conformal.levels
-        kernel = ConformityScores(Carried.of(model), self.segments, levels, kind, difficulty)
-        return self.labelled(model, period).map(kernel, SCORED).collect()
+            classes = PredictLabelled(carried, self.segments)
+            return ScoredBlock(block, self.labelled(block).map(classes, CLASS_ROWS).collect())
+        kernel = ConformityScores(carried, self.segments, self.config.profile.conformal.levels, kind, difficulty)
+        return ScoredBlock(block, self.labelled(block).map(kernel, SCORED).collect())
 
-    def labelled(self, model: Model, period: str) -> Flow:
-        """The labelled rows of a period, with all that their scores need."""
+    def labelled(self, block: Block) -> Flow:
+        """The labelled rows of a block, with all that their scores need."""
         column = stored_name(self.target.name)
         where = [
             *(Condition(stored_name(c), "==", v) for c, v in self.config.where),
             Condition(column, "not_null"),
-            *(self.after_all() if period == NEWEST else period_conditions(model.facts["split"][period])),
+            *block.where,
         ]
-        columns = list(dict.fromkeys(["row_id", "time", *model.input_columns, *self.segments, column]))
+        columns = list(dict.fromkeys(["row_id", "time", *block.model.input_columns, *self.segments, column]))
         return self.context.plane.read(FEATURES.name, version=self.version, columns=columns, where=where)
 
     def after_all(self) -> list[Condition]:
@@ -268,26 +300,22 @@ class Calibrating:
             [Output(CALIBRATIONS, schema, commit, owns={"target": name, "kind": FITTED})]
         )
 
-    def write_scores(self, periods: Mapping[str, pa.Table], served: Calibration, identity: str) -> Sequence[Written]:
+    def write_scores(self, blocks: Sequence[ScoredBlock], served: Calibration, identity: str) -> Sequence[Written]:
         """Rows of `conformity_scores`."""
         schema, name = CONFORMITY_SCORES.schema(), self.target.name
-        models = {"calibrate": self.earlier, "test": self.trained.model, NEWEST: self.trained.serves}
-        parts = []
-        for period, scored in periods.items():
-            told = {
-                "segment": scored.column("label"),
-                "period": period,
-                "model_version": models[period].version,
-                "calibration_version": served.version,
-                "target": name,
-            }
-            columns = {column: scored.column(column) for column in ("row_id", "time", "scores")}
-            columns |= {k: pa.repeat(v, scored.num_rows) if isinstance(v, str) else v for k, v in told.items()}
-            parts.append(pa.table({field.name: columns[field.name] for field in schema}, schema=schema))
+        parts = [one.table(schema, calibration_version=served.version, target=name) for one in blocks]
         commit = self.context.commit(JOB, name, identity, calibration=served.version)
         return self.context.plane.rows_of(CONFORMITY_SCORES, schema, pa.concat_tables(parts)).write(
             [Output(CONFORMITY_SCORES, schema, commit, owns={"target": name})]
         )
+
+
+def _told(blocks: Sequence[Block]) -> list[str]:
+    """What is said of the blocks of the calibration period; nothing of one."""
+    if len(blocks) == 1:
+        return []
+    days = ", ".join(f"{dt.datetime.fromisoformat(block.model.learned_until):%Y-%m-%d}" for block in blocks)
+    return [f"scores of {len(blocks)} blocks, each by a model that had learned from earlier rows alone: until {days}"]
 
 
 def coverage_of(calibration: Calibration, scored: pa.Table) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from assay.config import AdvancedTrainingConfig
 from assay.model.outcome import Outcome
@@ -60,6 +60,14 @@ def refit_sentence(metrics: Mapping[str, float], outcome: Outcome, until: dt.dat
     )
 
 
+def blocks_sentence(fits: int) -> list[str]:
+    """What is said of models that were fitted for blocks of the calibration period; nothing where there are none."""
+    if not fits:
+        return []
+    times = "once more, for the last" if fits == 1 else f"{fits} times more, for the last {fits}"
+    return [f"fitted {times} of {fits + 1} blocks of the calibration period (conformal.folds)"]
+
+
 def folds_sentence(metrics: Mapping[str, float], outcome: Outcome, method: str) -> list[str]:
     """What is said of the folds before the test period; nothing where there were none."""
     loss = loss_of(outcome)
@@ -83,3 +91,9 @@ def merged_sentence(figures: Mapping[str, float]) -> list[str]:
                 f"period{scale}, each alone {figure(alone[0])} to {figure(alone[-1])}"
             )
     return said
+
+
+def missed_sentences(failed: Sequence[Verdict], *, enforced: bool) -> list[str]:
+    """What is said of gates that a model did not pass."""
+    word = "refused" if enforced else "below threshold, not enforced"
+    return [f"{word}: {verdict.rule}" for verdict in failed]

@@ -14,13 +14,14 @@ from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.conformal.calibration import Calibration, fit
 from assay.conformal.class_calibration import ClassCalibration
-from assay.conformal.class_rows import CLASS_ROWS, PredictLabelled
+from assay.conformal.class_rows import CLASS_ROWS_APART, PredictLabelled
 from assay.conformal.class_stage import ClassStage, figures_of
-from assay.conformal.conformity import ERRORS, SCORED, ConformityScores, ErrorRows, Older, score_of
+from assay.conformal.conformity import ERRORS_APART, SCORED_APART, ConformityScores, ErrorRows, Older, score_of
 from assay.conformal.difficulty import LEAST_ROWS, Difficulty
 from assay.conformal.following import Following, after, followed, known_in
 from assay.conformal.pace import Pace
 from assay.conformal.scores import AbsoluteResidual, Floats, NormalisedResidual, scores_in
+from assay.conformal.unpriced import Unpriced, split_apart
 from assay.conformal.weighted import exponential_weights
 from assay.errors import ConfigError
 from assay.model.bundle import Model
@@ -66,6 +67,7 @@ class Calibrating:
         self.version = version
         self.segments = tuple(stored_name(s) for s in context.config.dataset.segments)
         outcome, conformal = trained.model.outcome, context.config.profile.conformal
+        self.unpriced: dict[str, Unpriced] = {}  # by period
         self.classes = (
             ClassStage(conformal, self.segments, len(outcome.classes), drawn=trained.model.drawn)
             if outcome.decides
@@ -95,9 +97,11 @@ class Calibrating:
         tracking.of_run(trained.run_id, [dataclasses.asdict(v) for v in found], COVERAGE_GATE)
         metrics = {f"test_coverage_{level_label(lv)}": c for lv, c in zip(tested.levels, held, strict=True)}
         metrics |= self.told_of_probabilities(tested, later)
+        metrics["unpriced_rows"] = float(sum(lost.count for lost in self.unpriced.values()))
         failed = [v.rule for v in found if not v.passed]
         if failed and self.config.training.force_production_quality:
-            return Done(metrics=metrics, written=[], summary=[f"refused: {failed[0]}"], refused="; ".join(failed))
+            told = [f"refused: {failed[0]}", *self.told_of_unpriced()]
+            return Done(metrics=metrics, written=[], summary=told, refused="; ".join(failed))
         own = [scored, later, newest] if trained.served is not None or newest.num_rows else [scored]
         served = dataclasses.replace(self.fitted(pa.concat_tables(own), kind, difficulty), pace=pace)
         if follows is not None:
@@ -124,6 +128,7 @@ class Calibrating:
             f"calibrated on {everyone.rows:,} rows ({kind} scores); {separate} of {len(served.quantiles) - 1} segments "
             f"have {served.min_segment_rows} rows or more and {what} of their own",
             f"registered {trained.registered_name} version {number}, now champion",
+            *self.told_of_unpriced(),
         ]
         metrics |= {"calibration_rows": float(everyone.rows), "calibrated_segments": float(separate)}
         metrics |= dict(zip(quantile_names(served), everyone.quantiles, strict=True))
@@ -166,22 +171,22 @@ class Calibrating:
     def learned_scale(self, older: Older, count: int) -> Difficulty:
         """The scale, of a sample of the rows that are set apart; count: how many those are."""
         kernel = ErrorRows(Carried.of(self.earlier), older, sample_threshold(count, SCALE_ROWS))
-        found = self.labelled(self.earlier, "calibrate").map(kernel, ERRORS).collect()
+        rows = self.labelled(self.earlier, "calibrate").map(kernel, ERRORS_APART).collect()
+        found, _ = split_apart(rows)  # rows without a price are told of where they are scored
         types = self.earlier.encoding.feature_types
         inputs = found.column("inputs").combine_chunks().flatten().to_numpy().reshape(-1, len(types))
         return Difficulty.learned(inputs, found.column("error").to_numpy(), types)
 
     def scored(self, model: Model, period: str, kind: str, difficulty: Difficulty | None) -> pa.Table:
         """Conformity scores of the labelled rows of a period: rows of `SCORED`, of classes of `CLASS_ROWS`."""
+        rows, levels = self.labelled(model, period), self.config.profile.conformal.levels
         if self.classes is not None:
-            return (
-                self.labelled(model, period)
-                .map(PredictLabelled(Carried.of(model), self.segments), CLASS_ROWS)
-                .collect()
-            )
-        levels = self.config.profile.conformal.levels
-        kernel = ConformityScores(Carried.of(model), self.segments, levels, kind, difficulty)
-        return self.labelled(model, period).map(kernel, SCORED).collect()
+            rows = rows.map(PredictLabelled(Carried.of(model), self.segments), CLASS_ROWS_APART)
+        else:
+            kernel = ConformityScores(Carried.of(model), self.segments, levels, kind, difficulty)
+            rows = rows.map(kernel, SCORED_APART)
+        found, self.unpriced[period] = split_apart(rows.collect())
+        return found
 
     def labelled(self, model: Model, period: str) -> Flow:
         """The labelled rows of a period, with all that their scores need."""
@@ -248,6 +253,14 @@ class Calibrating:
         distinct, rows = np.unique(new.labels.astype(str), return_inverse=True)
         quantiles, _ = follows.quantiles_for(distinct.tolist(), rows, new.times)
         return share_within(calibration, new.scores, quantiles)
+
+    def told_of_unpriced(self) -> list[str]:
+        """Lines about rows that no score could be had of."""
+        return [
+            lost.line("after all that the model has learned from" if period == NEWEST else f"of the {period} period")
+            for period, lost in self.unpriced.items()
+            if lost.count
+        ]
 
     def told_of_probabilities(self, calibration: Calibration, later: pa.Table) -> dict[str, float]:
         """Put on record what calibrated probabilities of classes are worth; their figures."""

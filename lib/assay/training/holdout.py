@@ -13,6 +13,7 @@ import pyarrow as pa
 from assay.class_metrics import brier_scores, class_metrics, log_losses
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
+from assay.conformal.class_calibration import tested_map
 from assay.conformal.class_probabilities import ProbabilityMap
 from assay.metrics import pinball_losses, point_metrics
 from assay.model.baselines import Baselines
@@ -29,7 +30,6 @@ from assay.runtime.tables import FEATURES
 from assay.training.champion import compare_losses, incomparable, verdict
 from assay.training.judging import loss_of
 from assay.training.rows import LabelledRows
-from assay.training.served_probabilities import champion_map
 from assay.training.split import Period
 
 UNCALIBRATED = "uncalibrated"
@@ -65,7 +65,7 @@ class Holdout:
             models["held_back"] = held_back
         columns = [*(name for one in models.values() for name in one.input_columns), *baselines.columns, "time", target]
         maps: dict[str, ProbabilityMap | None] = dict.fromkeys(["model", "held_back"], probabilities)
-        maps["champion"] = champion_map(champion) if champion is not None else None
+        maps["champion"] = tested_map(champion) if champion is not None else None
         carried = {name: Carried.of(one) for name, one in models.items()}
         kernel = kernel_of(carried, baselines, target, model.outcome, maps)
         schema = pa.schema([pa.field(name, pa.float64()) for name in kernel.names])

@@ -6,14 +6,12 @@ model pass.
 
 from __future__ import annotations
 
-from assay.conformal.class_calibration import ClassCalibration
 from assay.conformal.class_probabilities import ProbabilityMap
 from assay.conformal.class_rows import CLASS_ROWS_APART, ClassRows, PredictLabelled
 from assay.conformal.class_stage import taught
 from assay.conformal.unpriced import split_apart
 from assay.model.bundle import Model
 from assay.model.carried import Carried
-from assay.model.registry import Champion
 from assay.model.row_sample import ROW
 from assay.training.rows import LabelledRows
 from assay.training.split import Period
@@ -34,9 +32,3 @@ def served_map(rows: LabelledRows, model: Model, calibrate: Period) -> Probabili
     kernel = PredictLabelled(Carried.of(model), ())
     found, _ = split_apart(rows.read(columns, calibrate).map(kernel, CLASS_ROWS_APART).collect())
     return taught(ClassRows.of(found, len(model.outcome.classes)), config, drawn=model.drawn)[0]
-
-
-def champion_map(found: Champion) -> ProbabilityMap | None:
-    """The map of the champion's model that was tested."""
-    told = found.tested.calibration if found.tested is not None else found.calibration
-    return ClassCalibration.from_dict(told).probabilities if found.judged.outcome.decides else None

@@ -36,6 +36,7 @@ class Calibrated:
     champions: dict
     served: dict
     pages: dict
+    trained: dict
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,7 @@ def workspace_of_ways(run_in, tmp_path_factory):
         jobs = ["calibrate", "score", "evaluate"] if found else ["pipeline"]
         results = [run_in(workspace, job, dataset, overrides=overrides) for job in jobs]
         tracking = Tracking(load_run(dataset=workspace / "dataset.yml", workspace=workspace))
+        champions = {name: champion(tracking, name) for name in CLASSES}
         found.append(
             Calibrated(
                 way=(score, probabilities, by_class),
@@ -64,9 +66,10 @@ def workspace_of_ways(run_in, tmp_path_factory):
                 predictions=table(workspace, "predictions"),
                 calibrations=table(workspace, "calibrations"),
                 segment_metrics=table(workspace, "segment_metrics"),
-                champions={name: champion(tracking, name) for name in CLASSES},
+                champions=champions,
                 served={name: tracking.mlflow.pyfunc.load_model(f"models:/panel.{name}@champion") for name in CLASSES},
                 pages={n: (workspace / "reports" / f"evaluation-{n}.html").read_text("utf-8") for n in CLASSES},
+                trained={n: tracking.client.get_run(c.run_id).data.metrics for n, c in champions.items()},
             )
         )
     return table(workspace, "features"), found
@@ -176,5 +179,9 @@ def test_figures_before_and_after_are_those_of_the_rows(way):
     for figure in ("log_loss", "brier", "calibration_error"):
         assert metrics[f"test_{figure}_uncalibrated"] == pytest.approx(before[figure])
         assert metrics[f"test_{figure}"] == pytest.approx(after[figure])
+    of_training = done.trained[name]  # the gates of the first way judged what was served
+    assert of_training["test_log_loss_uncalibrated"] == pytest.approx(before["log_loss"])
+    if done.way == WAYS[0]:
+        assert of_training["test_log_loss"] == pytest.approx(after["log_loss"])
     least = min(metrics[f"coverage_80_of_{each}"] for each in CLASSES[name])
     assert metrics["coverage_80_least_class"] == least

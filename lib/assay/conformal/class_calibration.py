@@ -17,6 +17,7 @@ import numpy.typing as npt
 from assay.conformal.calibration import ALL_ROWS, Calibration, SegmentQuantiles, fit, segment_labels
 from assay.conformal.class_probabilities import ProbabilityMap, read_map
 from assay.conformal.class_sets import SET_SCORES, Floats, SetScore
+from assay.model.registry import Champion
 
 CLASSES = "classes"  # key of what only classes have
 _KEYS = {"probabilities", "by_class"}
@@ -115,6 +116,12 @@ class ClassCalibration(Calibration):
 def read_calibration(data: Mapping[str, Any], *, classes: bool) -> Calibration:
     """The calibration of a model, of classes or of numbers, that `to_dict` wrote."""
     return ClassCalibration.from_dict(dict(data)) if classes else Calibration.from_dict(dict(data))
+
+
+def tested_map(found: Champion) -> ProbabilityMap | None:
+    """The map of probabilities of a registered version's model that was tested; None without one, and of numbers."""
+    told = found.tested.calibration if found.tested is not None else found.calibration
+    return ClassCalibration.from_dict(told).probabilities if found.judged.outcome.decides else None
 
 
 def fit_classes(

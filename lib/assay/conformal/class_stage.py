@@ -11,7 +11,7 @@ import pyarrow as pa
 from assay.class_metrics import class_metrics, reliability
 from assay.config.conformal import ConformalConfig
 from assay.conformal.class_calibration import ClassCalibration, fit_classes
-from assay.conformal.class_probabilities import FITS
+from assay.conformal.class_probabilities import FITS, ProbabilityMap
 from assay.conformal.class_rows import ClassRows
 
 FIGURES = ("log_loss", "brier", "calibration_error")
@@ -31,10 +31,7 @@ class ClassStage:
 
     def fitted(self, found: pa.Table) -> ClassCalibration:
         """The calibration of these rows: the earlier ones teach the map of probabilities, where there is one."""
-        rows, fitted_map = ClassRows.of(found, self.classes), None
-        if self.config.probabilities != "none":
-            taught, rows = rows.parted(self.config.probabilities_share, drawn=self.drawn)
-            fitted_map = FITS[self.config.probabilities](taught.codes, taught.probabilities)
+        fitted_map, rows = taught(ClassRows.of(found, self.classes), self.config, drawn=self.drawn)
         return fit_classes(
             rows.codes,
             rows.probabilities,
@@ -70,6 +67,18 @@ class ClassStage:
             told[name] = {figure: figures[figure] for figure in FIGURES}
             told[name]["bins"] = np.column_stack(bins).tolist()
         return told
+
+
+def taught(rows: ClassRows, config: ConformalConfig, *, drawn: bool) -> tuple[ProbabilityMap | None, ClassRows]:
+    """The map of probabilities that the earlier rows teach, None without one, and the rows that are left for sets.
+
+    Raises:
+        DataError: there are too few rows for both.
+    """
+    if config.probabilities == "none":
+        return None, rows
+    earlier, later = rows.parted(config.probabilities_share, drawn=drawn)
+    return FITS[config.probabilities](earlier.codes, earlier.probabilities), later
 
 
 def figures_of(record: dict[str, Any]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from assay.config.conformal import missing_quantiles
 from assay.conformal.difficulty import Difficulty
 from assay.conformal.intervals import forecast_of, labels_of
 from assay.conformal.scores import SCORES, AbsoluteResidual, ConformalisedQuantiles
+from assay.conformal.unpriced import UNPRICED, told_apart
 from assay.model.bundle import Model
 from assay.model.carried import Carried
 from assay.model.encoding import Encoding
@@ -29,6 +30,7 @@ SCORED = pa.schema(
     ]
 )
 ERRORS = pa.schema([pa.field("inputs", pa.list_(pa.float32())), pa.field("error", pa.float64())])
+SCORED_APART, ERRORS_APART = SCORED.append(UNPRICED), ERRORS.append(UNPRICED)
 
 
 def score_of(model: Model, asked: str, levels: Sequence[float]) -> str:
@@ -92,18 +94,21 @@ class ConformityScores:
     difficulty: Difficulty | None = None
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of `SCORED`."""
+        """Rows of `SCORED_APART`."""
         model = self.carried.model()
-        for batch in batches:
-            own = np.zeros(batch.num_rows)
-            forecast, _ = forecast_of(model, batch, self.difficulty)
-            found = SCORES[self.score].score(model.truth(batch), forecast, self.levels)
-            if self.score == ConformalisedQuantiles.name:
-                lower, upper = SCORES[self.score].interval(forecast, np.zeros(len(self.levels)), self.levels)
-                own = (upper - lower)[:, int(np.argmax(self.levels))]
-            lists = pa.FixedSizeListArray.from_arrays(found.ravel(), found.shape[1]).cast(SCORED.field("scores").type)
-            keys = [batch.column("row_id"), batch.column("time"), labels_of(batch, self.segments)]
-            yield pa.record_batch([*keys, lists, pa.array(own)], schema=SCORED)
+        return told_apart(lambda batch: self.price(model, batch), batches, SCORED_APART, "scores")
+
+    def price(self, model: Model, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Rows of `SCORED`."""
+        own = np.zeros(batch.num_rows)
+        forecast, _ = forecast_of(model, batch, self.difficulty)
+        found = SCORES[self.score].score(model.truth(batch), forecast, self.levels)
+        if self.score == ConformalisedQuantiles.name:
+            lower, upper = SCORES[self.score].interval(forecast, np.zeros(len(self.levels)), self.levels)
+            own = (upper - lower)[:, int(np.argmax(self.levels))]
+        lists = pa.FixedSizeListArray.from_arrays(found.ravel(), found.shape[1]).cast(SCORED.field("scores").type)
+        keys = [batch.column("row_id"), batch.column("time"), labels_of(batch, self.segments)]
+        return pa.record_batch([*keys, lists, pa.array(own)], schema=SCORED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,16 +125,21 @@ class ErrorRows:
     threshold: int
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of `ERRORS`."""
+        """Rows of `ERRORS_APART`."""
         model = self.carried.model()
-        for batch in batches:
-            ids = batch.column("row_id")
-            # Hashed twice: where rows are drawn, the first hash has chosen those that are set apart.
-            sampled = row_hash(row_hash(ids.to_numpy()).view(np.int64)) <= np.uint64(self.threshold)
-            part = batch.filter(pa.array(self.older.mask(ids, batch.column("time")) & sampled))
-            if not part.num_rows:
-                continue
-            matrix = self.encoding.matrix(part)
-            inputs = pa.FixedSizeListArray.from_arrays(matrix.ravel(), matrix.shape[1]).cast(ERRORS.field(0).type)
-            error = np.abs(model.truth(part) - model.predict_scaled(part))
-            yield pa.record_batch([inputs, pa.array(error)], schema=ERRORS)
+        chosen = (part for part in map(self.chosen, batches) if part.num_rows)
+        return told_apart(lambda batch: self.price(model, batch), chosen, ERRORS_APART, "error")
+
+    def chosen(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows that are set apart and in the sample."""
+        ids = batch.column("row_id")
+        # Hashed twice: where rows are drawn, the first hash has chosen those that are set apart.
+        sampled = row_hash(row_hash(ids.to_numpy()).view(np.int64)) <= np.uint64(self.threshold)
+        return batch.filter(pa.array(self.older.mask(ids, batch.column("time")) & sampled))
+
+    def price(self, model: Model, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Rows of `ERRORS`."""
+        matrix = self.encoding.matrix(batch)
+        inputs = pa.FixedSizeListArray.from_arrays(matrix.ravel(), matrix.shape[1]).cast(ERRORS.field(0).type)
+        error = np.abs(model.truth(batch) - model.predict_scaled(batch))
+        return pa.record_batch([inputs, pa.array(error)], schema=ERRORS)

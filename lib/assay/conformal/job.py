@@ -16,13 +16,14 @@ from assay.config.dataset import stored_name
 from assay.conformal.blocks import Block, ScoredBlock, calibration_blocks, together
 from assay.conformal.calibration import Calibration, factorise, fit, labels_in
 from assay.conformal.class_calibration import ClassCalibration
-from assay.conformal.class_rows import CLASS_ROWS, PredictLabelled
+from assay.conformal.class_rows import CLASS_ROWS_APART, PredictLabelled
 from assay.conformal.class_stage import ClassStage, figures_of
-from assay.conformal.conformity import ERRORS, SCORED, ConformityScores, ErrorRows, Older, score_of
+from assay.conformal.conformity import ERRORS_APART, SCORED_APART, ConformityScores, ErrorRows, Older, score_of
 from assay.conformal.difficulty import LEAST_ROWS, Difficulty
 from assay.conformal.following import Following, after, followed, known_in, own_step_days
 from assay.conformal.pace import Pace
 from assay.conformal.scores import AbsoluteResidual, Floats, NormalisedResidual, scores_in
+from assay.conformal.unpriced import Unpriced, split_apart
 from assay.conformal.weighted import exponential_weights
 from assay.errors import ConfigError
 from assay.model.bundle import Model
@@ -74,6 +75,7 @@ class Calibrating:
         self.version = version
         self.segments = tuple(stored_name(s) for s in context.config.dataset.segments)
         outcome, conformal = trained.model.outcome, context.config.profile.conformal
+        self.unpriced: dict[tuple[str, int], Unpriced] = {}  # by period and block
         self.classes = (
             ClassStage(conformal, self.segments, len(outcome.classes), drawn=trained.model.drawn)
             if outcome.decides
@@ -106,9 +108,11 @@ class Calibrating:
         tracking.of_run(trained.run_id, [dataclasses.asdict(v) for v in found], COVERAGE_GATE)
         metrics = {f"test_coverage_{level_label(lv)}": c for lv, c in zip(tested.levels, held, strict=True)}
         metrics |= self.told_of_probabilities(tested, later)
+        metrics["unpriced_rows"] = float(sum(lost.count for lost in self.unpriced.values()))
         failed = [v.rule for v in found if not v.passed]
         if failed and self.config.training.force_production_quality:
-            return Done(metrics=metrics, written=[], summary=[f"refused: {failed[0]}"], refused="; ".join(failed))
+            told = [f"refused: {failed[0]}", *self.told_of_unpriced()]
+            return Done(metrics=metrics, written=[], summary=told, refused="; ".join(failed))
         own = [scored, later, newest] if trained.served is not None or newest.num_rows else [scored]
         served = dataclasses.replace(self.fitted(pa.concat_tables(own), kind, difficulty), pace=pace)
         if follows is not None:
@@ -137,6 +141,7 @@ class Calibrating:
             f"have {served.min_segment_rows} rows or more and {what} of their own",
             *_told(self.blocks),
             f"registered {trained.registered_name} version {number}, now champion",
+            *self.told_of_unpriced(),
         ]
         metrics |= {"calibration_blocks": float(len(self.blocks))}
         metrics |= {"calibration_rows": float(everyone.rows), "calibrated_segments": float(separate)}
@@ -198,22 +203,26 @@ class Calibrating:
     def learned_scale(self, older: Older, count: int) -> Difficulty:
         """The scale, of a sample of the rows that are set apart; count: how many those are."""
         encoding, threshold = self.earlier.encoding, sample_threshold(count, SCALE_ROWS)
-        found = pa.concat_tables(
-            self.labelled(block).map(ErrorRows(Carried.of(block.model), encoding, older, threshold), ERRORS).collect()
+        rows = pa.concat_tables(
+            self.labelled(block)
+            .map(ErrorRows(Carried.of(block.model), encoding, older, threshold), ERRORS_APART)
+            .collect()
             for block in self.blocks
         )
+        found, _ = split_apart(rows)  # rows without a price are told of where they are scored
         types = encoding.feature_types
         inputs = found.column("inputs").combine_chunks().flatten().to_numpy().reshape(-1, len(types))
         return Difficulty.learned(inputs, found.column("error").to_numpy(), types, encoding=encoding)
 
     def scored(self, block: Block, kind: str, difficulty: Difficulty | None) -> ScoredBlock:
         """Conformity scores of the labelled rows of a block: rows of `SCORED`, of classes of `CLASS_ROWS`."""
-        carried = Carried.of(block.model)
+        rows, carried, levels = self.labelled(block), Carried.of(block.model), self.config.profile.conformal.levels
         if self.classes is not None:
-            classes = PredictLabelled(carried, self.segments)
-            return ScoredBlock(block, self.labelled(block).map(classes, CLASS_ROWS).collect())
-        kernel = ConformityScores(carried, self.segments, self.config.profile.conformal.levels, kind, difficulty)
-        return ScoredBlock(block, self.labelled(block).map(kernel, SCORED).collect())
+            rows = rows.map(PredictLabelled(carried, self.segments), CLASS_ROWS_APART)
+        else:
+            rows = rows.map(ConformityScores(carried, self.segments, levels, kind, difficulty), SCORED_APART)
+        found, self.unpriced[block.period, block.number] = split_apart(rows.collect())
+        return ScoredBlock(block, found)
 
     def labelled(self, block: Block) -> Flow:
         """The labelled rows of a block, with all that their scores need."""
@@ -280,6 +289,14 @@ class Calibrating:
         rows, distinct = factorise(new.labels)
         quantiles, _ = follows.quantiles_for(distinct, rows, new.times)
         return share_within(calibration, new.scores, quantiles)
+
+    def told_of_unpriced(self) -> list[str]:
+        """Lines about rows that no score could be had of."""
+        return [
+            lost.line("after all that the model has learned from" if period == NEWEST else f"of the {period} period")
+            for (period, _), lost in self.unpriced.items()
+            if lost.count
+        ]
 
     def told_of_probabilities(self, calibration: Calibration, later: pa.Table) -> dict[str, float]:
         """Put on record what calibrated probabilities of classes are worth; their figures."""

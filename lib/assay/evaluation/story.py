@@ -80,7 +80,7 @@ class Story:
             found |= {"direction_accuracy": self.direction.accuracy, "win_rate": self.direction.win_rate}
             found |= {"sharpe": self.direction.sharpe} if self.direction.sharpe is not None else {}
         if self.before is not None:
-            found |= {"champion_before_rmse": self.before.rival_rmse, "rmse_over_champion_before_low": self.before.low}
+            found |= {"champion_before_rmse": self.before.rival_loss, "rmse_over_champion_before_low": self.before.low}
             found |= {"rmse_over_champion_before_high": self.before.high}
         return found
 

@@ -11,8 +11,9 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -107,13 +108,15 @@ class ArrowPlane(Plane):
             return None
         return {value for _, value in before ^ after}
 
-    def last_commit(self, table: str, slot: str, *, identity: str | None = None) -> Commit | None:
-        """Newest write of assay to this slot, or the newest with this identity."""
+    def last_commit(
+        self, table: str, slot: str, *, identity: str | None = None, details: Mapping[str, Any] = MappingProxyType({})
+    ) -> Commit | None:
+        """Newest write of assay to this slot, or the newest with this identity and these details."""
         if self.version(table) is None:
             return None
         for entry in self._delta(table).history():
             found = Commit.parse(entry.get("userMetadata"), int(entry.get("version", -1)))
-            if found is not None and found.slot == slot and identity in {None, found.identity}:
+            if found is not None and found.is_of(slot, identity, details):
                 return found
         return None
 

@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.conformal.calibration import Calibration
-from assay.conformal.conformity import SCORED, ConformityScores
+from assay.conformal.conformity import SCORED_APART, ConformityScores
 from assay.conformal.following import Following, Known, followed, known_in, latest
+from assay.conformal.unpriced import Unpriced, split_apart
 from assay.errors import DataError
 from assay.model.carried import Carried
 from assay.model.registry import Champion
@@ -31,11 +32,15 @@ NEWEST = pa.schema([pa.field("time", TIME)])
 
 @dataclasses.dataclass(frozen=True)
 class Adapted:
-    """The champion's quantiles in time. later: outcomes that came after its calibration."""
+    """A model's quantiles in time.
+
+    later: outcomes that came after its calibration.  unpriced: those of them that no score could be had of.
+    """
 
     calibration: Calibration
     following: Following
     later: int
+    unpriced: Unpriced
 
 
 def adapted(
@@ -52,26 +57,54 @@ def adapted(
     version: of the features.  where: which rows are about to be scored.  ahead: how far beyond the newest to go.
 
     Raises:
-        DataError: `conformity_scores` are those of another calibration.
+        DataError: its scores are not in `conformity_scores`.
     """
-    if "pace" not in found.calibration:
+    if not follows(found):
         return None
+    state = _adapted(context, target, found, version, where, ahead)
+    if state is None:
+        raise DataError(
+            f"conformity_scores has none of {target.name} that belong to the champion's calibration "
+            f"{found.calibration_version}: run `calibrate`"
+        )
+    return state
+
+
+def adapted_shadow(
+    context: JobContext, target: TargetConfig, found: Champion, version: int, where: Sequence[Condition]
+) -> Adapted | None:
+    """The same for a shadow; None, too, where its scores are no longer on record."""
+    return _adapted(context, target, found, version, where, dt.timedelta(0)) if follows(found) else None
+
+
+def follows(found: Champion) -> bool:
+    """Whether a model's quantiles follow its misses."""
+    return "pace" in found.calibration
+
+
+def _adapted(
+    context: JobContext,
+    target: TargetConfig,
+    found: Champion,
+    version: int,
+    where: Sequence[Condition],
+    ahead: dt.timedelta,
+) -> Adapted | None:
     calibration = Calibration.from_dict(found.calibration)
     assert calibration.pace is not None
     plane, column = context.plane, stored_name(target.name)
-    with context.reporter.step("intervals in time"):
+    # A later calibration replaces the scores of an earlier one; the table's history still has them.
+    details = {"calibration": found.calibration_version}
+    commit = plane.last_commit(CONFORMITY_SCORES.name, target.name, details=details)
+    if commit is None:
+        return None
+    with context.reporter.step(f"intervals in time of version {found.number}"):
         base = plane.read(
             CONFORMITY_SCORES.name,
-            version=context.version(CONFORMITY_SCORES.name, made_by="calibrate"),
-            columns=["time", "segment", "scores", "calibration_version"],
+            version=commit.version,
+            columns=["time", "segment", "scores"],
             where=[Condition("target", "==", target.name)],
         ).collect()
-        versions = pc.unique(base.column("calibration_version")).to_pylist()
-        if versions != [found.calibration_version]:
-            raise DataError(
-                f"conformity_scores of {target.name} are of calibration {', '.join(versions) or 'none'}, the "
-                f"champion's is {found.calibration_version}: run `calibrate`"
-            )
         known = known_in(base)
         since = latest(known) + dt.timedelta(microseconds=1)
         model, segments = found.model, calibration.segment_columns
@@ -81,15 +114,14 @@ def adapted(
         columns = list(dict.fromkeys(["row_id", "time", *model.input_columns, *segments, column]))
         slice_of = [Condition(stored_name(c), "==", v) for c, v in context.config.where]
         outcomes = [*slice_of, Condition(column, "not_null"), Condition("time", ">=", since)]
-        later = (
-            plane.read(FEATURES.name, version=version, columns=columns, where=outcomes).map(kernel, SCORED).collect()
-        )
+        rows = plane.read(FEATURES.name, version=version, columns=columns, where=outcomes)
+        later, unpriced = split_apart(rows.map(kernel, SCORED_APART).collect())
         times = plane.read(FEATURES.name, version=version, columns=["time", *_columns(where)], where=where)
         newest = times.map(NewestTime(), NEWEST).collect().column("time")
         until = max([latest(known), *(pc.max(newest).as_py(),) * bool(len(newest))]) + ahead
         whole = both(known, known_in(later)) if later.num_rows else known
-        follows = followed(whole, calibration, calibration.pace, origin=found.judged.test_start, until=until)
-    return Adapted(calibration, follows, later.num_rows)
+        state = followed(whole, calibration, calibration.pace, origin=found.judged.test_start, until=until)
+    return Adapted(calibration, state, later.num_rows, unpriced)
 
 
 def both(earlier: Known, later: Known) -> Known:

@@ -43,6 +43,7 @@ from assay.training.monotone import directions
 from assay.training.preparation import Prepared, prepare, prepare_again
 from assay.training.rates import fit_rates
 from assay.training.rows import LabelledRows
+from assay.training.served_probabilities import served_map
 from assay.training.split import Period, Split, forward_split, together
 from assay.training.tuned import Tuned
 from assay.training.validation import period
@@ -57,6 +58,8 @@ SECTIONS = (
 def plan(context: JobContext, target: TargetConfig, tuned: Tuned | None = None) -> Plan:
     """What training is about to learn. tuned: parameters that a study found, in place of those of the profile."""
     version = context.version(FEATURES.name, made_by="build_features")
+    conformal = context.config.profile.conformal
+    mapped = target.decides and conformal.probabilities != "none"  # then the gates judge what comes of the map
     return Plan(
         job=JOB,
         inputs={FEATURES.name: version},
@@ -65,7 +68,8 @@ def plan(context: JobContext, target: TargetConfig, tuned: Tuned | None = None) 
         extra={
             "target": target.name,
             **({"tuned": tuned.identity} if tuned is not None else {}),
-            **({"folds": folds} if (folds := context.config.profile.conformal.folds) > 1 else {}),
+            **({"folds": folds} if (folds := conformal.folds) > 1 else {}),
+            **({"probabilities": [conformal.probabilities, conformal.probabilities_share]} if mapped else {}),
         },
         execute=lambda identity: Training(context, target, version, tuned).run(identity),
     )
@@ -121,9 +125,9 @@ class Training:
             with reporter.step(f"fitting again on all {everything.rows:,} rows, to serve"):
                 served = self.fitted_again(learned, prepared, scale, split, everything, baselines)
         with reporter.step(f"testing on {split.test.rows:,} later rows"):
-            metrics, compared = Holdout(
-                self.context, self.target, self.version, self.rows.where(split.test), split.test
-            ).figures(model, baselines, held_back)
+            holdout = Holdout(self.context, self.target, self.version, self.rows.where(split.test), split.test)
+            probabilities = served_map(self.rows, held_back or model, split.calibrate)
+            metrics, compared = holdout.figures(model, baselines, held_back, probabilities)
         if self.config.profile.validation.method != "none":
             metrics |= self.over_folds(times, split, learned, prepared, scale, baselines)
         verdicts = [*gates(metrics, self.config.training, self.outcome), *compared]
@@ -140,8 +144,10 @@ class Training:
             summary.append(
                 refit_sentence(metrics, self.outcome, None if split.test.drawn is not None else everything.last)
             )
-        summary += blocks_sentence(len(blocks))
-        summary += folds_sentence(metrics, self.outcome, self.config.profile.validation.method)
+        summary += [
+            *blocks_sentence(len(blocks)),
+            *folds_sentence(metrics, self.outcome, self.config.profile.validation.method),
+        ]
         fitted = learned.fitted
         if fitted.sample is not None:
             drawn, there_were = fitted.sample

@@ -24,6 +24,8 @@ stamp=$venv/.stamp # "KIND FINGERPRINT FOLDER", written last: an environment wit
 [[ $(locale charmap 2>/dev/null) == UTF-8 ]] || export LC_ALL=C.UTF-8
 # The environment is whole: another Spark's Python path, or settings for another pip, would break it.
 unset SPARK_HOME PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
+# Many containers set this; each process and each Spark worker would then compile its libraries anew, for 5 to 10 s.
+unset PYTHONDONTWRITEBYTECODE
 
 # Tools that answer Ctrl-C with an exit code of their own would otherwise be followed by the next one.
 trap 'exit 130' INT

@@ -1,18 +1,19 @@
-"""Consumes zips on the import path, checks that workers read them again when they change and only then."""
+"""Consumes zips and modules, checks that workers read zips again when they change and search no modules."""
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
+import types
 import zipfile
 import zipimport
 
 import pytest
 
+from assay.runtime import workers
 from assay.runtime.workers import prepare_worker
-
-pytestmark = pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python reads zips late by itself")
 
 
 def write(path, names, stamp):
@@ -22,6 +23,7 @@ def write(path, names, stamp):
     os.utime(path, (stamp, stamp))
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python reads zips late by itself")
 def test_a_zip_is_read_again_when_it_has_changed_and_only_then(tmp_path, monkeypatch):
     monkeypatch.setattr(zipimport.zipimporter, "invalidate_caches", zipimport.zipimporter.invalidate_caches)
     prepare_worker()
@@ -46,3 +48,19 @@ def test_a_zip_is_read_again_when_it_has_changed_and_only_then(tmp_path, monkeyp
     assert importlib.import_module("assay_two").WHAT == 1
     for name in ("assay_one", "assay_two"):
         del sys.modules[name]
+
+
+def test_modules_are_left_out_of_the_search_for_garbage_and_what_tasks_leave_is_not(monkeypatch):
+    monkeypatch.setattr(workers, "_imported", 0)
+    try:
+        prepare_worker()
+        kept = gc.get_freeze_count()
+        assert kept > 10_000
+        garbage = [[] for _ in range(1_000)]
+        prepare_worker()
+        assert gc.get_freeze_count() <= kept
+        monkeypatch.setitem(sys.modules, "assay_new", types.ModuleType("assay_new"))
+        prepare_worker()
+        assert gc.get_freeze_count() > kept + len(garbage) - 100
+    finally:
+        gc.unfreeze()

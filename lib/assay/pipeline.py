@@ -27,10 +27,17 @@ class Job:
 
 
 def ingest(context: JobContext) -> Result:
-    """Raw rows -> observations, quarantine and quality."""
-    from assay.ingest import job
+    """Raw rows -> observations, quarantine and quality. Of events: raw rows -> events, events -> observations."""
+    from assay.ingest import job, panel_job
 
-    return run_stage(context, job.plan(context))
+    dataset = context.config.dataset
+    reading = context if dataset.events is None else context.about(dataset.ingested)
+    taken = run_stage(reading, job.plan(reading))
+    if dataset.events is None or taken.status == REFUSED:
+        return taken
+    first = dataset.targets[0].name
+    made = run_stage(context, panel_job.plan(context))
+    return _merged(job.JOB, context, [(first, taken), (first, made)], run_id=taken.run_id)
 
 
 def build_features(context: JobContext, plan: Literal["config", "champion"] = "config") -> Result:

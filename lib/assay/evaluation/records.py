@@ -16,7 +16,7 @@ from assay.evaluation.wording import readable
 from assay.model.registry import TrainedRun
 from assay.runtime.conditions import Condition
 from assay.runtime.job import JobContext
-from assay.runtime.tables import CALIBRATIONS, OBSERVATIONS, QUALITY_REPORTS
+from assay.runtime.tables import CALIBRATIONS, QUALITY_REPORTS, ingested_table
 
 UNITS = {  # of a gate's figures, and whether more is better
     "min_r2": ("", True),
@@ -27,8 +27,9 @@ UNITS = {  # of a gate's figures, and whether more is better
 
 
 def ingested(context: JobContext) -> str:
-    """Identity of the ingest run whose observations are in the table; empty where nobody knows."""
-    commit = context.plane.last_commit(OBSERVATIONS.name, "all")
+    """Identity of the ingest run whose rows are in the table; empty where nobody knows."""
+    table = ingested_table(context.config.dataset.ingested)
+    commit = context.plane.last_commit(table.name, "all")
     return commit.identity if commit is not None else ""
 
 

@@ -52,10 +52,19 @@ OBSERVATIONS = Table(
     columns={
         "row_id": (pa.int64(), "stable hash of entity, time and occurrence"),
         "time": (TIME, "time of the observation, UTC"),
-        "source_file": (pa.string(), "name of the file or table that the row came from"),
+        "source_file": (pa.string(), "name of the file or table that the row came from; of a period its last event's"),
         "source_row": (pa.int64(), "1-based row or line of the file; of a table's row, which has none, a hash"),
         "month": (pa.string(), "YYYY-MM of time"),
     },
+    open_columns=True,
+)
+EVENTS = Table(
+    name="events",
+    stage="ingest",
+    grain="one usable row of a source whose rows are events, of which observations are made",
+    key=("row_id",),
+    partition_by=("month",),
+    columns=OBSERVATIONS.columns,
     open_columns=True,
 )
 QUARANTINE = Table(
@@ -303,6 +312,7 @@ TABLES = {
     table.name: table
     for table in (
         OBSERVATIONS,
+        EVENTS,
         QUARANTINE,
         SOURCE_FILES,
         QUALITY_REPORTS,
@@ -317,11 +327,16 @@ TABLES = {
 }
 
 
+def ingested_table(dataset: DatasetConfig) -> Table:
+    """Where usable rows of the source go."""
+    return EVENTS if dataset.is_of_events else OBSERVATIONS
+
+
 def observation_fields(dataset: DatasetConfig) -> list[pa.Field]:
     """Columns that a dataset adds to `observations`: text as string, numbers as double, merged rows as a count."""
-    aligned = dataset.time.align is not None
+    merged = dataset.time.align is not None or (dataset.events is not None and not dataset.is_of_events)
     return [
-        *([pa.field(SOURCE_ROWS, pa.int64())] if aligned else []),  # how many rows of the source became this one
+        *([pa.field(SOURCE_ROWS, pa.int64())] if merged else []),  # how many rows of the source became this one
         *(pa.field(stored_name(name), pa.string()) for name in dataset.text_columns),
         *(pa.field(stored_name(name), pa.float64()) for name in dataset.numeric_columns),
     ]

@@ -238,7 +238,7 @@ class Plane(Protocol):
         ...
 
     def rows_of(self, table: Table, schema: pa.Schema, rows: pa.Table) -> Flow:
-        """A small table that the driver has, as a flow."""
+        """A table that the driver has, as a flow."""
         ...
 
     def inputs(

@@ -152,7 +152,7 @@ class SparkPlane(Plane):
         return SparkFlow(self, frame.select([quoted(name) for name in schema.names]), schema)
 
     def rows_of(self, table: Table, schema: pa.Schema, rows: pa.Table) -> SparkFlow:
-        """A small table of the driver's."""
+        """A table of the driver's, in one task."""
         fitted = pa.Table.from_batches([conform(b.select(schema.names), schema) for b in rows.to_batches()], schema)
         frame = self.session.createDataFrame(fitted, spark_schema(schema))
         return SparkFlow(self, frame.coalesce(1), schema)

@@ -7,8 +7,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from assay.config import TargetConfig, canonical_json
+from assay.config import TargetConfig, canonical_json, load_run
+from assay.config.strict import nearest
+from assay.errors import UserError
 from assay.runtime.job import DONE, REFUSED, UNCHANGED, JobContext, Result, run_stage
+from assay.runtime.progress import Reporter
+from assay.runtime.session import SparkSettings
 
 if TYPE_CHECKING:
     from assay.tuning.job import Studies
@@ -223,3 +227,23 @@ JOBS: dict[str, Job] = {
         ),
     )
 }
+
+
+def run_job(
+    name: str, *, settings: SparkSettings | None = None, reporter: Reporter | None = None, **told: Any
+) -> Result:
+    """Run a job by its name, without a terminal: for notebooks and tests.
+
+    told: what `load_run` takes. settings: how to reach Spark; a session that runs is taken as it is. reporter: who
+    hears of progress; None says nothing.
+
+    Raises:
+        UserError: there is no such job, or a mistake in what it is told. A refusal of a gate is the result's status.
+    """
+    if name not in JOBS:
+        raise UserError(f"there is no job {name!r}{nearest(name, set(JOBS)) or '; choose ' + ', '.join(JOBS)}")
+    context = JobContext(load_run(**told), settings or SparkSettings(), reporter or Reporter(quiet=True))
+    try:
+        return JOBS[name].run(context)
+    finally:
+        context.close()

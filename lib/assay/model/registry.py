@@ -293,11 +293,13 @@ def _registered(tracking_uri: str, name: str, version: Any) -> Champion:
     """A version of a registered model, as MLflow tells of it, with its files."""
     import mlflow
 
-    tags = version.tags
+    tags, source = version.tags, f"models:/{name}/{version.version}"
+    if not tracking_uri.startswith(
+        "databricks"
+    ):  # else MLflow looks for it in the store that this process happens to use
+        source = mlflow.MlflowClient(tracking_uri).get_model_version_download_uri(name, version.version)
     with tempfile.TemporaryDirectory(prefix="assay-champion-") as folder:
-        local = mlflow.artifacts.download_artifacts(
-            artifact_uri=f"models:/{name}/{version.version}", dst_path=folder, tracking_uri=tracking_uri
-        )
+        local = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=tracking_uri)
         root = Path(local) / "artifacts"
         served = _loaded(root / BUNDLE, tags, "assay.")
         tested = _loaded(root / TESTED, tags, f"assay.{TESTED}_") if tags.get("assay.tested_version") else None

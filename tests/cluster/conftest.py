@@ -81,6 +81,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
                 "spark.driver.host 127.0.0.1\nspark.driver.bindAddress 127.0.0.1\nspark.ui.enabled false\n"
                 "spark.driver.memory 1g\nspark.executor.memory 1g\nspark.executor.cores 1\nspark.task.cpus 1\n"
                 "spark.sql.shuffle.partitions 2\nspark.executorEnv.POLARS_MAX_THREADS 1\n"
+                "spark.executor.defaultJavaOptions -XX:TieredStopAtLevel=1\n"  # as other Java of tests
                 "spark.scheduler.barrier.maxConcurrentTasksCheck.interval 2s\n",
                 encoding="utf-8",
             )

@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from assay.evaluation.clusters import Clusters
 from assay.evaluation.content import BASELINE_PREFIX
 from assay.evaluation.cuts import Cuts
 from assay.evaluation.decisions import Rule
@@ -19,6 +18,7 @@ from assay.evaluation.segments import check_rows
 from assay.evaluation.tally import TallyRows
 from assay.model.baselines import Baselines
 from assay.model.carried import Carried
+from assay.model.clusters import Clusters
 from assay.model.row_sample import ROW
 from assay.model.scale import as_floats
 from assay.runtime.arrow_files import conform

@@ -121,13 +121,21 @@ def evaluate(context: JobContext) -> Result:
     return _merged("evaluate", context, results, run_id=results[0][1].run_id)
 
 
+def segment(context: JobContext) -> Result:
+    """Features -> segments of similar entities, and what each is like."""
+    from assay.segmentation import job
+
+    return run_stage(context, job.plan(context))
+
+
 def pipeline(context: JobContext) -> Result:
     """All stages in order, as one MLflow run with the stages nested below it. Ends at the first refusal."""
     tracking = context.tracking
     first = context.config.dataset.targets[0].name
     results: list[tuple[str, Result]] = []
     with tracking.run("pipeline", context.config.hash_of()[:16]) as run_id:
-        for stage in (ingest, build_features, train, score, evaluate):
+        last = (segment,) if context.config.profile.segmentation.enabled else ()
+        for stage in (ingest, build_features, train, score, evaluate, *last):
             result = stage(context)
             results.append((first, result))
             if result.status == REFUSED:
@@ -216,6 +224,14 @@ JOBS: dict[str, Job] = {
             "segment_metrics, explanations, reports/*.html",
             "assay evaluate --dataset conf/datasets/txhousing.yml --json",
             evaluate,
+        ),
+        Job(
+            "segment",
+            "Put entities into segments of similar ones by K-means, and say what each segment is like.",
+            "features, the champion (for when its test period began)",
+            "segments, segment_profiles",
+            "assay segment --dataset conf/datasets/telco_churn.yml",
+            segment,
         ),
         Job(
             "pipeline",

@@ -284,7 +284,7 @@ class DatasetConfig:
     training: overrides of the profile's `training` section for this dataset.
     profiles: name of a profile -> keys of `features` and `calendar` that differ under it.
     preparation: the same for `preparation`, whose columns only a dataset can name; each of its keys as a whole.
-    evaluation, ingest: the same for `evaluation` and `ingest`.
+    evaluation, ingest, segmentation: the same for these sections.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]
@@ -308,6 +308,7 @@ class DatasetConfig:
     preparation: dict[str, Any] = Field(default_factory=dict)
     evaluation: dict[str, Any] = Field(default_factory=dict)
     ingest: dict[str, Any] = Field(default_factory=dict)
+    segmentation: dict[str, Any] = Field(default_factory=dict)
     description: str = ""
 
     def delay_days(self, column: str) -> float:

@@ -17,6 +17,7 @@ from assay.config.overrides import DATASET, parse_override
 from assay.config.preparation import PreparationConfig
 from assay.config.profile import AdvancedTrainingConfig, IngestConfig, ProfileConfig
 from assay.config.run import RunConfig
+from assay.config.segmentation import SegmentationConfig
 from assay.config.strict import check, nearest
 from assay.config.yaml_text import Tree, read_yaml
 from assay.errors import ConfigError
@@ -27,6 +28,7 @@ OVERRIDDEN = {  # by the dataset
     "preparation": PreparationConfig,
     "evaluation": EvaluationConfig,
     "ingest": IngestConfig,
+    "segmentation": SegmentationConfig,
 }
 
 

@@ -13,7 +13,6 @@ import pyarrow as pa
 from assay.class_metrics import log_losses
 from assay.conformal.class_probabilities import ProbabilityMap
 from assay.evaluation.class_tally import TallyClasses
-from assay.evaluation.clusters import Clusters
 from assay.evaluation.content import BASELINE_PREFIX
 from assay.evaluation.cuts import Cuts
 from assay.evaluation.decisions import Rule
@@ -22,6 +21,7 @@ from assay.evaluation.segments import check_rows
 from assay.evaluation.tally import TallyRows
 from assay.model.baselines import Baselines
 from assay.model.carried import Carried
+from assay.model.clusters import Clusters
 from assay.model.rates import RateBaselines
 from assay.model.row_sample import ROW
 from assay.model.scale import Floats, as_floats

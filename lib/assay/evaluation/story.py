@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from assay.config.evaluation import EvaluationConfig
-from assay.evaluation.clusters import Clusters
 from assay.evaluation.decisions import Rule, rules_of
 from assay.evaluation.evaluated import CLUSTER, FACTOR, PRICE_BAND
 from assay.evaluation.over_time import LevelOverTime, Line, coverage_over_time, long_lines, time_lines
@@ -28,6 +27,7 @@ from assay.evaluation.risk import (
 from assay.evaluation.rivals import RivalResult, compared, rival_lines
 from assay.evaluation.slabs import Slab, worst_slab
 from assay.evaluation.tally import Tally
+from assay.model.clusters import Clusters
 from assay.runtime.tables import level_label
 
 

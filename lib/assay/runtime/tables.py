@@ -307,6 +307,38 @@ EXPLANATIONS = Table(
         "target": (pa.string(), "target column"),
     },
 )
+SEGMENTS = Table(
+    name="segments",
+    stage="segmentation",
+    grain="an entity, by the newest of its rows",
+    key=("row_id",),
+    partition_by=(),
+    columns={
+        "row_id": (pa.int64(), "row of features"),
+        "time": (TIME, "its time, UTC"),
+        "segment": (pa.int64(), "1 for the largest one when segments were found, 2, ..."),
+        "name": (pa.string(), "the number, and what sets the segment apart"),
+        "distance": (pa.float64(), "to the segment's centre, in standard deviations of the inputs"),
+    },
+    open_columns=True,
+)
+SEGMENT_PROFILES = Table(
+    name="segment_profiles",
+    stage="segmentation",
+    grain="one input of one segment",
+    key=("segment", "input"),
+    partition_by=(),
+    columns={
+        "segment": (pa.int64(), "as in `segments`"),
+        "name": (pa.string(), "as in `segments`"),
+        "input": (pa.string(), "column that says what is similar"),
+        "rows": (pa.int64(), "entities of the segment"),
+        "share": (pa.float64(), "of all entities, 0 to 1"),
+        "mean": (pa.float64(), "of the input in the segment, in its own unit; null where no value is known"),
+        "mean_of_all": (pa.float64(), "of the input over all entities"),
+        "distance": (pa.float64(), "mean of the segment's distances"),
+    },
+)
 
 TABLES = {
     table.name: table
@@ -323,6 +355,8 @@ TABLES = {
         DECISIONS,
         SEGMENT_METRICS,
         EXPLANATIONS,
+        SEGMENTS,
+        SEGMENT_PROFILES,
     )
 }
 

@@ -23,7 +23,8 @@ class ConformalConfig:
         its own; `normalised` makes rows wider whose error is usually larger, as a scale model learns it from the oldest
         `scale_share` of the calibration rows; `cqr` widens or narrows the model's own quantiles, which
         `engine.quantiles` must name for both ends of each level. `auto` is `cqr` for a model of such quantiles and
-        `absolute` for others.
+        `absolute` for others; `best` is `cqr`, too, and else that of `absolute` and `normalised` whose intervals score
+        better on the newest calibration rows.
     min_segment_rows: below it a segment uses its parent's intervals (without the last of `dataset.segments`), and at
         last those of all rows together.
     shrinkage_rows: a segment's widths move towards its parent's as if so many rows spoke for those; above 0 they are
@@ -47,7 +48,7 @@ class ConformalConfig:
     """
 
     levels: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.8, 0.9)
-    score: Literal["auto", "absolute", "signed", "normalised", "cqr"] = "auto"
+    score: Literal["auto", "best", "absolute", "signed", "normalised", "cqr"] = "auto"
     scale_share: Share = 1 / 3
     min_segment_rows: Annotated[int, Field(ge=1)] = 50
     shrinkage_rows: Annotated[float, Field(ge=0)] = 0.0

@@ -27,14 +27,16 @@ SCORED = pa.schema(
         pa.field("label", pa.string()),
         pa.field("scores", pa.list_(pa.float64())),
         pa.field("own_width", pa.float64()),  # of the model's own interval at the widest level; 0 where it has none
+        pa.field("scale", pa.float64()),  # how large an error is usual for the row; 1 where nobody says
     ]
 )
 ERRORS = pa.schema([pa.field("inputs", pa.list_(pa.float32())), pa.field("error", pa.float64())])
+BEST = "best"
 SCORED_APART, ERRORS_APART = SCORED.append(UNPRICED), ERRORS.append(UNPRICED)
 
 
 def score_of(model: Model, asked: str, levels: Sequence[float]) -> str:
-    """The kind of conformity score for a model of a number. asked: `conformal.score`.
+    """The kind of conformity score for a model of a number, or `BEST` of two. asked: `conformal.score`.
 
     Raises ValueError where the model did not learn the quantiles that `cqr` needs.
     """
@@ -44,9 +46,11 @@ def score_of(model: Model, asked: str, levels: Sequence[float]) -> str:
             f"conformal.score=cqr needs the model's quantiles at {', '.join(f'{end:g}' for end in missing)}: name them "
             "in engine.quantiles (engines xgboost and catboost), or choose another score"
         )
-    if asked != "auto":
+    if asked not in ("auto", BEST):
         return asked
-    return AbsoluteResidual.name if missing else ConformalisedQuantiles.name
+    if not missing:
+        return ConformalisedQuantiles.name
+    return BEST if asked == BEST else AbsoluteResidual.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,10 +81,15 @@ class Older:
 
     def without(self, scored: pa.Table) -> pa.Table:
         """The rows of `SCORED` that are none of them."""
+        return self.parted(scored)[1]
+
+    def parted(self, scored: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """The rows of `SCORED` that are some of them, and the others."""
         if not scored.num_rows:
-            return scored
+            return scored, scored
         ids, times = (scored.column(name).combine_chunks() for name in ("row_id", "time"))
-        return scored.filter(pa.array(~self.mask(ids, times)))
+        older = self.mask(ids, times)
+        return scored.filter(pa.array(older)), scored.filter(pa.array(~older))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +117,8 @@ class ConformityScores:
             own = (upper - lower)[:, int(np.argmax(self.levels))]
         lists = pa.FixedSizeListArray.from_arrays(found.ravel(), found.shape[1]).cast(SCORED.field("scores").type)
         keys = [batch.column("row_id"), batch.column("time"), labels_of(batch, self.segments)]
-        return pa.record_batch([*keys, lists, pa.array(own)], schema=SCORED)
+        scale = np.ones(batch.num_rows) if forecast.scale is None else forecast.scale
+        return pa.record_batch([*keys, lists, pa.array(own), pa.array(scale)], schema=SCORED)
 
 
 @dataclasses.dataclass(frozen=True)

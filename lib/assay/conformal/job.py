@@ -15,14 +15,16 @@ from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.conformal.blocks import Block, ScoredBlock, calibration_blocks, together
 from assay.conformal.calibration import Calibration, factorise, fit, labels_in
+from assay.conformal.choice import MARGIN, relative_interval_score
 from assay.conformal.class_calibration import ClassCalibration
 from assay.conformal.class_rows import CLASS_ROWS_APART, PredictLabelled
 from assay.conformal.class_stage import ClassStage, figures_of
-from assay.conformal.conformity import ERRORS_APART, SCORED_APART, ConformityScores, ErrorRows, Older, score_of
+from assay.conformal.conformity import BEST, ERRORS_APART, SCORED_APART, ConformityScores, ErrorRows, Older, score_of
 from assay.conformal.difficulty import LEAST_ROWS, Difficulty
 from assay.conformal.following import Following, after, followed, known_in, own_step_days
+from assay.conformal.held import coverage_of, share_within, verdict
 from assay.conformal.pace import Pace
-from assay.conformal.scores import AbsoluteResidual, Floats, NormalisedResidual, scores_in
+from assay.conformal.scores import AbsoluteResidual, NormalisedResidual, scores_in
 from assay.conformal.unpriced import Unpriced, split_apart
 from assay.conformal.weighted import exponential_weights
 from assay.errors import ConfigError
@@ -30,7 +32,6 @@ from assay.model.bundle import Model
 from assay.model.carried import Carried
 from assay.model.registry import Calibrated, TrainedRun, load_trained, register
 from assay.model.row_sample import sample_threshold
-from assay.model.verdict import Verdict
 from assay.runtime.conditions import Condition, period_conditions
 from assay.runtime.job import Done, JobContext, Plan
 from assay.runtime.plane import Flow, Output, Written
@@ -76,6 +77,7 @@ class Calibrating:
         self.segments = tuple(stored_name(s) for s in context.config.dataset.segments)
         outcome, conformal = trained.model.outcome, context.config.profile.conformal
         self.unpriced: dict[tuple[str, int], Unpriced] = {}  # by period and block
+        self.chosen = ""  # what is told of a kind of score that was chosen among two
         self.classes = (
             ClassStage(conformal, self.segments, len(outcome.classes), drawn=trained.model.drawn)
             if outcome.decides
@@ -137,8 +139,8 @@ class Calibrating:
         what = "sets" if trained.model.outcome.decides else "intervals"
         summary = [
             *(f"below threshold, not enforced: {rule}" for rule in failed),
-            f"calibrated on {everyone.rows:,} rows ({kind} scores); {separate} of {len(served.quantiles) - 1} segments "
-            f"have {served.min_segment_rows} rows or more and {what} of their own",
+            f"calibrated on {everyone.rows:,} rows ({kind} scores{self.chosen}); {separate} of "
+            f"{len(served.quantiles) - 1} segments have {served.min_segment_rows} rows or more and {what} of their own",
             *_told(self.blocks),
             f"registered {trained.registered_name} version {number}, now champion",
             *self.told_of_unpriced(),
@@ -184,21 +186,36 @@ class Calibrating:
             kind = score_of(self.trained.model, conformal.score, conformal.levels)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        if kind != NormalisedResidual.name:
+        if kind not in (NormalisedResidual.name, BEST):
             return kind, None, None
         with self.context.reporter.step("how large an error is usual"):
             rows = together([self.scored(block, AbsoluteResidual.name, None) for block in self.blocks])
             older = Older.of(rows, conformal.scale_share, drawn=self.earlier.drawn)
             count = rows.num_rows - older.without(rows).num_rows
             if count >= LEAST_ROWS:
-                return kind, self.learned_scale(older, count), older
-        self.context.reporter.say(
-            f"  {self.target.name}: {count} of {rows.num_rows:,} calibration rows are set apart for the scale of "
-            f"normalised scores, which needs {LEAST_ROWS}: absolute scores instead (conformal.scale_share, "
-            "split.calibrate)",
-            "yellow",
-        )
+                difficulty = self.learned_scale(older, count)
+                if kind == NormalisedResidual.name or self.is_better(difficulty, older, rows):
+                    return NormalisedResidual.name, difficulty, older
+                return AbsoluteResidual.name, None, None
+        if kind == NormalisedResidual.name:
+            self.context.reporter.say(
+                f"  {self.target.name}: {count} of {rows.num_rows:,} calibration rows are set apart for the scale of "
+                f"normalised scores, which needs {LEAST_ROWS}: absolute scores instead (conformal.scale_share, "
+                "split.calibrate)",
+                "yellow",
+            )
         return AbsoluteResidual.name, None, None
+
+    def is_better(self, difficulty: Difficulty, older: Older, absolute: pa.Table) -> bool:
+        """Whether a scale makes better intervals of the newest calibration rows. older: those that taught it."""
+        scored = together([self.scored(block, NormalisedResidual.name, difficulty) for block in self.blocks])
+        until = Older.of(absolute, (1.0 + older.share) / 2.0, drawn=self.earlier.drawn)
+        ratio = relative_interval_score(
+            absolute, older.without(scored), until, lambda rows, kind: self.fitted(rows, kind, None)
+        )
+        better = ratio < 1.0 - MARGIN
+        self.chosen = f": on the newest of them, a scale per row changes the interval score by {ratio - 1:+.1%}"
+        return better
 
     def learned_scale(self, older: Older, count: int) -> Difficulty:
         """The scale, of a sample of the rows that are set apart; count: how many those are."""
@@ -333,33 +350,6 @@ def _told(blocks: Sequence[Block]) -> list[str]:
         return []
     days = ", ".join(f"{dt.datetime.fromisoformat(block.model.learned_until):%Y-%m-%d}" for block in blocks)
     return [f"scores of {len(blocks)} blocks, each by a model that had learned from earlier rows alone: until {days}"]
-
-
-def coverage_of(calibration: Calibration, scored: pa.Table) -> list[float]:
-    """Per level the share of rows of `SCORED` whose scores are within the quantiles of their segment."""
-    quantiles, _ = calibration.quantiles_for(labels_in(scored.column("label")))
-    return share_within(calibration, scores_in(scored), quantiles)
-
-
-def share_within(calibration: Calibration, scores: Floats, quantiles: Floats) -> list[float]:
-    """Per level the share of rows whose scores (n, S) are within their quantiles (n, P)."""
-    parts = calibration.parts
-    within = scores[:, [part.column for part in parts]] <= quantiles
-    own = [[place for place, part in enumerate(parts) if part.level == at] for at in range(len(calibration.levels))]
-    return [float(within[:, places].all(axis=1).mean()) for places in own]
-
-
-def verdict(held: Sequence[float], levels: Sequence[float], shortfall: float | None) -> list[Verdict]:
-    """The gate's outcome for the level that falls short most; none without a gate."""
-    if shortfall is None:
-        return []
-    coverage, level = min(zip(held, levels, strict=True), key=lambda pair: pair[0] - pair[1])
-    least = level - shortfall
-    rule = (
-        f"the {level:.0%} interval holds {coverage:.1%} of the test period's outcomes, the least allowed {least:.1%} "
-        "(gates.coverage_shortfall)"
-    )
-    return [Verdict("coverage", coverage >= least, coverage, least, rule)]
 
 
 def quantile_names(calibration: Calibration) -> list[str]:

@@ -37,7 +37,7 @@ ONE_TARGET = {  # of several
     "orange_juice_profit": ["dataset.targets=[{name: profit, relative_to: last_value}]", "dataset.decision={}"]
 }
 LEVELS = (0.8, 0.9)
-QUANTILES = "engine.quantiles=[0.05, 0.1, 0.5, 0.9, 0.95]"
+QUANTILES = ["engine.quantiles=[0.05, 0.1, 0.5, 0.9, 0.95]", "engine.rounds=200"]  # five trees a round
 ENDS = {0.8: (1, 3), 0.9: (0, 4)}  # places of a level's quantiles among those
 TAILS = {0.8: (0.1, 0.9), 0.9: (0.05, 0.95)}
 QUANTILE_PLACES = [0, 1, 3, 4]
@@ -69,7 +69,7 @@ def prepare(data: Path, dataset: str) -> Any:
     """A fresh workspace with the observations, and a second context for the model of quantiles."""
     workspace = data / "runs" / dataset
     context = observed(dataset, workspace, overrides(dataset))
-    return context, opened(dataset, workspace, [*overrides(dataset), QUANTILES])
+    return context, opened(dataset, workspace, [*overrides(dataset), *QUANTILES])
 
 
 def run(state: Any) -> Any:

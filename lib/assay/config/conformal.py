@@ -57,7 +57,7 @@ class ConformalConfig:
     adaptive: bool = False
     step_days: Annotated[float, Field(gt=0)] | None = None
     step_size: Annotated[float, Field(ge=0, le=1)] = 0.2
-    damping_rows: Annotated[float, Field(ge=0)] = 50.0
+    damping_rows: Annotated[float, Field(ge=0)] = 100.0
     window_days: Annotated[float, Field(gt=0)] | None = None
     set_score: Literal["lac", "aps"] = "lac"
     by_class: bool = False

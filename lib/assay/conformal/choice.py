@@ -11,7 +11,7 @@ from assay.conformal.calibration import Calibration, labels_in
 from assay.conformal.conformity import Older
 from assay.conformal.scores import AbsoluteResidual, Floats, NormalisedResidual, scores_in
 
-MARGIN = 0.02  # by how much a scale must better the intervals to be worth its rows and its time
+MARGIN = 0.05  # by how much a scale must better the intervals to be worth its rows and its time
 
 
 def relative_interval_score(

@@ -22,6 +22,7 @@ COMMON = (
     "split.calibrate=0.4",
     "conformal.min_segment_rows=60",
     "conformal.folds=3",
+    "conformal.adaptive=false",
 )
 QUANTILES = (*COMMON, "engine.quantiles=[0.05, 0.1, 0.5, 0.9, 0.95]", "conformal.folds=2")
 KINDS = {

@@ -128,7 +128,7 @@ class Training:
             holdout = Holdout(self.context, self.target, self.version, self.rows.where(split.test), split.test)
             probabilities = served_map(self.rows, held_back or model, split.calibrate)
             metrics, compared = holdout.figures(model, baselines, held_back, probabilities)
-        if self.config.profile.validation.method != "none":
+        if (method := self.config.profile.validation.method) != "none":
             metrics |= self.over_folds(times, split, learned, prepared, scale, baselines)
         verdicts = [*gates(metrics, self.config.training, self.outcome), *compared]
         failed = [v for v in verdicts if not v.passed]
@@ -144,10 +144,7 @@ class Training:
             summary.append(
                 refit_sentence(metrics, self.outcome, None if split.test.drawn is not None else everything.last)
             )
-        summary += [
-            *blocks_sentence(len(blocks)),
-            *folds_sentence(metrics, self.outcome, self.config.profile.validation.method),
-        ]
+        summary += [*blocks_sentence(len(blocks)), *folds_sentence(metrics, self.outcome, method)]
         fitted = learned.fitted
         if fitted.sample is not None:
             drawn, there_were = fitted.sample

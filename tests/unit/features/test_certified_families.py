@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 
 import polars as pl
 import pyarrow as pa
@@ -10,7 +11,7 @@ from feature_harness import features_of, observations, ranks_of, utc, widest_pla
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.features import catalog
+from assay.features import catalog, certificate
 from assay.features.certificate import Recompute, as_known, compare, months_over
 from assay.features.kernel import Condense, packed, step_of, unpacked
 from assay.features.plan import HistoryOf
@@ -60,3 +61,24 @@ def test_no_family_needs_more_than_what_the_certificate_leaves_of_the_world(worl
     differences = compare(features_of(frame, plan), found, names)
     assert {name: n for name, n in differences.items() if n} == {}
     assert found.height == len(world)
+
+
+def test_rows_of_one_time_are_computed_together_and_those_of_one_entity_apart(monkeypatch):
+    """What a call of the kernel costs is paid for each time, not for each row; no world holds an entity twice."""
+    plan, worlds = widest_plan(), []
+    times = {1: START, 2: START, 3: START, 4: START + dt.timedelta(days=3)}
+    rows = {1: "x", 2: "y", 3: "x", 4: "y"}
+    asked = tuple((row_id, time, int(START.timestamp()), (rows[row_id],)) for row_id, time in times.items())
+    world = [{"thing": rows[i], "place": "p", "time": times[i], "price": 5.0, "row_id": i} for i in rows]
+    batches = observations(world, plan).to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()
+
+    def kernel(*_):
+        def see(batches):
+            worlds.append(pl.from_arrow(pa.Table.from_batches(list(batches))))
+            return iter(())
+
+        return see
+
+    monkeypatch.setattr(certificate, "BuildFeatures", kernel)
+    assert list(Recompute(plan, asked, {}, {})(iter(batches))) == []
+    assert Counter(tuple(sorted(one["row_id"])) for one in worlds) == Counter([(1, 2), (3,), (2, 4)])

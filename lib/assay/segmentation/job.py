@@ -26,7 +26,7 @@ SETTING = "segmentation.columns"
 def plan(context: JobContext) -> Plan:
     """What the job is about to do. Rows of the first target's test period find no segments; they only get theirs."""
     version = context.version(FEATURES.name, made_by="build_features")
-    model = champion(context.tracking, context.config.dataset.targets[0].name).tested.model
+    model = champion(context.tracking, context.config.dataset.targets[0].name).judged
     split = model.facts["split"]
     before = [period_conditions(split[n]) for n in ("train", "tune", "calibrate") if split[n].get("rows")]
     return Plan(

@@ -235,7 +235,7 @@ JOBS: dict[str, Job] = {
         ),
         Job(
             "pipeline",
-            "All of the above, in this order.",
+            "All of the above, in this order; segment where segmentation.enabled says so.",
             "the dataset's source",
             "all tables, a model, a report",
             "assay pipeline --dataset conf/datasets/kc_house.yml --workspace workspace/kc",

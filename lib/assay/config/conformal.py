@@ -29,8 +29,8 @@ class ConformalConfig:
     shrinkage_rows: a segment's widths move towards its parent's as if so many rows spoke for those; above 0 they are
         steadier in small segments, and no longer exact.
     halflife_days: a calibration row that is so much older than the newest one counts half; None counts all alike.
-    adaptive: let each segment's intervals follow its misses, step by step in time (adaptive conformal inference): a row
-        is given the interval that outcomes known before its own step call for. For dated numbers.
+    adaptive: let each segment's intervals, or sets, follow its misses, step by step in time (adaptive conformal
+        inference): a row is given what outcomes known before its own step call for. For dated rows.
     step_days: how long a step is.  step_size: how far one may move the share of misses that is aimed at, for each unit
         that the share of misses was off; 0 lets only the rows behind the quantiles change.
     damping_rows: a segment's step with as many known outcomes moves by half of that.

@@ -13,12 +13,12 @@ import pyarrow as pa
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.conformal.calibration import Calibration, fit
-from assay.conformal.class_calibration import ClassCalibration
+from assay.conformal.class_calibration import ClassCalibration, class_labels
 from assay.conformal.class_rows import CLASS_ROWS_APART, PredictLabelled
 from assay.conformal.class_stage import ClassStage, figures_of
 from assay.conformal.conformity import ERRORS_APART, SCORED_APART, ConformityScores, ErrorRows, Older, score_of
 from assay.conformal.difficulty import LEAST_ROWS, Difficulty
-from assay.conformal.following import Following, after, followed, known_in
+from assay.conformal.following import Following, after, followed, followed_classes, known_in, served_from
 from assay.conformal.pace import Pace
 from assay.conformal.scores import AbsoluteResidual, Floats, NormalisedResidual, scores_in
 from assay.conformal.unpriced import Unpriced, split_apart
@@ -46,11 +46,13 @@ def plan(context: JobContext, target: TargetConfig, trained_run_id: str) -> Plan
     """What calibration is about to do for the models of one training run."""
     trained = load_trained(context.tracking, trained_run_id)
     version = context.version(FEATURES.name, made_by="build_features")
+    # Of classes only those that follow are read again.
+    scores = not target.decides or (context.config.profile.conformal.adaptive and not trained.model.drawn)
     return Plan(
         job=JOB,
         inputs={FEATURES.name: version},
         sections=("dataset", "training", "gates", "conformal", "where"),
-        slots=[(CALIBRATIONS.name, target.name), *([] if target.decides else [(CONFORMITY_SCORES.name, target.name)])],
+        slots=[(name, target.name) for name in (CALIBRATIONS.name, *([CONFORMITY_SCORES.name] if scores else []))],
         extra={"target": target.name, "model": trained.serves.version, "tested": trained.model.version},
         execute=lambda identity: Calibrating(context, target, trained, version).run(identity),
     )
@@ -84,14 +86,11 @@ class Calibrating:
         with self.context.reporter.step("conformity scores of the test period"):
             later = self.scored(trained.model, "test", kind, difficulty)
         newest = self.scored(trained.serves, NEWEST, kind, difficulty)
-        pace = self.pace()
+        pace, periods = self.pace(), {"calibrate": scored, "test": later, NEWEST: newest}
         tested = dataclasses.replace(self.fitted(scored, kind, difficulty), pace=pace)
-        follows = None
-        if (
-            pace is not None
-        ):  # what is known later changes no earlier step: one timeline serves test and what follows it
-            known = known_in(pa.concat_tables([scored, later, newest]))
-            follows = followed(known, tested, pace, origin=trained.model.test_start, until=after(known, pace))
+        if pace is not None and self.classes is not None and isinstance(tested, ClassCalibration):
+            periods = self.classes.scores(periods, tested, self.own(tested))
+        follows = self.followed(periods, tested)
         held = self.held(tested, later, follows)
         found = verdict(held, tested.levels, self.config.profile.gates.coverage_shortfall)
         tracking.of_run(trained.run_id, [dataclasses.asdict(v) for v in found], COVERAGE_GATE)
@@ -103,13 +102,15 @@ class Calibrating:
             told = [f"refused: {failed[0]}", *self.told_of_unpriced()]
             return Done(metrics=metrics, written=[], summary=told, refused="; ".join(failed))
         own = [scored, later, newest] if trained.served is not None or newest.num_rows else [scored]
-        served = dataclasses.replace(self.fitted(pa.concat_tables(own), kind, difficulty), pace=pace)
-        if follows is not None:
-            served = dataclasses.replace(served, quantiles=follows.latest())
+        if follows is not None and self.classes is not None:
+            served = served_from(tested, follows)  # with its map of probabilities: scores that follow are of one kind
+        else:
+            served = dataclasses.replace(self.fitted(pa.concat_tables(own), kind, difficulty), pace=pace)
+            served = served_from(served, follows) if follows is not None else served
         with self.context.reporter.step("registering the calibrated model"):
             written = [*self.write(served, tested, identity)]
-            if self.classes is None:
-                written += self.write_scores({"calibrate": scored, "test": later, NEWEST: newest}, served, identity)
+            if self.classes is None or pace is not None:
+                written += self.write_scores(periods, served, identity)
             tracking.json(served.to_dict(), "calibration.json")
             number = register(
                 tracking,
@@ -208,7 +209,7 @@ class Calibrating:
     def pace(self) -> Pace | None:
         """How quantiles follow in time; None where they do not."""
         conformal = self.config.profile.conformal
-        if not conformal.adaptive or self.classes is not None:
+        if not conformal.adaptive:
             return None
         if self.trained.model.drawn:
             self.context.reporter.say("  conformal.adaptive: left out, because these rows have no time", "yellow")
@@ -221,6 +222,23 @@ class Calibrating:
             halflife_days=conformal.halflife_days,
             delay_days=self.config.dataset.delay_days(self.target.name),
         )
+
+    def followed(self, periods: Mapping[str, pa.Table], tested: Calibration) -> Following | None:
+        """Quantiles in time; None where they do not follow. periods: rows of `SCORED`.
+
+        What is known later changes no earlier step: one timeline serves the test period and what comes after it.
+        """
+        if tested.pace is None:
+            return None
+        known = known_in(pa.concat_tables(periods.values()))
+        when = {"origin": self.trained.model.test_start, "until": after(known, tested.pace)}
+        if isinstance(tested, ClassCalibration):
+            return followed_classes(known, tested, tested.pace, self.own(tested), **when)
+        return followed(known, tested, tested.pace, **when)
+
+    def own(self, calibration: ClassCalibration) -> list[str]:
+        """Labels of the classes, where sets are calibrated by class."""
+        return class_labels(self.trained.model.outcome.classes, self.target.name) if calibration.by_class else []
 
     def fitted(self, scored: pa.Table, kind: str, difficulty: Difficulty | None) -> Calibration:
         """The calibration of rows of `SCORED`, of classes of `CLASS_ROWS`."""
@@ -246,7 +264,7 @@ class Calibrating:
     def held(self, calibration: Calibration, later: pa.Table, follows: Following | None) -> list[float]:
         """Per level the share of later rows that are covered. follows: quantiles in time, where they follow."""
         if self.classes is not None and isinstance(calibration, ClassCalibration):
-            return self.classes.coverage(calibration, later)
+            return self.classes.coverage(calibration, later, follows)
         if follows is None:
             return coverage_of(calibration, later)
         new = known_in(later)

@@ -33,8 +33,8 @@ class ConformalConfig:
         before it began, so that the later ones are of models nearly as new as the one that serves. Each block but the
         first costs `train` one more fit. For dated rows, with `serving.learns_until: newest`.
     halflife_days: a calibration row that is so much older than the newest one counts half; None counts all alike.
-    adaptive: let each segment's intervals follow its misses, step by step in time (adaptive conformal inference): a row
-        is given the interval that outcomes known before its own step call for. For dated numbers.
+    adaptive: let each segment's intervals, or sets, follow its misses, step by step in time (adaptive conformal
+        inference): a row is given what outcomes known before its own step call for. For dated rows.
     step_days: how long a step is; None is the least time between two dates of the calibration period.
     step_size: how far a step may move the share of misses that is aimed at, for each unit that the share of misses was
         off; 0 lets only the rows behind the quantiles change.

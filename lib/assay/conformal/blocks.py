@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assay.errors import AssayError
 from assay.model.bundle import Model
 from assay.model.registry import BLOCK, TrainedRun
+from assay.model.row_sample import ROW
 from assay.runtime.conditions import Condition, period_conditions
 
 
@@ -34,6 +36,10 @@ class ScoredBlock:
 
     block: Block
     rows: pa.Table
+
+    def of(self, period: pa.Table) -> ScoredBlock:
+        """The same block with other scores, which are among those of its period."""
+        return ScoredBlock(self.block, period.filter(pc.is_in(period.column(ROW), self.rows.column(ROW))))
 
     def facts(self) -> dict[str, Any]:
         """Plain data: the block, how many rows it has, by which model they were scored and what that knew last."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from assay.conformal.calibration import Calibration, labels_in
+from assay.conformal.calibration import Calibration, factorise, labels_in
+from assay.conformal.following import Following, Known
 from assay.conformal.scores import Floats, scores_in
 from assay.model.verdict import Verdict
 
@@ -15,6 +16,13 @@ def coverage_of(calibration: Calibration, scored: pa.Table) -> list[float]:
     """Per level the share of rows of `SCORED` whose scores are within the quantiles of their segment."""
     quantiles, _ = calibration.quantiles_for(labels_in(scored.column("label")))
     return share_within(calibration, scores_in(scored), quantiles)
+
+
+def share_followed(calibration: Calibration, later: Known, follows: Following) -> list[float]:
+    """The same of quantiles that follow: each row's are those of its own step."""
+    rows, distinct = factorise(later.labels)
+    quantiles, _ = follows.quantiles_for(distinct, rows, later.times)
+    return share_within(calibration, later.scores, quantiles)
 
 
 def share_within(calibration: Calibration, scores: Floats, quantiles: Floats) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -14,15 +14,16 @@ import pyarrow as pa
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.conformal.blocks import Block, ScoredBlock, calibration_blocks, together
-from assay.conformal.calibration import Calibration, factorise, fit, labels_in
+from assay.conformal.calibration import Calibration, fit, labels_in
+from assay.conformal.calibration_rows import quantile_names, rows_of
 from assay.conformal.choice import MARGIN, relative_interval_score
-from assay.conformal.class_calibration import ClassCalibration
+from assay.conformal.class_calibration import ClassCalibration, class_labels
 from assay.conformal.class_rows import CLASS_ROWS_APART, PredictLabelled
 from assay.conformal.class_stage import ClassStage, figures_of
 from assay.conformal.conformity import BEST, ERRORS_APART, SCORED_APART, ConformityScores, ErrorRows, Older, score_of
 from assay.conformal.difficulty import LEAST_ROWS, Difficulty
-from assay.conformal.following import Following, after, followed, known_in, own_step_days
-from assay.conformal.held import coverage_of, share_within, verdict
+from assay.conformal.following import Following, after, followed, followed_classes, known_in, own_step_days, served_from
+from assay.conformal.held import coverage_of, share_followed, verdict
 from assay.conformal.pace import Pace
 from assay.conformal.scores import AbsoluteResidual, NormalisedResidual, scores_in
 from assay.conformal.unpriced import Unpriced, split_apart
@@ -50,11 +51,13 @@ def plan(context: JobContext, target: TargetConfig, trained_run_id: str) -> Plan
     """What calibration is about to do for the models of one training run."""
     trained = load_trained(context.tracking, trained_run_id, blocks=context.config.profile.conformal.folds > 1)
     version = context.version(FEATURES.name, made_by="build_features")
+    # Of classes only those that follow are read again.
+    scores = not target.decides or (context.config.profile.conformal.adaptive and not trained.model.drawn)
     return Plan(
         job=JOB,
         inputs={FEATURES.name: version},
         sections=("dataset", "training", "gates", "conformal", "where"),
-        slots=[(CALIBRATIONS.name, target.name), *([] if target.decides else [(CONFORMITY_SCORES.name, target.name)])],
+        slots=[(name, target.name) for name in (CALIBRATIONS.name, *([CONFORMITY_SCORES.name] if scores else []))],
         extra={
             "target": target.name,
             "model": trained.serves.version,
@@ -97,14 +100,11 @@ class Calibrating:
             blocks.append(self.scored(self.whole(trained.model, "test"), kind, difficulty))
         blocks.append(self.scored(self.whole(trained.serves, NEWEST), kind, difficulty))
         later, newest = (one.rows for one in blocks[-2:])
-        pace = self.pace(scored)
+        pace, periods = self.pace(scored), {"calibrate": scored, "test": later, NEWEST: newest}
         tested = dataclasses.replace(self.fitted(scored, kind, difficulty), pace=pace)
-        follows = None
-        if (
-            pace is not None
-        ):  # what is known later changes no earlier step: one timeline serves test and what follows it
-            known = known_in(pa.concat_tables([scored, later, newest]))
-            follows = followed(known, tested, pace, origin=trained.model.test_start, until=after(known, pace))
+        if pace is not None and self.classes is not None and isinstance(tested, ClassCalibration):
+            periods = self.classes.scores(periods, tested, self.own(tested))
+        follows = self.followed(periods, tested)
         held = self.held(tested, later, follows)
         found = verdict(held, tested.levels, self.config.profile.gates.coverage_shortfall)
         tracking.of_run(trained.run_id, [dataclasses.asdict(v) for v in found], COVERAGE_GATE)
@@ -116,13 +116,15 @@ class Calibrating:
             told = [f"refused: {failed[0]}", *self.told_of_unpriced()]
             return Done(metrics=metrics, written=[], summary=told, refused="; ".join(failed))
         own = [scored, later, newest] if trained.served is not None or newest.num_rows else [scored]
-        served = dataclasses.replace(self.fitted(pa.concat_tables(own), kind, difficulty), pace=pace)
-        if follows is not None:
-            served = dataclasses.replace(served, quantiles=follows.latest())
+        if follows is not None and self.classes is not None:
+            served = served_from(tested, follows)  # with its map of probabilities: scores that follow are of one kind
+        else:
+            served = dataclasses.replace(self.fitted(pa.concat_tables(own), kind, difficulty), pace=pace)
+            served = served_from(served, follows) if follows is not None else served
         with self.context.reporter.step("registering the calibrated model"):
             written = [*self.write(served, tested, identity)]
-            if self.classes is None:
-                written += self.write_scores(blocks, served, identity)
+            if self.classes is None or pace is not None:
+                written += self.write_scores([one.of(periods[one.block.period]) for one in blocks], served, identity)
             tracking.json(served.to_dict(), "calibration.json")
             tracking.of_run(trained.run_id, [one.facts() for one in blocks], BLOCKS)
             number = register(
@@ -261,7 +263,7 @@ class Calibrating:
     def pace(self, scored: pa.Table) -> Pace | None:
         """How quantiles follow in time; None where they do not. scored: rows that calibrate."""
         conformal = self.config.profile.conformal
-        if not conformal.adaptive or self.classes is not None:
+        if not conformal.adaptive:
             return None
         if self.trained.model.drawn:
             self.context.reporter.say("  intervals stay as they are fitted: these rows have no time")
@@ -274,6 +276,23 @@ class Calibrating:
             halflife_days=conformal.halflife_days,
             delay_days=self.config.dataset.delay_days(self.target.name),
         )
+
+    def followed(self, periods: Mapping[str, pa.Table], tested: Calibration) -> Following | None:
+        """Quantiles in time; None where they do not follow. periods: rows of `SCORED`.
+
+        What is known later changes no earlier step: one timeline serves the test period and what comes after it.
+        """
+        if tested.pace is None:
+            return None
+        known = known_in(pa.concat_tables(periods.values()))
+        when = {"origin": self.trained.model.test_start, "until": after(known, tested.pace)}
+        if isinstance(tested, ClassCalibration):
+            return followed_classes(known, tested, tested.pace, self.own(tested), **when)
+        return followed(known, tested, tested.pace, **when)
+
+    def own(self, calibration: ClassCalibration) -> list[str]:
+        """Labels of the classes, where sets are calibrated by class."""
+        return class_labels(self.trained.model.outcome.classes, self.target.name) if calibration.by_class else []
 
     def fitted(self, scored: pa.Table, kind: str, difficulty: Difficulty | None) -> Calibration:
         """The calibration of rows of `SCORED`, of classes of `CLASS_ROWS`."""
@@ -299,13 +318,10 @@ class Calibrating:
     def held(self, calibration: Calibration, later: pa.Table, follows: Following | None) -> list[float]:
         """Per level the share of later rows that are covered. follows: quantiles in time, where they follow."""
         if self.classes is not None and isinstance(calibration, ClassCalibration):
-            return self.classes.coverage(calibration, later)
+            return self.classes.coverage(calibration, later, follows)
         if follows is None:
             return coverage_of(calibration, later)
-        new = known_in(later)
-        rows, distinct = factorise(new.labels)
-        quantiles, _ = follows.quantiles_for(distinct, rows, new.times)
-        return share_within(calibration, new.scores, quantiles)
+        return share_followed(calibration, known_in(later), follows)
 
     def told_of_unpriced(self) -> list[str]:
         """Lines about rows that no score could be had of."""
@@ -326,9 +342,9 @@ class Calibrating:
     def write(self, served: Calibration, tested: Calibration, identity: str) -> Sequence[Written]:
         """Both calibrations as rows of `calibrations`."""
         schema, name = CALIBRATIONS.schema(), self.target.name
-        rows = _rows(served, self.trained.serves, name)
+        rows = rows_of(served, self.trained.serves, name)
         if self.trained.served is not None:
-            rows = pa.concat_tables([rows, _rows(tested, self.trained.model, name)])
+            rows = pa.concat_tables([rows, rows_of(tested, self.trained.model, name)])
         commit = self.context.commit(JOB, name, identity, calibration=served.version)
         return self.context.plane.rows_of(CALIBRATIONS, schema, rows.cast(schema)).write(
             [Output(CALIBRATIONS, schema, commit, owns={"target": name, "kind": FITTED})]
@@ -350,38 +366,3 @@ def _told(blocks: Sequence[Block]) -> list[str]:
         return []
     days = ", ".join(f"{dt.datetime.fromisoformat(block.model.learned_until):%Y-%m-%d}" for block in blocks)
     return [f"scores of {len(blocks)} blocks, each by a model that had learned from earlier rows alone: until {days}"]
-
-
-def quantile_names(calibration: Calibration) -> list[str]:
-    """Metric names of a segment's quantiles: quantile_80, or, where each end has its own, quantile_80_0 and _1."""
-    parts = calibration.parts
-    alone = len(parts) == len(calibration.levels)
-    return [
-        f"quantile_{level_label(calibration.levels[part.level])}" + ("" if alone else f"_{part.column}")
-        for part in parts
-    ]
-
-
-def _rows(calibration: Calibration, model: Model, target: str) -> pa.Table:
-    """The calibration as rows of `calibrations`."""
-    lines = [(label, calibration.label_used(label), found) for label, found in calibration.quantiles.items()]
-    if isinstance(calibration, ClassCalibration):
-        lines += calibration.lines_by_class(model.outcome.classes, target)
-    rows = [
-        {
-            "segment": label,
-            "used": used,
-            "level": calibration.levels[part.level],
-            "part": part.column,
-            "score": calibration.score,
-            "quantile": quantile,
-            "rows": found.rows,
-            "model_version": model.version,
-            "calibration_version": calibration.version,
-            "target": target,
-            "kind": FITTED,
-        }
-        for label, used, found in lines
-        for part, quantile in zip(calibration.parts, found.quantiles, strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=CALIBRATIONS.schema())

@@ -173,7 +173,10 @@ CONFORMITY_SCORES = Table(
     columns={
         "row_id": (pa.int64(), "row of observations"),
         "time": (TIME, "time of the observation, UTC"),
-        "segment": (pa.string(), "segment column=value, several joined by '|', empty for all rows"),
+        "segment": (
+            pa.string(),
+            "segment column=value, several joined by '|', empty for all rows; by class target=class is the first",
+        ),
         "scores": (pa.list_(pa.float64()), "conformity scores on the model's scale, as many as their kind has columns"),
         "period": (pa.string(), "calibrate, test, or newest: after all that the champion has learned from"),
         "block": (pa.int64(), "part of that period, from 1, whose rows one model scored (conformal.folds)"),

@@ -16,8 +16,11 @@ import pyarrow.compute as pc
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.conformal.calibration import Calibration
+from assay.conformal.class_calibration import ClassCalibration, class_labels, of_class, read_calibration
+from assay.conformal.class_rows import CLASS_ROWS_APART, ClassRows, PredictLabelled
+from assay.conformal.class_stage import class_scores
 from assay.conformal.conformity import SCORED_APART, ConformityScores
-from assay.conformal.following import Following, Known, followed, known_in, latest
+from assay.conformal.following import Following, Known, followed, followed_classes, known_in, latest
 from assay.conformal.unpriced import Unpriced, split_apart
 from assay.errors import DataError
 from assay.model.carried import Carried
@@ -90,7 +93,8 @@ def _adapted(
     where: Sequence[Condition],
     ahead: dt.timedelta,
 ) -> Adapted | None:
-    calibration = Calibration.from_dict(found.calibration)
+    calibration = read_calibration(found.calibration, classes=found.model.outcome.decides)
+    own = class_labels_of(found, calibration, target.name)
     assert calibration.pace is not None
     plane, column = context.plane, stored_name(target.name)
     # A later calibration replaces the scores of an earlier one; the table's history still has them.
@@ -108,19 +112,29 @@ def _adapted(
         known = known_in(base)
         since = latest(known) + dt.timedelta(microseconds=1)
         model, segments = found.model, calibration.segment_columns
-        kernel = ConformityScores(
-            Carried.of(model), segments, calibration.levels, calibration.score, calibration.difficulty
-        )
         columns = list(dict.fromkeys(["row_id", "time", *model.input_columns, *segments, column]))
         slice_of = [Condition(stored_name(c), "==", v) for c, v in context.config.where]
         outcomes = [*slice_of, Condition(column, "not_null"), Condition("time", ">=", since)]
         rows = plane.read(FEATURES.name, version=version, columns=columns, where=outcomes)
-        later, unpriced = split_apart(rows.map(kernel, SCORED_APART).collect())
+        if isinstance(calibration, ClassCalibration):
+            labelled = PredictLabelled(Carried.of(model), segments)
+            of_classes, unpriced = split_apart(rows.map(labelled, CLASS_ROWS_APART).collect())
+            later = class_scores(ClassRows.of(of_classes, len(model.outcome.classes)), calibration, own)
+        else:
+            kernel = ConformityScores(
+                Carried.of(model), segments, calibration.levels, calibration.score, calibration.difficulty
+            )
+            later, unpriced = split_apart(rows.map(kernel, SCORED_APART).collect())
         times = plane.read(FEATURES.name, version=version, columns=["time", *_columns(where)], where=where)
         newest = times.map(NewestTime(), NEWEST).collect().column("time")
         until = max([latest(known), *(pc.max(newest).as_py(),) * bool(len(newest))]) + ahead
         whole = both(known, known_in(later)) if later.num_rows else known
-        state = followed(whole, calibration, calibration.pace, origin=found.judged.test_start, until=until)
+        pace, origin = calibration.pace, found.judged.test_start
+        state = (
+            followed_classes(whole, calibration, pace, own, origin=origin, until=until)
+            if isinstance(calibration, ClassCalibration)
+            else followed(whole, calibration, pace, origin=origin, until=until)
+        )
     return Adapted(calibration, state, later.num_rows, unpriced)
 
 
@@ -137,20 +151,38 @@ def write_states(
     context: JobContext, target: str, found: Champion, state: Adapted, commit: Commit
 ) -> Sequence[Written]:
     """Each step's quantiles as rows of `calibrations`."""
-    schema, columns = CALIBRATIONS.schema(), state.following.table(state.calibration)
+    own = class_labels_of(found, state.calibration, target)
+    parts = [_states(state.following, state.calibration, found, target)]
+    for label, one in zip(own, state.following.by_class, strict=True):
+        parts.append(_states(one, state.calibration, found, target, label))
+    schema = CALIBRATIONS.schema()
+    return context.plane.rows_of(CALIBRATIONS, schema, pa.concat_tables(parts)).write(
+        [Output(CALIBRATIONS, schema, commit, owns={"target": target, "kind": ADAPTIVE})]
+    )
+
+
+def class_labels_of(found: Champion, calibration: Calibration, target: str) -> list[str]:
+    """Labels of the classes, where sets are calibrated by class."""
+    by_class = isinstance(calibration, ClassCalibration) and calibration.by_class
+    return class_labels(found.model.outcome.classes, target) if by_class else []
+
+
+def _states(following: Following, calibration: Calibration, found: Champion, target: str, own: str = "") -> pa.Table:
+    """Rows of `calibrations`. own: label of the class whose rows these are of, where there is one."""
+    schema, columns = CALIBRATIONS.schema(), following.table(calibration)
+    if own:
+        for name in ("segment", "used"):
+            columns[name] = pa.array([of_class(own, label) for label in columns[name].to_pylist()], pa.string())
     rows = len(columns["quantile"])
     told = {
-        "score": state.calibration.score,
+        "score": calibration.score,
         "model_version": found.model.version,
         "calibration_version": found.calibration_version,
         "target": target,
         "kind": ADAPTIVE,
     }
     columns |= {name: pa.repeat(text, rows) for name, text in told.items()}
-    table = pa.table({field.name: columns[field.name] for field in schema}, schema=schema)
-    return context.plane.rows_of(CALIBRATIONS, schema, table).write(
-        [Output(CALIBRATIONS, schema, commit, owns={"target": target, "kind": ADAPTIVE})]
-    )
+    return pa.table({field.name: columns[field.name] for field in schema}, schema=schema)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from assay.config.profile import ProfileConfig, ScoringConfig
 from assay.conformal.calibration import Calibration
+from assay.conformal.class_calibration import ClassCalibration, of_class
 from assay.conformal.pace import Pace
 from assay.errors import DataError
 from assay.model.registry import Calibrated, Champion
@@ -58,17 +59,18 @@ def follows(found, pace):
     return dataclasses.replace(found, **told(found), tested=dataclasses.replace(found.tested, **told(found.tested)))
 
 
-def put_scores(plane, version, scores):
+def put_scores(plane, version, scores, target="price", segments=("",)):
     """Conformity scores of a calibration, a row a day from the new year on; those before it are replaced."""
     schema = CONFORMITY_SCORES.schema()
     days = (np.datetime64("1970-01-01") + np.arange(len(scores))).astype("datetime64[us]")
-    told = {"segment": "", "period": "test", "model_version": "m", "calibration_version": version, "target": "price"}
+    told = {"period": "test", "model_version": "m", "calibration_version": version, "target": target}
     columns = {name: pa.repeat(text, len(scores)) for name, text in told.items()}
+    columns["segment"] = [segments[row % len(segments)] for row in range(len(scores))]
     columns |= {"row_id": np.arange(len(scores)), "time": pa.array(days, pa.timestamp("us", "UTC"))}
     columns |= {"scores": [[score] for score in scores]}
     rows = pa.table({field.name: columns[field.name] for field in schema}, schema=schema)
-    commit = Commit(-1, "calibrate", "price", version, {"calibration": version})
-    output = Output(CONFORMITY_SCORES, schema, commit, owns={"target": "price"})
+    commit = Commit(-1, "calibrate", target, version, {"calibration": version})
+    output = Output(CONFORMITY_SCORES, schema, commit, owns={"target": target})
     plane.rows_of(CONFORMITY_SCORES, schema, rows).write([output])
 
 
@@ -84,7 +86,8 @@ def score(market, tmp_path):
     months = [str(month) for month in days.astype("datetime64[M]")]
     write_deltalake(tmp_path / "features", pa.table({**keys, **columns, "month": months}), partition_by=["month"])
     plane = Here(lambda: None, tmp_path)
-    dataset = types.SimpleNamespace(entity=("city",), targets=(types.SimpleNamespace(name="price", decides=False),))
+    targets = [types.SimpleNamespace(name=name, decides=name == "sold") for name in ("price", "sold")]
+    dataset = types.SimpleNamespace(entity=("city",), targets=targets[:1])
     context = types.SimpleNamespace(
         config=types.SimpleNamespace(profile=ProfileConfig(scoring=ScoringConfig(64)), where=(), dataset=dataset),
         plane=plane,
@@ -97,9 +100,10 @@ def score(market, tmp_path):
         frame = pl.from_arrow(DeltaTable(tmp_path / name).to_pyarrow_table())
         return frame.select(sorted(frame.columns)).sort("row_id")
 
-    def run(champion, shadows=(), scores=None, version=0):
+    def run(champion, shadows=(), scores=None, version=0, target="price", segments=("",)):
+        dataset.targets = [one for one in targets if one.name == target]
         for found, known in (scores or {}).items():
-            put_scores(plane, found, known)
+            put_scores(plane, found, known, target, segments)
         done = Scoring(context, dataset.targets[0], version, champion, list(shadows)).run("one")
         return (
             table("predictions"),
@@ -178,3 +182,37 @@ def test_outcomes_that_cannot_be_priced_move_no_interval_and_are_told(score, cha
     assert after.drop("price", strict=False).equals(before)
     assert done.metrics["unpriced_outcomes"] == 1
     assert any("1 rows with an outcome since version 2 was calibrated could not be priced" in s for s in done.summary)
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_sets_of_classes_follow_their_misses_through_the_job(score, sold, tmp_path, by_class):
+    """Outcomes come in after the scores on record, by class where sets are; a second run says the same of all."""
+    calibration = ClassCalibration.from_dict(sold.calibration)
+    each = tuple(Calibration.from_dict(sold.calibration) for _ in "ab") if by_class else ()
+    calibration = dataclasses.replace(calibration, pace=Pace(7.0, 0.2, 5.0), by_class=each)
+    told = calibration.to_dict(), calibration.version
+    served, tested = (dataclasses.replace(sold.model, facts={**FACTS, "which": which}) for which in "st")
+    champion = Champion(served, *told, number="1", run_id="", tested=Calibrated(tested, *told))
+    segments = [of_class(own, f"city={city}") for own in ("sold=no", "sold=yes") for city in ("Austin", "Waco")]
+    segments = segments if by_class else ["city=Austin", "city=Waco"]
+    given = {"target": "sold", "segments": segments}
+    rows, _, done = score(champion, scores={told[1]: np.linspace(0.05, 0.6, 60)}, **given)
+    again, *_ = score(champion, **given)
+    assert again.equals(rows)
+    assert done.metrics["outcomes_since"] == ROWS - 60
+    states = pl.from_arrow(DeltaTable(tmp_path / "calibrations").to_pyarrow_table())
+    assert set(states["kind"]) == {"adaptive"}
+    assert {"sold=no", "sold=yes|city=Waco"} <= set(states["segment"]) or not by_class
+    assert states["miscoverage"].n_unique() > 20
+    (probabilities,) = (np.array(rows.sort("row_id")["probabilities"].to_list()),)
+    wide = states.filter(pl.col("level") == 0.8).sort("valid_from")
+    for row, p in list(zip(rows.sort("row_id").to_dicts(), probabilities, strict=True))[::17]:
+        held = []
+        for code, name in enumerate(("no", "yes")):
+            label = f"city={row['city']}"
+            now = wide.filter(
+                (pl.col("segment") == (of_class(f"sold={name}", label) if by_class else label))
+                & (pl.col("valid_from") <= row["time"])
+            )
+            held += [name] if 1 - p[code] <= now["quantile"][-1] else []
+        assert row["set_80"] == held

@@ -2,6 +2,7 @@
 
 `assay`, `weighted`: exact quantiles of every segment at two levels, of rows alike and by weight; `polars`: its group-by
 quantile of the same scores, the nearest thing that it has (no weights, and a rank apart).
+`dtaci`: the same as `adaptive` by eight step sizes at once.
 `adaptive`: miscoverage and quantiles of all segments, and of all rows together, at each of 365 days, 10 rows a segment
 and day, 30 days kept. `mapie_adaptive`: MAPIE's loop of `predict`, `adapt_conformal_inference` and `update` over a few
 of the segments, because all would take most of an hour; its time is that of the few, and the ratio is scaled up.
@@ -91,12 +92,25 @@ def prepare_adaptive(data: Path) -> Any:
 
 def run_adaptive(state: Any) -> Any:
     """All days of all segments."""
+    return _adapted(state, ())
+
+
+def run_dtaci(state: Any) -> Any:
+    """The same by eight step sizes, weighted by how well each did."""
+    from assay.conformal.experts import STEP_SIZES
+
+    return _adapted(state, STEP_SIZES)
+
+
+def _adapted(state: Any, step_sizes: tuple[float, ...]) -> Any:
     from assay.conformal import Adaptation, ScoredRows, adapt, nested_groups
 
     segment, scores, at = state
     groups, parents = nested_groups(np.column_stack([segment, np.zeros_like(segment)]))
     rows = ScoredRows(groups, scores, at, np.where(at < 0, 0, at + 1))
-    how = Adaptation(LEVELS, step_size=STEP_SIZE * PER_DAY, damping_rows=0, min_rows=1, window=WINDOW)
+    how = Adaptation(
+        LEVELS, step_size=STEP_SIZE * PER_DAY, damping_rows=0, min_rows=1, window=WINDOW, step_sizes=step_sizes
+    )
     return rows, adapt(rows, parents, how, stop=DAYS)
 
 
@@ -157,12 +171,14 @@ def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
         if ours in seconds and "polars" in seconds:
             ratios["polars" if ours == "assay" else "polars_weighted"] = ratio = seconds[ours] / seconds["polars"]
             lines.append(f"{ours}: {ratio:.2f} of the time of Polars' group-by quantile (floor: 2)")
-    if "adaptive" in seconds and "mapie_adaptive" in seconds:
-        all_of, few = (outcome.outputs[name]["segments"] for name in ("adaptive", "mapie_adaptive"))
+    for ours in ("adaptive", "dtaci"):
+        if not {ours, "mapie_adaptive"} <= set(seconds):
+            continue
+        all_of, few = (outcome.outputs[name]["segments"] for name in (ours, "mapie_adaptive"))
         scaled = seconds["mapie_adaptive"] * all_of / few
-        ratios["mapie_adaptive"] = seconds["adaptive"] / scaled
+        ratios[f"mapie_{ours}"] = seconds[ours] / scaled
         lines.append(
-            f"adaptive: {scaled / seconds['adaptive']:,.0f} times faster than MAPIE's loop, which ran {few:.0f} of "
+            f"{ours}: {scaled / seconds[ours]:,.0f} times faster than MAPIE's loop, which ran {few:.0f} of "
             f"{all_of:.0f} segments in {seconds['mapie_adaptive']:.1f} s; scaled up, {scaled:,.0f} s (floor: 100)"
         )
     return "\n".join(lines), {"ratios": ratios}
@@ -177,6 +193,7 @@ BENCHMARK = Benchmark(
         "weighted": Contender(prepare, run_weighted, outputs, against="weighted"),
         "polars": Contender(prepare, run_polars, outputs),
         "adaptive": Contender(prepare_adaptive, run_adaptive, outputs_adaptive, against="adaptive"),
+        "dtaci": Contender(prepare_adaptive, run_dtaci, outputs_adaptive, against="dtaci"),
         "mapie_adaptive": Contender(prepare_mapie, run_mapie, outputs_mapie, against="mapie_adaptive", needs="mapie"),
     },
     report=report,

@@ -21,6 +21,7 @@ from scipy import stats
 from test_split_coverage import bounds, coverage_law, outside, sum_law
 
 from assay.conformal import Adaptation, ScoredRows, adapt, grouped_quantiles, grouped_weighted_quantiles, known_scores
+from assay.conformal.experts import STEP_SIZES
 
 pytestmark = pytest.mark.statistical
 
@@ -176,3 +177,40 @@ def test_alpha_trembles_as_little_as_the_formula_says(rows_per_step, damping_row
     alpha = adapt(rows, np.full(series, -1), how, stop=steps).alpha[settled:, :, 0]
     expected = step_size * level * (1 - level) / (2 * (rows_per_step + damping_rows))
     assert 0.7 < np.mean((alpha - alpha.mean()) ** 2) / expected < 1.3
+
+
+# --- step sizes that need not be chosen -------------------------------------------------------------------------------
+
+CALM, REGIMES = 0.002, 0.128  # the step sizes that are best, by far, in one of two worlds each
+
+
+def world(kind: str, seed: int) -> ScoredRows:
+    """One row a step of 60 segments over 1,500 steps: scores alike, or of a scale that jumps every 150 steps."""
+    rng = np.random.default_rng(seed)
+    at = np.tile(np.arange(-200, 1_500), 60)
+    jumps = np.where((at // 150) % 2 == 1, 4.0, 1.0) if kind == "regimes" else 1.0
+    return ScoredRows(np.repeat(np.arange(60), 1_700), rng.exponential(size=len(at)) * jumps, at, np.maximum(at + 1, 0))
+
+
+def pinball(rows: ScoredRows, *step_sizes: float) -> tuple[float, float]:
+    """Coverage, and the mean distance from 90 % of coverage in stretches of 50 steps of a segment."""
+    how = Adaptation(
+        (0.9,), step_size=step_sizes[0], damping_rows=0, min_rows=1, window=200,
+        step_sizes=step_sizes if len(step_sizes) > 1 else (),
+    )  # fmt: skip
+    timeline = adapt(rows, np.full(60, -1), how, stop=1_500)
+    judged = rows.where(rows.at >= 0)
+    held = judged.scores[:, 0] <= timeline.quantiles_for(judged.groups, judged.at)[:, 0]
+    return float(held.mean()), float(np.abs(held.reshape(60, 30, 50).mean(axis=2) - 0.9).mean())
+
+
+@pytest.mark.parametrize("kind", ["alike", "regimes"])
+def test_experts_hold_the_promise_and_follow_as_well_as_a_step_size_that_was_chosen_for_the_world(kind):
+    """Controls: the step size that suits the other world is worse than the experts, in each of them."""
+    rows = world(kind, seed=11)
+    right, wrong = (CALM, REGIMES) if kind == "alike" else (REGIMES, CALM)
+    coverage, local = pinball(rows, *STEP_SIZES)
+    assert abs(coverage - 0.9) < 0.01
+    best, worst = (pinball(rows, size)[1] for size in (right, wrong))
+    print(kind, coverage, local, best, worst)
+    assert local < best * 1.15

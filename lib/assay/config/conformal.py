@@ -35,6 +35,8 @@ class ConformalConfig:
     halflife_days: a calibration row that is so much older than the newest one counts half; None counts all alike.
     adaptive: let each segment's intervals, or sets, follow its misses, step by step in time (adaptive conformal
         inference): a row is given what outcomes known before its own step call for. For dated rows.
+    adaptive_way: `aci` moves by `step_size`; `dtaci` takes eight step sizes from 0.001 to 0.128 at once and weighs each
+        by how well it did of late, so that none has to be chosen.
     step_days: how long a step is; None is the least time between two dates of the calibration period.
     step_size: how far a step may move the share of misses that is aimed at, for each unit that the share of misses was
         off; 0 lets only the rows behind the quantiles change.
@@ -55,6 +57,7 @@ class ConformalConfig:
     folds: Annotated[int, Field(ge=1, le=20)] = 1
     halflife_days: Annotated[float, Field(gt=0)] | None = None
     adaptive: bool = False
+    adaptive_way: Literal["aci", "dtaci"] = "aci"
     step_days: Annotated[float, Field(gt=0)] | None = None
     step_size: Annotated[float, Field(ge=0, le=1)] = 0.2
     damping_rows: Annotated[float, Field(ge=0)] = 100.0

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from assay.conformal.experts import HORIZON, Experts
 from assay.conformal.known_scores import Flags, KnownScores, stable_order
 from assay.conformal.quantiles import exact_level
 from assay.conformal.selection import UNIT, Floats, Integers
@@ -50,6 +51,8 @@ class Adaptation:
     given what the group above it is given, alpha and quantile; it starts from them once it has enough.
     window: steps of scores that are kept, by the step of their prediction; None keeps all.
     halflife: steps after which a score weighs half; None weighs all the same.
+    step_sizes: of experts, whose alphas are weighted by how well each did, instead of `step_size` (`experts.py`).
+    horizon: steps of a stretch on each of which they are to do nearly as well as the best alpha.
     bounded: where alpha asks for more than the group's scores can say, give their largest, or the quantile of the group
     above if that is larger, and keep alpha in [0, 1]. Else such intervals are infinite, or empty, as published.
     Either way a group with too few rows for the promised level itself is infinite if all above it are.
@@ -65,6 +68,8 @@ class Adaptation:
     window: int | None = None
     halflife: float | None = None
     bounded: bool = True
+    step_sizes: tuple[float, ...] = ()
+    horizon: float = HORIZON
 
     def __post_init__(self) -> None:
         exact = [exact_level(level) for level in self.levels]
@@ -84,6 +89,10 @@ class Adaptation:
         ):
             if not least <= value < np.inf:
                 raise ValueError(f"{name} must be at least {least:g}, found {value}")
+        if not all(0 < size < np.inf for size in self.step_sizes) or not 1 <= self.horizon < np.inf:
+            raise ValueError(
+                f"step_sizes must be above 0 and horizon at least 1, found {list(self.step_sizes)} and {self.horizon}"
+            )
         if self.halflife is not None and not 0 < self.halflife < np.inf:
             raise ValueError(f"halflife must be above 0, found {self.halflife}")
 
@@ -152,7 +161,8 @@ def adapt(
     Takes O(n log n) once, and per step O(rows that come or go + n / 64 + G * L).
 
     Raises ValueError for groups outside the tree, rows that are known before they are predicted, score columns that are
-    not there, and outcomes that come for predictions from before the earlier timeline.
+    not there, outcomes that come for predictions from before the earlier timeline, and experts that are to go on from
+    one: a timeline does not have the state of each of them.
     """
     above = checked_parents(parents)
     origin, first = (start, start) if earlier is None else (earlier.origin, earlier.stop)
@@ -179,6 +189,8 @@ def _check(
         raise ValueError(f"{leaks} of {len(rows.at)} rows are known in the step of their own prediction, or before it")
     if earlier is None:
         return
+    if settings.step_sizes:
+        raise ValueError("experts of several step sizes begin at the origin: leave out the earlier timeline")
     if earlier.shape[2] != len(settings.levels) or earlier.shape[1] > len(parents) or not len(earlier.rows):
         raise ValueError(
             f"an earlier timeline of shape {earlier.shape} does not fit {len(parents)} groups and "
@@ -228,23 +240,26 @@ class _Run:
             groups=len(parents),
             halflife=settings.halflife,
         )
+        self.experts: Experts | None = None
+        if settings.step_sizes:
+            judged = self.ancestors[self.judged_groups]
+            at = self.judged_at + self.start
+            self.experts = Experts(settings, len(parents), judged, self.judged_scores, at=at, known=self.judged_known)
+            self.experts.find(self.known)
 
     def take(self, step: int) -> None:
         """One step: what became known moves alpha and joins the scores, then quantiles are taken."""
         settings, place = self.settings, step - self.start
         self.known.move_to(step)
-        aim = BILLION - self.promised
-        alpha = (
-            self.alpha[place - 1] + self._correction(step)
-            if step > self.origin
-            else np.tile(aim, (len(self.parents), 1))
-        )
+        alpha = self._alpha(step)
         if settings.bounded:
             alpha = np.clip(alpha, 0, BILLION)
         self.rows[place] = self.known.rows
         source = self.source[place] = self._sources()
         self.alpha[place] = alpha[source]
         self.quantiles[place] = self._quantiles(alpha)[source]
+        if self.experts is not None:
+            self.experts.keep(step, source, self.known)
 
     def timeline(self, first: int) -> Timeline:
         """What was found from step `first` on."""
@@ -273,6 +288,15 @@ class _Run:
         self.judged_known = rows.known[judged]
         self.judged_groups, self.judged_at = rows.groups[judged], rows.at[judged] - self.start
         self.judged_scores = rows.scores[judged]
+
+    def _alpha(self, step: int) -> Integers:
+        """Miscoverage of every group by its own rows, billionths, (G, L)."""
+        if step <= self.origin:
+            return np.tile(BILLION - self.promised, (len(self.parents), 1))
+        if self.experts is None:
+            return np.asarray(self.alpha[step - self.start - 1] + self._correction(step))
+        self.experts.hear(step, self.source, self.start)
+        return self.experts.mean()
 
     def _correction(self, step: int) -> Integers:
         """What the outcomes that became known at `step` add to alpha, in billionths, (G, L)."""

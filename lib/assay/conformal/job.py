@@ -273,6 +273,7 @@ class Calibrating:
             step_size=conformal.step_size,
             damping_rows=conformal.damping_rows,
             window_days=conformal.window_days,
+            way=conformal.adaptive_way,
             halflife_days=conformal.halflife_days,
             delay_days=self.config.dataset.delay_days(self.target.name),
         )

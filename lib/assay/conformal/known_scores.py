@@ -73,6 +73,17 @@ class KnownScores:
             found[:, levels], largest[:, levels] = self._orders[column].quantiles(self.rows, billionths[:, levels])
         return found, largest
 
+    def places_of(self, groups: Places, scores: Floats) -> list[Places]:
+        """Where rows (n, H) lie among all scores of their groups, for `below`; one per column of scores (n, S)."""
+        return [order.find(groups, column) for order, column in zip(self._orders, scores.T, strict=True)]
+
+    def below(self, column: int, groups: Places, places: Places) -> tuple[Integers, Integers, int]:
+        """Return the masses of known scores below rows (n, H), those of all known of their groups, and a row's own.
+
+        places: of `places_of`. Masses are rows, or multiples of 2^-32 where rows weigh less as they age.
+        """
+        return self._orders[column].below(self.rows, groups, places)
+
     def masses(self) -> Integers:
         """Return the sum of weights of each group's known rows in multiples of 2^-32, (G,)."""
         return self._orders[0].masses(self.rows)
@@ -122,10 +133,40 @@ class _Order:
         self._values[:length] = scores[rows]
         self.places = np.full((n, depth), -1, dtype=kind)
         self.places[rows, kept % depth] = np.arange(length, dtype=kind)
+        self._starts = np.searchsorted(owner[kept], np.arange(self._size(groups) + 1))
         self._known = np.zeros(padded, dtype=bool)
         self._blocks = np.zeros(padded // _BLOCK, dtype=np.int64)
         self._ages, self._at = ages, rows[:0] if ages is None else ages.at[rows]
         self._listed = self._new = self.places[:0, 0]  # where known rows lie, rising, and those that came since
+
+    @staticmethod
+    def _size(groups: Places) -> int:
+        return int(groups.max()) + 1 if groups.size else 0
+
+    def find(self, groups: Places, scores: Floats) -> Places:
+        """Place of the first score that is not below each row's, in each of its groups (n, H); -1 without a group."""
+        found = np.full(groups.shape, -1, dtype=np.int64)
+        row, depth = np.nonzero((groups >= 0) & (groups < len(self._starts) - 1))
+        group = groups[row, depth]
+        order = stable_order(group)
+        ends = np.searchsorted(group[order], np.arange(len(self._starts)))
+        for owner in np.unique(group).tolist():
+            of = order[ends[owner] : ends[owner + 1]]
+            first, last = self._starts[owner], self._starts[owner + 1]
+            found[row[of], depth[of]] = first + np.searchsorted(self._values[first:last], scores[row[of]])
+        return found
+
+    def below(self, rows: Integers, groups: Places, places: Places) -> tuple[Integers, Integers, int]:
+        """See `KnownScores.below`."""
+        group, at = np.maximum(groups, 0), np.maximum(places, 0)
+        if self._ages is not None:
+            upto, totals = self._running[np.searchsorted(self._listed, at)], self.masses(rows)[group]
+            return np.clip(upto - self._edges[group], 0, totals), totals, UNIT
+        block = np.minimum(at // _BLOCK, len(self._blocks) - 1)
+        inside = self._known.reshape(-1, _BLOCK)[block] & (np.arange(_BLOCK) < (at - block * _BLOCK)[..., None])
+        whole = np.cumsum(self._blocks) - self._blocks
+        before = (np.cumsum(rows) - rows)[group]
+        return np.clip(whole[block] + inside.sum(axis=-1) - before, 0, rows[group]), rows[group], 1
 
     def mark(self, places: Places, *, known: bool) -> None:
         """Let rows in, or out."""

@@ -7,14 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from assay.conformal.adaptive import Adaptation
+from assay.conformal.experts import STEP_SIZES
 from assay.conformal.scores import Part
+
+SINGLE, EXPERTS = "aci", "dtaci"
 
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
     """How quantiles follow. step_days: length of a step.  delay_days: after a row's time, until its outcome is known.
 
+    way: `aci` moves by `step_size`; `dtaci` by several that are weighted by how well each did (`experts.py`).
     Others: see `Adaptation`, of which windows and half-lives are in steps; here they are in days.
+
+    Raises ValueError for an unknown way.
     """
 
     step_days: float
@@ -23,6 +29,7 @@ class Pace:
     window_days: float | None = None
     halflife_days: float | None = None
     delay_days: float = 0.0
+    way: str = SINGLE
 
     def adaptation(self, parts: Sequence[Part], min_rows: int) -> Adaptation:
         """The same for the parts of a kind of score. min_rows: least known rows of a segment."""
@@ -31,20 +38,25 @@ class Pace:
             levels=tuple(part.promise for part in parts),
             columns=tuple(part.column for part in parts),
             step_size=self.step_size,
+            step_sizes=STEP_SIZES if self.way == EXPERTS else (),
             damping_rows=self.damping_rows,
             min_rows=min_rows,
             window=window,
             halflife=None if self.halflife_days is None else self.halflife_days / self.step_days,
         )
 
+    def __post_init__(self) -> None:
+        if self.way not in (SINGLE, EXPERTS):
+            raise ValueError(f"pace: way must be {SINGLE} or {EXPERTS}, found {self.way!r}")
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return dataclasses.asdict(self)
+        """Plain data for JSON; the way only where it is not `aci`, which is what calibrations without one have."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k != "way" or v != SINGLE}
 
     @classmethod
     def from_dict(cls, tree: Any) -> Pace:
         """Read back `to_dict`. Raises ValueError for other fields."""
         names = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(tree, dict) or set(tree) != names:
+        if not isinstance(tree, dict) or set(tree) | {"way"} != names:
             raise ValueError(f"pace: expected the fields {sorted(names)}")
         return cls(**tree)

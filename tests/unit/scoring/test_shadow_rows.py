@@ -68,6 +68,10 @@ def put_scores(plane, version, scores, target="price", segments=("",)):
     columns["segment"] = [segments[row % len(segments)] for row in range(len(scores))]
     columns |= {"row_id": np.arange(len(scores)), "time": pa.array(days, pa.timestamp("us", "UTC"))}
     columns |= {"scores": [[score] for score in scores]}
+    columns |= {
+        "block": np.ones(len(scores), dtype=np.int64),
+        "learned_until": pa.array(days, pa.timestamp("us", "UTC")),
+    }
     rows = pa.table({field.name: columns[field.name] for field in schema}, schema=schema)
     commit = Commit(-1, "calibrate", target, version, {"calibration": version})
     output = Output(CONFORMITY_SCORES, schema, commit, owns={"target": target})

@@ -72,7 +72,8 @@ def test_rows_that_teach_a_scale_are_priced_ones(priced, market):
                 raise ValueError("odd")
             return super().price(model, batch)
 
-    kernel = Odd(Carried.of(priced.model), Older(1 / 3, before=START + dt.timedelta(seconds=60)), 2**64 - 1)
+    older = Older(1 / 3, before=START + dt.timedelta(seconds=60))
+    kernel = Odd(Carried.of(priced.model), priced.model.encoding, older, 2**64 - 1)
     found, lost = collected(kernel, ERRORS_APART, dated(market(80, seed=3)))
     assert (found.num_rows, lost.kinds) == (56, {"ValueError": 4})
 

@@ -12,10 +12,8 @@ import pytest
 import yaml
 from hypothesis import settings
 
-from assay.config import RunConfig, load_run
-from assay.pipeline import JOBS
-from assay.runtime.job import JobContext, Result
-from assay.runtime.progress import Reporter
+from assay import pipeline
+from assay.runtime.job import Result
 from assay.runtime.session import SparkSettings, open_session
 
 if TYPE_CHECKING:
@@ -102,12 +100,7 @@ def run_in(spark: SparkSession, empty_store: Path) -> RunJob:
             path = folder / "dataset.yml"
             path.write_text(yaml.safe_dump(dataset, allow_unicode=True), encoding="utf-8")
             dataset = path
-        config: RunConfig = load_run(dataset=dataset, workspace=folder, **options)
-        context = JobContext(config, SparkSettings(), Reporter(quiet=True))
-        try:
-            return JOBS[name].run(context)
-        finally:
-            context.close()
+        return pipeline.run_job(name, dataset=dataset, workspace=folder, **options)
 
     return run
 

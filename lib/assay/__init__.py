@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from assay.version import __version__
 
 if TYPE_CHECKING:
+    from assay.runtime.job import Result
+    from assay.synthetic.job import Generated
     from assay.workspace import Workspace
 
-__all__ = ["__version__", "open_workspace"]
+__all__ = ["__version__", "generate", "open_workspace", "run"]
 
 
 def open_workspace(folder: str | Path) -> Workspace:
@@ -18,3 +21,23 @@ def open_workspace(folder: str | Path) -> Workspace:
     from assay.workspace import Workspace
 
     return Workspace(folder)
+
+
+def run(job: str, dataset: str | Path, workspace: str | Path, *, overrides: Sequence[str] = (), **told: Any) -> Result:
+    """Run a job from Python, as `assay JOB --dataset ... --workspace ... --set ...` does; see `assay.pipeline.run_job`.
+
+    assay.run("calibrate", "my_data.yml", "workspace/mine", overrides=["conformal.adaptive=true"])
+    """
+    from assay.pipeline import run_job
+
+    return run_job(job, dataset=Path(dataset), workspace=Path(workspace), overrides=overrides, **told)
+
+
+def generate(folder: str | Path, **settings: Any) -> Generated:
+    """Make a synthetic market, as `assay generate --out ...` does; see `assay.synthetic.job.make_market`.
+
+    assay.generate("market", rows=15_000, frequency="weekly", drift=["level=0.3"])
+    """
+    from assay.synthetic.job import make_market
+
+    return make_market(Path(folder).absolute(), **settings)

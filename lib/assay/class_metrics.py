@@ -44,7 +44,7 @@ def class_metrics(actual: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[s
     """
     from sklearn import metrics
 
-    p, codes = _checked(actual, probabilities)
+    p, codes = checked(actual, probabilities)
     classes = p.shape[1]
     likeliest = p.argmax(axis=1)
     with warnings.catch_warnings():
@@ -59,16 +59,26 @@ def class_metrics(actual: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[s
         }
         if classes == 2:
             told = {"y_true": codes, "y_pred": likeliest, "zero_division": 0}
-            both, some = 0 < codes.sum() < codes.size, bool(codes.any())
             figures |= {
-                "auc": float(metrics.roc_auc_score(codes, p[:, 1])) if both else math.nan,
-                "average_precision": float(metrics.average_precision_score(codes, p[:, 1])) if some else math.nan,
+                **ranking(codes, p[:, 1]),
                 "precision": float(metrics.precision_score(**told)),
                 "recall": float(metrics.recall_score(**told)),
                 "f1": float(metrics.f1_score(**told)),
                 "base_rate": float(codes.mean()),
             }
     return figures
+
+
+def ranking(actual: npt.ArrayLike, probability: npt.ArrayLike) -> dict[str, float]:
+    """`auc` and `average_precision` of the second class's probability (n,); NaN where it, or the other, never came."""
+    from sklearn import metrics
+
+    codes = np.asarray(actual).astype(np.intp)
+    both, some = 0 < codes.sum() < codes.size, bool(codes.any())
+    return {
+        "auc": float(metrics.roc_auc_score(codes, probability)) if both else math.nan,
+        "average_precision": float(metrics.average_precision_score(codes, probability)) if some else math.nan,
+    }
 
 
 def calibration_error(actual: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS) -> float:
@@ -85,16 +95,23 @@ def reliability(
     actual: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS
 ) -> tuple[Vector, Vector, Vector, Vector]:
     """Of the bins of equal width that have rows: their number, mean probability, share that came true, and rows."""
-    p, codes = np.asarray(probabilities, dtype=np.float64), np.asarray(actual).astype(np.intp)
-    said = p[:, 1] if p.shape[1] == 2 else p.max(axis=1)
-    held = (codes == 1) if p.shape[1] == 2 else (p.argmax(axis=1) == codes)
-    place = np.minimum((said * bins).astype(np.intp), bins - 1)
+    place, said, held = binned(actual, probabilities, bins)
     rows = np.bincount(place, minlength=bins).astype(np.float64)
     with np.errstate(invalid="ignore"):
         means = np.bincount(place, said, bins) / rows
         shares = np.bincount(place, held, bins) / rows
     filled = np.flatnonzero(rows)
     return filled.astype(np.float64), means[filled], shares[filled], rows[filled]
+
+
+def binned(
+    actual: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS
+) -> tuple[npt.NDArray[np.intp], Vector, npt.NDArray[np.bool_]]:
+    """Of each row the bin of equal width, the probability that it is of, and whether that came true; (n,) each."""
+    p, codes = np.asarray(probabilities, dtype=np.float64), np.asarray(actual).astype(np.intp)
+    said = p[:, 1] if p.shape[1] == 2 else p.max(axis=1)
+    held = (codes == 1) if p.shape[1] == 2 else (p.argmax(axis=1) == codes)
+    return np.minimum((said * bins).astype(np.intp), bins - 1), said, held
 
 
 def set_metrics(actual: npt.ArrayLike, sets: npt.NDArray[np.bool_]) -> dict[str, float]:
@@ -117,7 +134,8 @@ def confusion(actual: npt.ArrayLike, predicted: npt.ArrayLike, classes: Sequence
     return np.asarray(confusion_matrix(*told, labels=range(len(classes))), dtype=np.int64)
 
 
-def _checked(actual: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[Vector, npt.NDArray[np.intp]]:
+def checked(actual: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[Vector, npt.NDArray[np.intp]]:
+    """Probabilities (n, K) and codes (n,). Raises ValueError for what means nothing; see `class_metrics`."""
     p, codes = np.asarray(probabilities, dtype=np.float64), np.asarray(actual, dtype=np.float64)
     if p.ndim != 2 or codes.shape != p.shape[:1]:
         raise ValueError(f"probabilities of shape {p.shape} do not fit outcomes of shape {codes.shape}")

@@ -235,24 +235,24 @@ def _generate(
     """
     from assay.runtime.logs import set_up_logging
     from assay.runtime.progress import Reporter
-    from assay.runtime.session import SparkSettings, open_session
-    from assay.synthetic.config import market_config
-    from assay.synthetic.job import generate
+    from assay.runtime.session import SparkSettings
+    from assay.synthetic.job import make_market
 
     set_up_logging()
     folder = out.absolute()
-
-    def context() -> Any:
-        log = folder / "logs" / "spark.log"
-        return open_session(SparkSettings(master, conf_file), app="assay generate", log_file=log).sparkContext
-
     given: dict[str, Any]
     given = {"rows": rows, "entities": entities, "frequency": frequency, "regions": regions, "kinds": kinds, "end": end}
     given |= {"seed": seed, "noise": noise, "skew": skew, "missing": missing, "bad_share": bad_share, "leaks": leak}
     given["attributes"] = attributes
     try:
-        config = market_config(given, drift=drift or (), drift_from=drift_from)
-        result = generate(config, folder, context=context, reporter=Reporter())
+        result = make_market(
+            folder,
+            drift=drift or (),
+            drift_from=drift_from,
+            spark=SparkSettings(master, conf_file),
+            reporter=Reporter(),
+            **given,
+        )
     except errors.AssayError as error:
         fail("generate", error, as_json)
     except KeyboardInterrupt:

@@ -7,8 +7,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from assay.config import TargetConfig, canonical_json
+from assay.config import TargetConfig, canonical_json, load_run
+from assay.config.strict import nearest
+from assay.errors import UserError
 from assay.runtime.job import DONE, REFUSED, UNCHANGED, JobContext, Result, run_stage
+from assay.runtime.progress import Reporter
+from assay.runtime.session import SparkSettings
 
 if TYPE_CHECKING:
     from assay.tuning.job import Studies
@@ -27,10 +31,17 @@ class Job:
 
 
 def ingest(context: JobContext) -> Result:
-    """Raw rows -> observations, quarantine and quality."""
-    from assay.ingest import job
+    """Raw rows -> observations, quarantine and quality. Of events: raw rows -> events, events -> observations."""
+    from assay.ingest import job, panel_job
 
-    return run_stage(context, job.plan(context))
+    dataset = context.config.dataset
+    reading = context if dataset.events is None else context.about(dataset.ingested)
+    taken = run_stage(reading, job.plan(reading))
+    if dataset.events is None or taken.status == REFUSED:
+        return taken
+    first = dataset.targets[0].name
+    made = run_stage(context, panel_job.plan(context))
+    return _merged(job.JOB, context, [(first, taken), (first, made)], run_id=taken.run_id)
 
 
 def build_features(context: JobContext, plan: Literal["config", "champion"] = "config") -> Result:
@@ -110,13 +121,21 @@ def evaluate(context: JobContext) -> Result:
     return _merged("evaluate", context, results, run_id=results[0][1].run_id)
 
 
+def segment(context: JobContext) -> Result:
+    """Features -> segments of similar entities, and what each is like."""
+    from assay.segmentation import job
+
+    return run_stage(context, job.plan(context))
+
+
 def pipeline(context: JobContext) -> Result:
     """All stages in order, as one MLflow run with the stages nested below it. Ends at the first refusal."""
     tracking = context.tracking
     first = context.config.dataset.targets[0].name
     results: list[tuple[str, Result]] = []
     with tracking.run("pipeline", context.config.hash_of()[:16]) as run_id:
-        for stage in (ingest, build_features, train, score, evaluate):
+        last = (segment,) if context.config.profile.segmentation.enabled else ()
+        for stage in (ingest, build_features, train, score, evaluate, *last):
             result = stage(context)
             results.append((first, result))
             if result.status == REFUSED:
@@ -207,8 +226,16 @@ JOBS: dict[str, Job] = {
             evaluate,
         ),
         Job(
+            "segment",
+            "Put entities into segments of similar ones by K-means, and say what each segment is like.",
+            "features, the champion (for when its test period began)",
+            "segments, segment_profiles",
+            "assay segment --dataset conf/datasets/telco_churn.yml",
+            segment,
+        ),
+        Job(
             "pipeline",
-            "All of the above, in this order.",
+            "All of the above, in this order; segment where segmentation.enabled says so.",
             "the dataset's source",
             "all tables, a model, a report",
             "assay pipeline --dataset conf/datasets/kc_house.yml --workspace workspace/kc",
@@ -216,3 +243,23 @@ JOBS: dict[str, Job] = {
         ),
     )
 }
+
+
+def run_job(
+    name: str, *, settings: SparkSettings | None = None, reporter: Reporter | None = None, **told: Any
+) -> Result:
+    """Run a job by its name, without a terminal: for notebooks and tests.
+
+    told: what `load_run` takes. settings: how to reach Spark; a session that runs is taken as it is. reporter: who
+    hears of progress; None says nothing.
+
+    Raises:
+        UserError: there is no such job, or a mistake in what it is told. A refusal of a gate is the result's status.
+    """
+    if name not in JOBS:
+        raise UserError(f"there is no job {name!r}{nearest(name, set(JOBS)) or '; choose ' + ', '.join(JOBS)}")
+    context = JobContext(load_run(**told), settings or SparkSettings(), reporter or Reporter(quiet=True))
+    try:
+        return JOBS[name].run(context)
+    finally:
+        context.close()

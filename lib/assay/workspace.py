@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.errors import DataError
-from assay.runtime.tables import TABLES
+from assay.runtime.tables import SEGMENT_METRICS, TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
+    from pyspark.sql import SparkSession
 
 
 class Workspace:
@@ -53,6 +54,41 @@ class Workspace:
         frame = pl.from_arrow(DeltaTable(folder, version=version).to_pyarrow_table())
         assert isinstance(frame, pl.DataFrame)
         return frame
+
+    def segments(self, column: str, *, target: str | None = None) -> pl.DataFrame:
+        """Figures of each segment of a column of `segment_metrics`, in the table's order.
+
+        segment; rows; a column per metric (rmse, coverage_90, ...); where a metric has a band, its ends in metric_low
+        and metric_high: of coverage_90 what chance allows, of coverage_90_confidence what the true one may be.
+        column: of the data, or one such as `price band`, `month`, `compared with`; empty for all rows together.
+        target: needed where several were evaluated.
+
+        Raises:
+            DataError: nothing was evaluated by that column, or for which target is not said.
+        """
+        import polars as pl
+
+        table = self.table(SEGMENT_METRICS.name)
+        targets = sorted(table["target"].unique())
+        if (target is None and len(targets) > 1) or (target is not None and target not in targets):
+            raise DataError(f"{self.folder}: segments of which target? target={target!r}; it has {', '.join(targets)}")
+        own = table.filter(pl.col("segment_column") == column, pl.col("target") == (target or targets[0]))
+        if own.is_empty():
+            known = ", ".join(sorted(name for name in table["segment_column"].unique() if name))
+            raise DataError(f"{self.folder}: nothing was evaluated by {column!r}, but by {known} (evaluation.segments)")
+        ends = [own.select("segment", "metric", value="value")]
+        for end in ("low", "high"):
+            named = own.filter(pl.col(end).is_not_null()).with_columns(pl.col("metric") + f"_{end}")
+            ends.append(named.select("segment", "metric", value=end))
+        wide = pl.concat(ends).pivot(on="metric", index="segment", values="value")
+        rows = own.group_by("segment", maintain_order=True).agg(pl.col("rows").max())
+        return rows.join(wide, on="segment", maintain_order="left")
+
+    def spark(self) -> SparkSession:
+        """A Spark session like that of the jobs, or theirs where one runs: it reads `lake/<table>` as Delta."""
+        from assay.runtime.session import SparkSettings, open_session
+
+        return open_session(SparkSettings(), app="assay workspace", log_file=self.folder / "logs" / "spark.log")
 
     def runs(self) -> pd.DataFrame:
         """MLflow runs, newest first: run_id, job, status and one column per figure."""

@@ -2,8 +2,9 @@
 
 Of each data set one model is trained on features, and its test period is scored forward in time:
 
-* `assay`: the jobs `train` and `score` with intervals that follow their misses, in steps of a day or a
-  week (`conformal.adaptive`); `assay_fitted`: the same widths as they were fitted, per segment, never moved;
+* `assay`: the jobs `train` and `score` with the profile production as it is, whose intervals follow their misses in
+  time; `assay_fitted`: the same widths as they were fitted, per segment, never moved; `assay_cqr`: the corrected
+  quantiles of a second model (`conformal.score=cqr`), which follow in the same way;
 * `split`: plain split conformal, one width for all rows; `mapie` and `crepes`: the better by interval score of MAPIE's
   split conformal and conformalised quantile regressors, and of crepes' conformal regressor with and without segments
   (Mondrian), all around the same predictions and calibrated on the same period;
@@ -31,15 +32,21 @@ from benchmarks._intervals import OTHERS, Bounds, Floats, Rows, figures
 from benchmarks._real import generate, observed, opened
 from benchmarks.harness import OURS, Benchmark, Contender, Outcome
 
-STEP_DAYS = {"kc_house": 1, "walmart_weekly": 7, "sp500_daily": 1, "orange_juice_profit": 7, "epex_fr_spot": 1}
+DATASETS = ("kc_house", "walmart_weekly", "sp500_daily", "orange_juice_profit", "epex_fr_spot")
+ONE_TARGET = {  # of several
+    "orange_juice_profit": ["dataset.targets=[{name: profit, relative_to: last_value}]", "dataset.decision={}"]
+}
 LEVELS = (0.8, 0.9)
-QUANTILES = "engine.quantiles=[0.05, 0.1, 0.5, 0.9, 0.95]"
+QUANTILES = ["engine.quantiles=[0.05, 0.1, 0.5, 0.9, 0.95]", "engine.rounds=200"]  # five trees a round
 ENDS = {0.8: (1, 3), 0.9: (0, 4)}  # places of a level's quantiles among those
+TAILS = {0.8: (0.1, 0.9), 0.9: (0.05, 0.95)}
+QUANTILE_PLACES = [0, 1, 3, 4]
 FIGURES = ("rows", "coverage", "worst_segment", "worst_month", "mean_width", "interval_score")
-METHODS = (OURS, "assay_fitted", "split", "mapie", "crepes", "quantiles")
+METHODS = (OURS, "assay_fitted", "assay_cqr", "split", "mapie", "crepes", "quantiles")
 TOLD = pa.schema(
     [
         pa.field("row_id", pa.int64()),
+        pa.field("time", pa.timestamp("us", "UTC")),
         pa.field("segment", pa.string()),
         pa.field("y", pa.float64()),
         pa.field("zero", pa.float64()),
@@ -52,10 +59,9 @@ def overrides(dataset: str) -> list[str]:
     """The `--set` texts of a data set."""
     return [
         "training.force_production_quality=false",
-        "conformal.adaptive=true",
-        f"conformal.step_days={STEP_DAYS[dataset]}",
         f"conformal.levels={list(LEVELS)}",
         "explain.rows=0",
+        *ONE_TARGET.get(dataset, []),
     ]
 
 
@@ -63,7 +69,7 @@ def prepare(data: Path, dataset: str) -> Any:
     """A fresh workspace with the observations, and a second context for the model of quantiles."""
     workspace = data / "runs" / dataset
     context = observed(dataset, workspace, overrides(dataset))
-    return context, opened(dataset, workspace, [*overrides(dataset), QUANTILES])
+    return context, opened(dataset, workspace, [*overrides(dataset), *QUANTILES])
 
 
 def run(state: Any) -> Any:
@@ -94,7 +100,7 @@ def _figures(context: Any, quantile_run: str) -> dict[tuple[str, float], dict[st
     target = context.config.dataset.targets[0]
     found = champion(context.tracking, target.name)
     mean, quantile = (load_trained(context.tracking, run) for run in (found.run_id, quantile_run))
-    calibrate, _ = _rows(context, mean, quantile, "calibrate")
+    calibrate, known = _rows(context, mean, quantile, "calibrate")
     test, frame = _rows(context, mean, quantile, "test")
     log = found.judged.scale.transform == "log"
     zero = frame["zero"].to_numpy()
@@ -105,12 +111,15 @@ def _figures(context: Any, quantile_run: str) -> dict[tuple[str, float], dict[st
 
     y, months = in_unit((test.y, test.y))[0], frame["month"].to_numpy()
     every: dict[tuple[str, float], dict[str, float]] = {}
-    for level in LEVELS:
-        place = f"{level * 100:g}"
-        ours = (frame[f"lower_{place}"].to_numpy(), frame[f"upper_{place}"].to_numpy())
+    cqr = _followed_cqr(found, (calibrate, known), (test, frame))
+    for place, level in enumerate(LEVELS):
+        label = f"{level * 100:g}"
+        ours = (frame[f"lower_{label}"].to_numpy(), frame[f"upper_{label}"].to_numpy())
         every[OURS, level] = figures(y, ours, test.segments, months, level)
         bounds = in_unit(_fitted(found, test, level))
         every["assay_fitted", level] = figures(y, bounds, test.segments, months, level)
+        corrected = in_unit((cqr[0][:, place], cqr[1][:, place]))
+        every["assay_cqr", level] = figures(y, corrected, test.segments, months, level)
         for method, kinds in OTHERS.items():
             told = [(_at(calibrate, level), _at(test, level), kind) for kind in kinds.values()]
             each = [
@@ -132,6 +141,31 @@ def _fitted(found: Any, test: Rows, level: float) -> Bounds:
     return lower[:, place], upper[:, place]
 
 
+def _followed_cqr(found: Any, *periods: tuple[Rows, Any]) -> Bounds:
+    """Corrected quantiles of the rows of the last period, (n, levels) each, at the pace of the champion's intervals."""
+    import datetime as dt
+
+    from assay.conformal import SCORES, Calibration, Forecast, fit
+    from assay.conformal.following import Known, followed
+    from assay.conformal.scores import nested
+
+    pace = Calibration.from_dict(found.calibration).pace
+    ends = tuple(sorted({tail for pair in TAILS.values() for tail in pair}))
+    told = [Forecast(rows.prediction, None, rows.quantiles[:, QUANTILE_PLACES], ends) for rows, _ in periods]
+    score = SCORES["cqr"]
+    scores = [score.score(rows.y, each, LEVELS) for (rows, _), each in zip(periods, told, strict=True)]
+    times = [frame["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]") for _, frame in periods]
+    segments = [rows.segments for rows, _ in periods]
+    least = found.calibration["min_segment_rows"]
+    fitted = fit(scores[0], segments[0], LEVELS, min_segment_rows=least, score="cqr")
+    known = Known(*(np.concatenate(each) for each in (segments, times, scores)))
+    until = times[-1].max().item().replace(tzinfo=dt.UTC)
+    follows = followed(known, fitted, pace, origin=found.judged.test_start, until=until)
+    labels, rows = np.unique(segments[-1].astype(str), return_inverse=True)
+    quantiles, _ = follows.quantiles_for(labels.tolist(), rows, times[-1])
+    return nested(*score.interval(told[-1], quantiles, LEVELS), LEVELS)
+
+
 def _at(rows: Rows, level: float) -> Rows:
     """The rows with the quantiles of one level."""
     return dataclasses.replace(rows, quantiles=rows.quantiles[:, list(ENDS[level])])
@@ -140,6 +174,8 @@ def _at(rows: Rows, level: float) -> Rows:
 def _rows(context: Any, mean: Any, quantile: Any, period: str) -> tuple[Rows, Any]:
     """Rows of a period with both models' forecasts; of the test period with the intervals that were scored."""
     import polars as pl
+
+    from assay.runtime.conditions import Condition
 
     told = {}
     for name, trained in (("mean", mean), ("quantiles", quantile)):
@@ -156,7 +192,8 @@ def _rows(context: Any, mean: Any, quantile: Any, period: str) -> tuple[Rows, An
     )
     if period != "test":
         return rows, frame
-    scored = context.plane.read("predictions", version=context.plane.version("predictions")).collect()
+    where = [Condition("target", "==", context.config.dataset.targets[0].name)]
+    scored = context.plane.read("predictions", version=context.plane.version("predictions"), where=where).collect()
     predictions = pl.from_arrow(scored)
     assert isinstance(predictions, pl.DataFrame)
     bounds = [f"{end}_{level * 100:g}" for level in LEVELS for end in ("lower", "upper")]
@@ -198,7 +235,7 @@ class Forecasts:
                 told = model.predict_scaled(batch)[:, None]
             zero = model.scale.inverse(np.zeros(batch.num_rows), batch)
             lists = pa.FixedSizeListArray.from_arrays(told.ravel(), told.shape[1]).cast(TOLD.field("told").type)
-            keys = [batch.column("row_id"), labels_of(batch, self.segments)]
+            keys = [batch.column("row_id"), batch.column("time"), labels_of(batch, self.segments)]
             yield pa.record_batch([*keys, pa.array(model.truth(batch)), pa.array(zero), lists], schema=TOLD)
 
 
@@ -238,7 +275,7 @@ BENCHMARK = Benchmark(
     generate=generate,
     contenders={
         f"{dataset}:{OURS}": Contender(partial(prepare, dataset=dataset), run, outputs, against=f"{dataset}:{OURS}")
-        for dataset in STEP_DAYS
+        for dataset in DATASETS
     },
     report=report,
     repeats=1,

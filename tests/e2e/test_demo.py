@@ -44,9 +44,9 @@ def test_its_last_line_is_one_json_object(demo):
     metrics = result["metrics"]
     assert set(metrics) >= METRICS
     assert metrics["test_rmse"] < metrics["best_baseline_rmse"]
-    # Quantiles are of errors of a model that knew less than the tested one, so intervals may hold more than promised.
-    assert -0.05 < metrics["coverage_80"] - 0.8 < 0.10
-    assert -0.05 < metrics["coverage_90"] - 0.9 < 0.07
+    # As they are fitted they hold 88 and 96 %: of errors of a model that knew less than the tested one. They follow.
+    assert abs(metrics["coverage_80"] - 0.8) < 0.03
+    assert abs(metrics["coverage_90"] - 0.9) < 0.02
     for state in result["tables"].values():
         assert Path(state["location"]).is_dir()
         assert state["version"] >= 1

@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 from assay.config import load_run
 from assay.conformal import Calibration
 from assay.conformal.calibration import parent
-from assay.model.registry import champion
+from assay.model.registry import champion, load_trained
 from assay.runtime.tracking import Tracking
 
 pytestmark = pytest.mark.spark
@@ -21,8 +21,10 @@ COMMON = (
     "training.force_production_quality=false",
     "split.calibrate=0.4",
     "conformal.min_segment_rows=60",
+    "conformal.folds=3",
+    "conformal.adaptive=false",
 )
-QUANTILES = (*COMMON, "engine.quantiles=[0.05, 0.1, 0.5, 0.9, 0.95]")
+QUANTILES = (*COMMON, "engine.quantiles=[0.05, 0.1, 0.5, 0.9, 0.95]", "conformal.folds=2")
 KINDS = {
     "absolute": (*COMMON, "conformal.score=auto"),
     "normalised": (*COMMON, "conformal.score=normalised"),
@@ -155,6 +157,24 @@ def test_scores_behind_the_calibration_are_on_record(lake, adaptive):
     split = found.model.facts["split"]
     for period in ("calibrate", "test"):
         assert scores.filter(pl.col("period") == period).height == split[period]["rows"]
+    assert scores.filter(pl.col("learned_until") >= pl.col("time")).is_empty()
+
+
+def test_each_block_of_the_calibration_period_is_scored_by_a_model_of_its_own_that_knew_all_before_it(lake, adaptive):
+    _, found, _, _ = adaptive
+    config = load_run(dataset=lake / "dataset.yml", workspace=lake, overrides=FOLLOW)
+    trained = load_trained(Tracking(config), found.run_id, blocks=True)
+    features = table(lake, "features").drop_nulls("price")
+    scores = table(lake, "conformity_scores").filter(pl.col("period") == "calibrate")
+    for number, model in enumerate([trained.held_back, *trained.blocks], start=1):
+        own = scores.filter(pl.col("block") == number).sort("row_id")
+        assert set(own["model_version"]) == {model.version}
+        rows = features.join(own, on="row_id", how="semi").sort("row_id")
+        before = features.filter(pl.col("time") < rows["time"].min())["time"].max()
+        assert set(own["learned_until"]) == {before}
+        error = np.subtract(*model.residual_inputs(rows.to_arrow().combine_chunks().to_batches()[0]))
+        np.testing.assert_allclose(own["scores"].to_list(), np.column_stack([-error, error]), rtol=0, atol=1e-9)
+    assert scores["block"].n_unique() == 3
 
 
 def test_a_run_that_is_repeated_ends_with_the_same_states(run_in, lake, adaptive):

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.spark
 CLASSES = {"sold": ["No", "Yes"], "mood": ["bad", "fine", "good"]}
 WAYS = [("aps", "venn_abers", True), ("lac", "temperature", False)]
 SETS = ("set_80", "set_90")
+FOLLOW = ("conformal.adaptive=true", "conformal.step_days=31", "conformal.by_class=true")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Calibrated:
     champions: dict
     served: dict
     pages: dict
+    trained: dict
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,7 @@ def workspace_of_ways(run_in, tmp_path_factory):
         jobs = ["calibrate", "score", "evaluate"] if found else ["pipeline"]
         results = [run_in(workspace, job, dataset, overrides=overrides) for job in jobs]
         tracking = Tracking(load_run(dataset=workspace / "dataset.yml", workspace=workspace))
+        champions = {name: champion(tracking, name) for name in CLASSES}
         found.append(
             Calibrated(
                 way=(score, probabilities, by_class),
@@ -64,17 +67,28 @@ def workspace_of_ways(run_in, tmp_path_factory):
                 predictions=table(workspace, "predictions"),
                 calibrations=table(workspace, "calibrations"),
                 segment_metrics=table(workspace, "segment_metrics"),
-                champions={name: champion(tracking, name) for name in CLASSES},
+                champions=champions,
                 served={name: tracking.mlflow.pyfunc.load_model(f"models:/panel.{name}@champion") for name in CLASSES},
                 pages={n: (workspace / "reports" / f"evaluation-{n}.html").read_text("utf-8") for n in CLASSES},
+                trained={n: tracking.client.get_run(c.run_id).data.metrics for n, c in champions.items()},
             )
         )
-    return table(workspace, "features"), found
+    features = table(workspace, "features")
+    run_in(workspace, "calibrate", dataset, overrides=[*overrides, *FOLLOW])
+    result = run_in(workspace, "score", dataset, overrides=[*overrides, *FOLLOW])
+    follows = {
+        "metrics": result.metrics,
+        "predictions": table(workspace, "predictions"),
+        "calibrations": table(workspace, "calibrations"),
+        "scores": table(workspace, "conformity_scores"),
+        "champions": {name: champion(tracking, name) for name in CLASSES},
+    }
+    return features, found, follows
 
 
 @pytest.fixture(params=range(len(WAYS)), ids=["-".join(map(str, way)) for way in WAYS])
 def way(request, workspace_of_ways):
-    features, found = workspace_of_ways
+    features, found, _ = workspace_of_ways
     return features, found[request.param]
 
 
@@ -176,5 +190,34 @@ def test_figures_before_and_after_are_those_of_the_rows(way):
     for figure in ("log_loss", "brier", "calibration_error"):
         assert metrics[f"test_{figure}_uncalibrated"] == pytest.approx(before[figure])
         assert metrics[f"test_{figure}"] == pytest.approx(after[figure])
+    of_training = done.trained[name]  # the gates of the first way judged what was served
+    assert of_training["test_log_loss_uncalibrated"] == pytest.approx(before["log_loss"])
+    if done.way == WAYS[0]:
+        assert of_training["test_log_loss"] == pytest.approx(after["log_loss"])
     least = min(metrics[f"coverage_80_of_{each}"] for each in CLASSES[name])
     assert metrics["coverage_80_least_class"] == least
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_sets_that_follow_are_those_of_their_steps_and_classes(workspace_of_ways, name):
+    features, _, done = workspace_of_ways
+    champ = done["champions"][name]
+    rows = done["predictions"].filter(pl.col("target") == name).join(features.select("row_id", "half"), on="row_id")
+    states = done["calibrations"].filter((pl.col("target") == name) & (pl.col("kind") == "adaptive"))
+    assert set(states["calibration_version"]) == {champ.calibration_version}
+    assert champ.calibration["pace"]["step_days"] == 31
+    wide = states.filter(pl.col("level") == 0.8).sort("valid_from")
+    for row in rows.sort("row_id").to_dicts()[::23]:
+        held = []
+        for code, each in enumerate(CLASSES[name]):
+            label = pl.col("segment") == f"{name}={each}|half={row['half']}"
+            now = wide.filter(label & (pl.col("valid_from") <= row["time"]))["quantile"][-1]
+            held += [each] if 1 - row["probabilities"][code] <= now else []
+        assert row["set_80"] == held
+    scores = done["scores"].filter(pl.col("target") == name)
+    assert set(scores["calibration_version"]) == {champ.calibration_version}
+    assert {each.split("|")[0] for each in scores["segment"]} == {f"{name}={each}" for each in CLASSES[name]}
+    split = champ.judged.facts["split"]
+    assert scores.filter(pl.col("period") == "test").height == split["test"]["rows"]
+    taught = split["calibrate"]["rows"] - scores.filter(pl.col("period") == "calibrate").height
+    assert taught == pytest.approx(split["calibrate"]["rows"] / 2, rel=0.2)  # rows behind the map are none of them

@@ -1,48 +1,187 @@
-"""Consumes a finished run, checks that every notebook executes on it and that none is committed with outputs."""
+"""Consumes the notebooks, checks that they run, that what they show is so, and that none is committed with outputs."""
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
+import mlflow
 import nbformat
+import polars as pl
 import pytest
 from nbclient import NotebookClient
 
-from assay import open_workspace
+import assay
 from assay.demo import dataset_file, write_source
-from assay.errors import DataError
+from assay.errors import DataError, UserError
+from assay.scoring.udf import champion_of
 
-NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+MACHINE_PATH = re.compile(r"""file://|[A-Z]:\\|["' (=]~?/(?!/)[\w.]+/""")  # absolute ones, or in somebody's home
+UNCERTAINTY = (
+    *("around", "segments", "by_condition", "monthly", "few"),
+    *("states", "same", "unsure_rows", "fifths", "flags"),
+)
+SEGMENTS = ("segments", "slab", "planted", "decisions", "rivals", "kept")
+FRAMES = """
+import json as _json
+import polars as _polars
+print(_json.dumps({{name: _polars.DataFrame(globals()[name]).to_dicts() for name in {names}}}, default=str))
+"""
+
+
+def executed(path, frames=()):
+    """A notebook's outputs after it ran, and rows of its frames, as they were at its end."""
+    notebook = nbformat.read(path, as_version=4)
+    cells = len(notebook.cells)
+    if frames:
+        notebook.cells.append(nbformat.v4.new_code_cell(FRAMES.format(names=tuple(frames))))
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+    ).execute()
+    outputs = [o for cell in notebook.cells[:cells] for o in cell.get("outputs", [])]
+    assert any("image/png" in o.get("data", {}) for o in outputs)
+    rows = json.loads(notebook.cells[-1].outputs[0].text) if frames else {}
+    return outputs, {name: pl.DataFrame(found, infer_schema_length=None) for name, found in rows.items()}
 
 
 @pytest.mark.spark
-def test_every_notebook_runs_on_a_finished_run(run_job, workspace, monkeypatch):
+def test_the_quickstart_runs_on_a_finished_run(run_job, workspace, empty_store, monkeypatch):
     write_source(workspace)
     run_job("pipeline", dataset_file(), overrides=["engine.rounds=40"])
     monkeypatch.setenv("ASSAY_WORKSPACE", str(workspace))
-    assert NOTEBOOKS
-    for path in NOTEBOOKS:
-        notebook = nbformat.read(path, as_version=4)
-        NotebookClient(
-            notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-        ).execute()
-        outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
-        assert any("image/png" in o.get("data", {}) for o in outputs)
-    tables = open_workspace(workspace).tables()
-    assert tables.filter(table="observations")["rows"].item() == 8602
+    executed(FOLDER / "01_quickstart.ipynb")
+    monkeypatch.setattr(mlflow.tracking._model_registry.utils, "_registry_uri", f"sqlite:///{empty_store}")
+    assert champion_of(workspace).number == "1"  # whichever store this process uses
+    found = assay.open_workspace(workspace)
+    assert found.tables().filter(table="observations")["rows"].item() == 8602
     with pytest.raises(DataError, match="no table 'nothing'"):
-        open_workspace(workspace).table("nothing")
+        found.table("nothing")
+    with pytest.raises(DataError, match=r"nothing was evaluated by 'nothing', but by city, .*\(evaluation.segments\)"):
+        found.segments("nothing")
+    with pytest.raises(DataError, match="segments of which target"):
+        found.segments("city", target="price")
+    table = found.table("segment_metrics").filter(segment_column="city", metric="coverage_90").sort("segment")
+    wide = found.segments("city").sort("segment")
+    assert wide["segment"].is_unique().all()
+    for ours, theirs in (("rows", "rows"), ("coverage_90", "value"), ("coverage_90_low", "low")):
+        assert wide[ours].to_list() == table[theirs].to_list()
+
+
+@pytest.mark.spark
+def test_uncertainty_and_segments_run_on_a_market_of_their_own(empty_store, tmp_path, monkeypatch):
+    """One market and one workspace for both; the second finds what the first has trained."""
+    folder = tmp_path / "a folder"
+    (folder / "market_run").mkdir(parents=True)
+    (folder / "market_run" / "mlflow.db").write_bytes(empty_store.read_bytes())
+    monkeypatch.setenv("ASSAY_FOLDER", str(folder))
+    _, found = executed(FOLDER / "02_uncertainty.ipynb", UNCERTAINTY)
+    check_coverage(found)
+    check_calibration(found)
+    check_predictions(found)
+    outputs, found = executed(FOLDER / "03_segments.ipynb", SEGMENTS)
+    check_segments(outputs, found)
+    jobs = assay.open_workspace(folder / "market_run").runs()
+    assert (jobs["job"] == "train").sum() == 1
+
+
+def check_coverage(found):
+    """Adaptive intervals come nearer to the promise than fitted ones once prices have moved, in every segment."""
+    around = {(way, period): row for way, period, *row in found["around"].iter_rows()}
+    for place, promise in ((1, 0.8), (2, 0.9)):
+        for way in ("absolute", "normalised", "cqr"):
+            assert abs(around[way, "before"][place] - promise) < 0.06
+            assert around[way, "after"][place] < promise - 0.15
+        assert abs(around["adaptive", "after"][place] - promise) < 0.04
+        assert abs(around["adaptive", "before"][place] - promise) < 0.04
+    segments = found["segments"]
+    assert segments.height == 6
+    assert ((segments["adaptive"] - 0.9).abs() < (segments["absolute"] - 0.9).abs()).all()
+    spread = {
+        way: part["held"].max() - part["held"].min()
+        for (way,), part in found["by_condition"].partition_by("way", as_dict=True).items()
+    }
+    assert spread["normalised"] < spread["absolute"]
+    assert spread["cqr"] < spread["absolute"]
+
+
+def check_calibration(found):
+    """Weights by age help after the shift; too few rows give infinite intervals; every step is on record."""
+    after = found["monthly"].tail(8)
+    assert (after["by_age"] - 0.9).abs().mean() < (after["alike"] - 0.9).abs().mean() - 0.05
+    infinite = found["few"].with_columns(pl.exclude("rows").cast(pl.Float64).is_infinite())
+    assert infinite["quantile_80"].to_list() == (infinite["rows"] < 4).to_list()
+    assert infinite["quantile_90"].to_list() == (infinite["rows"] < 9).to_list()
+    assert found["states"]["segment"].n_unique() == 1 + 3 + 6
+
+
+def check_predictions(found):
+    """The UDF says what the table says, warns of infinite intervals, and confidence orders errors."""
+    assert found["same"].height == 4 * 60
+    assert found["same"]["prediction"].to_list() == found["same"]["in_table"].to_list()
+    assert set(found["unsure_rows"]["quality"]) == {"warn"}
+    assert all("infinite_interval:90" in reasons for reasons in found["unsure_rows"]["quality_reasons"])
+    assert found["unsure_rows"]["upper_80"].cast(pl.Float64).is_finite().all()
+    fifths = found["fifths"]
+    assert fifths["median_error"][0] > 1.2 * fifths["median_error"][-1]
+    assert fifths["confidence"].is_sorted()
+    assert {"ok", "warn"} <= set(found["flags"]["quality"])
+
+
+def check_segments(outputs, found):
+    """All rows are in a segment of each column; the slab is where noise was planted; widths and model are worth it."""
+    segments, planted, rivals = found["segments"], found["planted"], found["rivals"]
+    rows = segments.group_by("by").agg(pl.col("rows").sum())
+    assert rows.height == 6
+    assert rows["rows"].n_unique() == 1
+    assert (segments["low"] <= segments["held"]).all()
+    assert (segments["held"] <= segments["high"]).all()
+    assert "condition" in found["slab"].drop_nulls("held")["segment"].item()
+    assert planted["noise_sd"].is_sorted()
+    kept = found["kept"].sort("segment")["median_ape"]
+    assert kept[0] < kept[-1]
+    for level in (80, 90):
+        part = found["decisions"].filter(level=level)
+        assert part["rows"].sum() == rows["rows"][0]
+        assert part.sort("segment").height >= 2
+    assert (rivals["rmse_difference_high"] < 0).all()
+    told = "".join(o.get("text", "") for o in outputs)
+    assert "Least wrong: " in told
+    assert "Held least: " in told
+    pages = [o["data"]["text/html"] for o in outputs if "iframe" in o.get("data", {}).get("text/html", "")]
+    assert len(pages) == 1
+    assert "What moves predictions most" in pages[0]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
-def test_notebooks_are_committed_without_outputs_and_define_nothing(path):
+def test_notebooks_are_committed_as_written_and_define_nothing(path):
     notebook = nbformat.read(path, as_version=4)
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert dict(notebook.metadata.language_info) == {"name": "python"}
     for cell in notebook.cells:
         assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+        assert not cell.metadata
+        assert not cell.get("attachments")
         assert "def " not in cell.source
         assert "class " not in cell.source
+        assert not MACHINE_PATH.search(cell.source), cell.source
+        if cell.cell_type == "markdown":  # what a run finds is said by the cell that finds it
+            assert set(re.findall(r"\d+(?:[.,]\d+)* ?%", cell.source)) <= {"80 %", "90 %", "95 %"}
+
+
+@pytest.mark.parametrize("text", ['open("/home/me/x.csv")', "see ~/data/x", "file:///x", r"C:\data", "read /work/x"])
+def test_a_machine_path_is_found(text):
+    assert MACHINE_PATH.search(text)
 
 
 def test_a_folder_that_is_no_workspace_is_refused(tmp_path):
     with pytest.raises(DataError, match="is no workspace"):
-        open_workspace(tmp_path)
+        assay.open_workspace(tmp_path)
+
+
+def test_an_unknown_job_is_refused_with_the_nearest(tmp_path):
+    with pytest.raises(UserError, match="no job 'calibrat'; did you mean calibrate"):
+        assay.run("calibrat", tmp_path / "dataset.yml", tmp_path)

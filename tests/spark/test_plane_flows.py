@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -203,3 +204,12 @@ def test_columns_with_a_dot_go_through_kernels_and_ranks(planes, road):
     found = flow.map(doubled, schema).collect().sort_by("row")
     assert found["season_365.25d"].to_pylist() == [i / 2 for i in range(6)]
     assert sum(planes[road].train([flow, flow.map(doubled, schema)], total, 1)) == pytest.approx(3 * 15 / 4)
+
+
+def test_a_large_table_of_the_driver_goes_to_tasks_through_files(planes):
+    plane, rows = planes["arrow"], 120_000
+    texts = [f"{row:040d}" for row in range(rows)]
+    table = pa.table({"row": range(rows), "text": texts}, schema=NOTES.schema())
+    flow = plane.rows_of(NOTES, NOTES.schema(), table)
+    assert len(pickle.dumps(flow.shares())) < table.nbytes / 1_000
+    assert flow.collect().sort_by("row").equals(table)

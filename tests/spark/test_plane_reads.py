@@ -138,6 +138,8 @@ def test_the_newest_commit_of_a_slot_is_seen_from_both_roads(planes, spark, road
         assert plane.last_commit("deeds", "plain").identity == "two"
         assert plane.last_commit("deeds", "x").version < plane.last_commit("deeds", "plain").version
         assert plane.last_commit("deeds", "nobody") is None
+        assert plane.last_commit("deeds", "x", details=details).version == found.version
+        assert plane.last_commit("deeds", "x", details={"plan": 1}) is None
 
 
 @pytest.mark.parametrize("writer", ROADS)

@@ -23,17 +23,23 @@ class ConformalConfig:
         its own; `normalised` makes rows wider whose error is usually larger, as a scale model learns it from the oldest
         `scale_share` of the calibration rows; `cqr` widens or narrows the model's own quantiles, which
         `engine.quantiles` must name for both ends of each level. `auto` is `cqr` for a model of such quantiles and
-        `absolute` for others.
+        `absolute` for others; `best` is `cqr`, too, and else that of `absolute` and `normalised` whose intervals score
+        better on the newest calibration rows.
     min_segment_rows: below it a segment uses its parent's intervals (without the last of `dataset.segments`), and at
         last those of all rows together.
     shrinkage_rows: a segment's widths move towards its parent's as if so many rows spoke for those; above 0 they are
         steadier in small segments, and no longer exact.
+    folds: blocks of the calibration period; the scores of each come from a model that learned from all rows known
+        before it began, so that the later ones are of models nearly as new as the one that serves. Each block but the
+        first costs `train` one more fit. For dated rows, with `serving.learns_until: newest`.
     halflife_days: a calibration row that is so much older than the newest one counts half; None counts all alike.
-    adaptive: let each segment's intervals follow its misses, step by step in time (adaptive conformal inference): a row
-        is given the interval that outcomes known before its own step call for. For dated numbers.
-    step_days: how long a step is.  step_size: how far one may move the share of misses that is aimed at, for each unit
-        that the share of misses was off; 0 lets only the rows behind the quantiles change.
-    damping_rows: a segment's step with as many known outcomes moves by half of that.
+    adaptive: let each segment's intervals, or sets, follow its misses, step by step in time (adaptive conformal
+        inference): a row is given what outcomes known before its own step call for. For dated rows.
+    step_days: how long a step is; None is the least time between two dates of the calibration period.
+    step_size: how far a step may move the share of misses that is aimed at, for each unit that the share of misses was
+        off; 0 lets only the rows behind the quantiles change.
+    damping_rows: known outcomes of a step that the segment above speaks for as well: with fewer of its own, a segment
+        moves more as that does than on its own account.
     window_days: how long a score stays among those that quantiles are taken of; None keeps all.
     set_score: `lac` makes the smallest sets, `aps` sets that adapt to how sure the model is of a row.
     by_class: whether sets keep their promise in the rows of every class, and not only in all rows together.
@@ -42,15 +48,16 @@ class ConformalConfig:
     """
 
     levels: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.8, 0.9)
-    score: Literal["auto", "absolute", "signed", "normalised", "cqr"] = "auto"
+    score: Literal["auto", "best", "absolute", "signed", "normalised", "cqr"] = "auto"
     scale_share: Share = 1 / 3
-    min_segment_rows: Annotated[int, Field(ge=1)] = 20
+    min_segment_rows: Annotated[int, Field(ge=1)] = 50
     shrinkage_rows: Annotated[float, Field(ge=0)] = 0.0
+    folds: Annotated[int, Field(ge=1, le=20)] = 1
     halflife_days: Annotated[float, Field(gt=0)] | None = None
     adaptive: bool = False
-    step_days: Annotated[float, Field(gt=0)] = 1.0
-    step_size: Annotated[float, Field(ge=0, le=1)] = 0.05
-    damping_rows: Annotated[float, Field(ge=0)] = 10.0
+    step_days: Annotated[float, Field(gt=0)] | None = None
+    step_size: Annotated[float, Field(ge=0, le=1)] = 0.2
+    damping_rows: Annotated[float, Field(ge=0)] = 100.0
     window_days: Annotated[float, Field(gt=0)] | None = None
     set_score: Literal["lac", "aps"] = "lac"
     by_class: bool = False

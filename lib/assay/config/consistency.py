@@ -13,6 +13,7 @@ from typing import Any
 from assay.config.conformal import missing_quantiles
 from assay.config.dataset import DatasetConfig, JdbcConfig, SourceConfig, stored_name
 from assay.config.evaluation import EvaluationConfig
+from assay.config.events_consistency import check_events
 from assay.config.members import members_of
 from assay.config.preparation import PreparationConfig
 from assay.config.profile import MONOTONE, SAMPLED, ProfileConfig
@@ -35,6 +36,7 @@ def check_dataset(dataset: DatasetConfig, origin: str) -> None:
     _check_source(dataset, origin)
     _check_time(dataset, origin)
     _check_targets(dataset, origin)
+    check_events(dataset, origin)
     _check_kinds(dataset, origin)
     _check_repeats(_dataset_lists(dataset), origin)
     _check_stored_names(dataset, origin)
@@ -231,6 +233,8 @@ def _check_undated(dataset: DatasetConfig, origin: str) -> None:
 
 def _check_targets(dataset: DatasetConfig, origin: str) -> None:
     columns = dataset.columns
+    if not dataset.targets:
+        raise ConfigError(f"{origin}: targets: name one at least")
     for index, target in enumerate(dataset.targets):
         check_target(target, f"targets[{index}]", origin)
     targets = [t.name for t in dataset.targets]
@@ -316,13 +320,12 @@ def _check_stored_names(dataset: DatasetConfig, origin: str) -> None:
 
 
 def _check_column_maps(dataset: DatasetConfig, origin: str) -> None:
-    for key in ("availability_delay_days", "bounds"):
-        unknown = set(getattr(dataset, key)) - set(dataset.numeric_columns)
+    for key, of in (("availability_delay_days", dataset), ("bounds", dataset.ingested)):
+        unknown = set(getattr(dataset, key)) - set(of.numeric_columns)
         if unknown:
             name = sorted(unknown)[0]
             raise ConfigError(
-                f"{origin}: {key}.{name} names no numeric column of the dataset"
-                f"{nearest(name, set(dataset.numeric_columns))}"
+                f"{origin}: {key}.{name} names no numeric column of the dataset{nearest(name, set(of.numeric_columns))}"
             )
     for name, (low, high) in dataset.bounds.items():
         if low > high:
@@ -361,6 +364,7 @@ def _check_features(dataset: DatasetConfig, origin: str) -> None:
 
 
 def _check_quality(dataset: DatasetConfig, origin: str) -> None:
+    dataset = dataset.ingested  # what comes from the source is looked at
     rules, columns = dataset.quality, set(dataset.text_columns) | set(dataset.numeric_columns)
     for name in rules.categories:
         if name not in dataset.text_columns:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from assay.config.events import EventsConfig
 from assay.config.quality import QualityRules
 from assay.config.strict import STRICT
 from assay.config.target import TargetConfig
@@ -270,6 +271,7 @@ class DatasetConfig:
     """One dataset, described by data and never by code.
 
     entity: columns that name the thing which is observed again and again (a city, a store and department).
+    events: makes rows of the source events, of which observations are made.
     groups: markets, each a list of columns (an empty list is the whole market); their history becomes features.
     segments: columns by which results and calibration are split.
     availability_delay_days: column -> days after a row's time until its value is known. Applies to history.
@@ -282,14 +284,15 @@ class DatasetConfig:
     training: overrides of the profile's `training` section for this dataset.
     profiles: name of a profile -> keys of `features` and `calendar` that differ under it.
     preparation: the same for `preparation`, whose columns only a dataset can name; each of its keys as a whole.
-    evaluation: the same for `evaluation`.
+    evaluation, ingest, segmentation: the same for these sections.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]
     source: SourceConfig
     entity: Annotated[tuple[Name, ...], Field(min_length=1)]
-    targets: Annotated[tuple[TargetConfig, ...], Field(min_length=1)]
+    targets: tuple[TargetConfig, ...]  # none of events
     time: TimeConfig = TimeConfig()
+    events: EventsConfig | None = None
     columns: ColumnsConfig = ColumnsConfig()
     groups: tuple[tuple[Name, ...], ...] = ()
     segments: tuple[Name, ...] = ()
@@ -304,11 +307,40 @@ class DatasetConfig:
     profiles: dict[str, dict[Literal["features", "calendar"], dict[str, Any]]] = Field(default_factory=dict)
     preparation: dict[str, Any] = Field(default_factory=dict)
     evaluation: dict[str, Any] = Field(default_factory=dict)
+    ingest: dict[str, Any] = Field(default_factory=dict)
+    segmentation: dict[str, Any] = Field(default_factory=dict)
     description: str = ""
 
     def delay_days(self, column: str) -> float:
         """Days after a row's time until `column` is known; 0 means right after it."""
-        return self.availability_delay_days.get(column, 0.0)
+        told = self.availability_delay_days.get(column, 0.0)
+        if self.events is None:
+            return told
+        made_from = {target.name: target.source_column for target in self.targets}
+        return told + self.events.delay_days(made_from.get(column, column))
+
+    @property
+    def ingested(self) -> DatasetConfig:
+        """The dataset of the source's rows: itself, or that of the events, which has no targets."""
+        if self.events is None or self.is_of_events:
+            return self
+        return DatasetConfig(
+            name=self.name,
+            source=self.source,
+            entity=self.entity,
+            targets=(),
+            time=self.time,
+            events=self.events.without_observations(),
+            columns=ColumnsConfig(numeric=self.events.numeric, categorical=self.events.categorical),
+            duplicates=self.duplicates,
+            bounds=self.bounds,
+            quality=self.quality,
+        )
+
+    @property
+    def is_of_events(self) -> bool:
+        """Whether its rows are events, not observations."""
+        return self.events is not None and not self.targets
 
     @property
     def numeric_columns(self) -> tuple[str, ...]:

@@ -15,8 +15,9 @@ from assay.config.dataset import FIRST_YEAR, LAST_YEAR, CalendarConfig, DatasetC
 from assay.config.evaluation import EvaluationConfig
 from assay.config.overrides import DATASET, parse_override
 from assay.config.preparation import PreparationConfig
-from assay.config.profile import AdvancedTrainingConfig, ProfileConfig
+from assay.config.profile import AdvancedTrainingConfig, IngestConfig, ProfileConfig
 from assay.config.run import RunConfig
+from assay.config.segmentation import SegmentationConfig
 from assay.config.strict import check, nearest
 from assay.config.yaml_text import Tree, read_yaml
 from assay.errors import ConfigError
@@ -26,6 +27,8 @@ OVERRIDDEN = {  # by the dataset
     "training": AdvancedTrainingConfig,
     "preparation": PreparationConfig,
     "evaluation": EvaluationConfig,
+    "ingest": IngestConfig,
+    "segmentation": SegmentationConfig,
 }
 
 
@@ -59,7 +62,7 @@ def load_run(
     date: str | None = None,
     where: Sequence[str] = (),
 ) -> RunConfig:
-    """Resolve everything a run is told: profile < dataset's `training`, `preparation` and `evaluation` < `--set`.
+    """Resolve everything a run is told: profile < dataset's sections of `OVERRIDDEN` < `--set`.
 
     Within the dataset: `features` and `calendar` < what `profiles` says of them under this profile < `--set`.
 
@@ -77,9 +80,8 @@ def load_run(
         if change.for_dataset:
             change.apply(tree)
     dataset_config = _dataset(tree.pop(DATASET), origin="--set", prefix=DATASET)
-    tree["training"] = {**tree.get("training", {}), **dataset_config.training}
-    tree["preparation"] = {**tree.get("preparation", {}), **copy.deepcopy(dataset_config.preparation)}
-    tree["evaluation"] = {**tree.get("evaluation", {}), **copy.deepcopy(dataset_config.evaluation)}
+    for section in OVERRIDDEN:
+        tree[section] = {**tree.get(section, {}), **copy.deepcopy(getattr(dataset_config, section))}
     for change in changes:
         if not change.for_dataset:
             change.apply(tree)

@@ -12,6 +12,7 @@ from assay.config.ensemble import EnsembleConfig
 from assay.config.evaluation import EvaluationConfig
 from assay.config.preparation import PreparationConfig
 from assay.config.quality import QualityConfig
+from assay.config.segmentation import SegmentationConfig
 from assay.config.strict import STRICT
 from assay.config.tuning import TuningConfig
 
@@ -230,6 +231,7 @@ class ProfileConfig:
     scoring: ScoringConfig = ScoringConfig()
     explain: ExplainConfig = ExplainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    segmentation: SegmentationConfig = SegmentationConfig()
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()
     runtime: RuntimeConfig = RuntimeConfig()

@@ -47,7 +47,8 @@ class RunConfig:
             jdbc["url"] = f"{':'.join(jdbc['url'].split(':')[:2])}:{Path(jdbc['url']).name.rpartition(':')[2]}"
         jdbc["jars"] = [Path(jar).name for jar in jdbc["jars"]]
         del profile["runtime"]["tracking_uri"]
-        del dataset["preparation"], dataset["evaluation"]  # went into the sections of these names
+        for section in ("preparation", "evaluation", "ingest", "segmentation"):  # went into the sections of these names
+            del dataset[section]
         return {
             "dataset": dataset,
             **profile,

@@ -1,18 +1,22 @@
 """Consumes scored rows of many segments, produces a `Timeline`: miscoverage and quantiles of each of them at each step.
 
 Adaptive conformal inference (Gibbs and Candès 2021). Each group of a tree of segments aims at a miscoverage alpha of
-its own, for each promised level. With m of the n rows of the group whose outcomes became known at step t outside of
-the intervals that they were given at their own steps,
+its own, for each promised level. With m of the n rows of group g whose outcomes became known at step t outside of the
+intervals that they were given at their own steps,
 
-    alpha[t] = alpha[t - 1] + step_size * n / (n + damping_rows) * ((1 - level) - m / n),
+    share[g] = (m + damping_rows * share[parent]) / (n + damping_rows), where above the top share is 1 - level,
+    alpha[g, t] = alpha[g, t - 1] + step_size * ((1 - level) - share[g]),
 
-and the quantile at step t is the conformal one at 1 - alpha[t], of scores known by then. Whatever the data do, the
-misses, weighted by n / (n + damping_rows), come to 1 - level in the long run, at a rate of 1 / (steps * step_size).
+and the quantile at step t is the conformal one at 1 - alpha[g, t], of scores known by then. A segment of few rows a
+step thus moves with those around it when the whole market is missed, and on its own account as far as its rows bear
+that out: partial pooling of the published rule, which is that of one row per step and no damping. Whatever the data do,
+the shares come to 1 - level in the long run, at a rate of 1 / (steps * step_size); so do, where groups have as many
+rows at every step, the misses of each of them.
 
-The factor n / (n + damping_rows) is the gain of a Kalman filter that follows a drifting level through n noisy looks. In
-standing, alpha's variance is about step_size * (1 - level) * level / (2 * (n + damping_rows)): with one row per step a
-small segment trembles no more than one with `damping_rows` of them, and 500 rows move alpha by nearly the whole of
-`step_size`, once, and not 500 times. With damping_rows = 0 and a row per step it is the published rule.
+n / (n + damping_rows) is the gain of a Kalman filter that follows a drifting level through n noisy looks. In standing,
+the variance of a group on top is about step_size * (1 - level) * level / (2 * (n + damping_rows)): with one row per
+step it trembles no more than with `damping_rows` of them, and 500 rows move alpha by nearly the whole of `step_size`,
+once, and not 500 times. Without damping, groups know nothing of one another, and one without rows stays where it is.
 
 alpha is kept in whole billionths, weights in whole multiples of 2^-32, and all else are counts: results are the same to
 the last bit in any order of rows, and whether steps are run at once or one after another.
@@ -42,8 +46,8 @@ class Adaptation:
 
     levels: promised coverages, (L,), of at most nine decimals. columns: (L,) score column of each, else all the first.
     step_size: how far a step of many rows moves alpha, for each unit that their share of misses is off; 0 never adapts.
-    damping_rows: a step with as many rows moves alpha by half of it. min_rows: known rows below which a group is given
-    what the group above it is given, alpha and quantile; it starts from them once it has enough.
+    damping_rows: rows of a step that the group above speaks for as well. min_rows: known rows below which a group is
+    given what the group above it is given, alpha and quantile; it starts from them once it has enough.
     window: steps of scores that are kept, by the step of their prediction; None keeps all.
     halflife: steps after which a score weighs half; None weighs all the same.
     bounded: where alpha asks for more than the group's scores can say, give their largest, or the quantile of the group
@@ -272,23 +276,39 @@ class _Run:
 
     def _correction(self, step: int) -> Integers:
         """What the outcomes that became known at `step` add to alpha, in billionths, (G, L)."""
-        settings = self.settings
+        settings, parents = self.settings, self.parents
         now = slice(*np.searchsorted(self.judged_known, [step, step + 1]))
-        groups = self.ancestors[self.judged_groups[now]]
+        given, row_at = self.judged_groups[now], self.judged_at[now]
+        groups = self.ancestors[given]
         row, depth = np.nonzero(groups >= 0)
-        group, at = groups[row, depth], self.judged_at[now][row]
-        own = self.source[at, group] == group  # an interval of the group above says nothing of this group's alpha
-        row, group, at = row[own], group[own], at[own]
-        count = np.bincount(group, minlength=len(self.parents)).astype(np.int64)
+        group, at = groups[row, depth], row_at[row]
+        rows = np.bincount(group, minlength=len(parents))
+        # An interval of the group above says nothing of this group's own alpha.
+        own = self.source[at, group] == group
+        own_row, own_group, own_at = row[own], group[own], at[own]
+        own_rows = np.bincount(own_group, minlength=len(parents))
+        moved = own_rows > 0 if settings.damping_rows == 0 else np.ones(len(parents), dtype=bool)
         added = np.zeros(self.alpha.shape[1:], dtype=np.int64)
-        heard = count > 0
-        factor = settings.step_size / (count[heard] + settings.damping_rows)
         for level, column in enumerate(settings.columns):
-            missed = self.judged_scores[now][row, column] > self.quantiles[at, group, level]
-            misses = np.bincount(group[missed], minlength=len(self.parents))[heard]
-            aim = BILLION - self.promised[level]
-            added[heard, level] = np.rint((aim * count[heard] - BILLION * misses) * factor).astype(np.int64)
+            aim = (BILLION - self.promised[level]) / BILLION
+            scores = self.judged_scores[now, column]
+            missed = group[(scores > self.quantiles[row_at, given, level])[row]]
+            own_missed = own_group[scores[own_row] > self.quantiles[own_at, own_group, level]]
+            misses, own_misses = (np.bincount(found, minlength=len(parents)) for found in (missed, own_missed))
+            share, around = np.full(len(parents), aim), np.full(len(parents), aim)
+            for groups_below in self.depths:
+                above = parents[groups_below]
+                around[groups_below] = np.where(above >= 0, share[above], aim)
+                share[groups_below] = self._mixed(misses, rows, around, groups_below)
+            told = self._mixed(own_misses, own_rows, around, slice(None))
+            added[moved, level] = np.rint((aim - told[moved]) * settings.step_size * BILLION).astype(np.int64)
         return added
+
+    def _mixed(self, misses: Integers, rows: Integers, around: Floats, groups: Integers | slice) -> Floats:
+        """Shares of misses of groups, mixed with what is told of the groups above them; theirs alone without rows."""
+        damping = self.settings.damping_rows
+        count, of = rows[groups] + damping, misses[groups] + damping * around[groups]
+        return np.asarray(np.divide(of, count, out=around[groups].copy(), where=count > 0))
 
     def _sources(self) -> Integers:
         source = np.arange(len(self.parents))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from assay.config import canonical_json
 from assay.conformal.class_sets import SET_SCORES
@@ -122,7 +123,7 @@ class Calibration:
 
         Raises ValueError when labels are not (n,).
         """
-        codes, distinct = _factorise(_column(labels, "labels").tolist())
+        codes, distinct = factorise(_column(labels, "labels").tolist())
         used = [self.label_used(label) for label in distinct]
         table = np.array([self.quantiles[label].quantiles for label in used], dtype=np.float64)
         return table.reshape(len(used), len(self.parts))[codes], _objects(used)[codes]
@@ -202,7 +203,7 @@ def fit(
     if values.shape[:1] != names.shape:
         raise ValueError(f"scores have shape {values.shape}, labels {names.shape}")
     columns = values[:, None] if values.ndim == 1 else values
-    codes, distinct = _factorise(names.tolist())
+    codes, distinct = factorise(names.tolist())
     for label in distinct:
         _typed(label, str, "labels")
     levels = tuple(float(level) for level in levels)
@@ -217,7 +218,7 @@ def fit(
             if label != ALL_ROWS:
                 found[label] = SegmentQuantiles(count, tuple(own))
         deepest = max(map(depth, distinct))
-        above, distinct = _factorise(parent(label) if depth(label) == deepest else label for label in distinct)
+        above, distinct = factorise(parent(label) if depth(label) == deepest else label for label in distinct)
         codes = above[codes]
     if shrinkage_rows > 0:
         found = _shrunk(found, shrinkage_rows)
@@ -301,7 +302,7 @@ def segment_labels(columns: Mapping[str, npt.ArrayLike], *, rows: int | None = N
         raise ValueError(f"segment columns need one length, found {lengths}{f' for {rows} rows' if rows else ''}")
     if not lists:
         return np.full(rows or 0, ALL_ROWS, dtype=object)
-    codes, combinations = _factorise(zip(*lists.values(), strict=True))
+    codes, combinations = factorise(zip(*lists.values(), strict=True))
     names = [_escape(name) for name in lists]
     written = [{value: _value(name, value) for value in dict.fromkeys(lists[name])} for name in lists]
     texts = [
@@ -311,7 +312,14 @@ def segment_labels(columns: Mapping[str, npt.ArrayLike], *, rows: int | None = N
     return _objects(texts)[codes]
 
 
-def _factorise(values: Iterable[Any]) -> tuple[npt.NDArray[np.int64], list[Any]]:
+def labels_in(column: pa.ChunkedArray) -> Labels:
+    """A column of labels as objects (n,). Equal ones are one text in memory, as there may be many millions."""
+    encoded = column.combine_chunks().dictionary_encode()
+    labels: Labels = _objects(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()]
+    return labels
+
+
+def factorise(values: Iterable[Any]) -> tuple[npt.NDArray[np.int64], list[Any]]:
     """Code of each value and the distinct values in order of appearance: hashing, because texts are slow to sort."""
     index: dict[Any, int] = {}
     codes = np.fromiter((index.setdefault(value, len(index)) for value in values), dtype=np.int64)

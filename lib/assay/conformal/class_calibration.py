@@ -17,7 +17,9 @@ import numpy.typing as npt
 from assay.conformal.calibration import ALL_ROWS, Calibration, SegmentQuantiles, fit, segment_labels
 from assay.conformal.class_probabilities import ProbabilityMap, read_map
 from assay.conformal.class_sets import SET_SCORES, Floats, SetScore
+from assay.model.registry import Champion
 
+Flags = npt.NDArray[np.bool_]
 CLASSES = "classes"  # key of what only classes have
 _KEYS = {"probabilities", "by_class"}
 
@@ -52,16 +54,17 @@ class ClassCalibration(Calibration):
         """Probabilities of a model (n, K) -> calibrated ones, (n, K)."""
         return self.probabilities(probabilities) if self.probabilities is not None else probabilities
 
-    def sets(
-        self, probabilities: Floats, labels: npt.ArrayLike, draws: Floats | None
-    ) -> Iterator[npt.NDArray[np.bool_]]:
+    def sets(self, probabilities: Floats, labels: npt.ArrayLike, draws: Floats | None) -> Iterator[Flags]:
         """Which classes are in each row's set, (n, K), for each level in order.
 
         probabilities: (n, K), calibrated.  labels: (n,), of segments.  draws: see `SetScore`.
         """
-        whole = self.class_quantiles(labels, probabilities.shape[1])
+        return self.sets_within(probabilities, self.class_quantiles(labels, probabilities.shape[1]), draws)
+
+    def sets_within(self, probabilities: Floats, quantiles: Floats, draws: Floats | None) -> Iterator[Flags]:
+        """The same of quantiles of each row, class and level, (n, K, L)."""
         for position in range(len(self.levels)):
-            yield self.set_score.sets(probabilities, whole[:, :, position], draws)
+            yield self.set_score.sets(probabilities, quantiles[:, :, position], draws)
 
     def class_quantiles(self, labels: npt.ArrayLike, classes: int) -> Floats:
         """Quantile of each row, class and level, (n, K, L).
@@ -78,11 +81,9 @@ class ClassCalibration(Calibration):
     def lines_by_class(self, classes: Sequence[str], target: str) -> list[tuple[str, str, SegmentQuantiles]]:
         """Of the calibration of each class: a label `target=class|segment`, the one that serves it, and quantiles."""
         lines = []
-        for name, one in zip(classes, self.by_class, strict=bool(self.by_class)):
-            own = str(segment_labels({target: np.array([name], dtype=object)})[0])
+        for own, one in zip(class_labels(classes, target), self.by_class, strict=bool(self.by_class)):
             for label, found in one.quantiles.items():
-                said, used = (f"{own}|{each}" if each != ALL_ROWS else own for each in (label, one.label_used(label)))
-                lines.append((said, used, found))
+                lines.append((of_class(own, label), of_class(own, one.label_used(label)), found))
         return lines
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,6 +116,40 @@ class ClassCalibration(Calibration):
 def read_calibration(data: Mapping[str, Any], *, classes: bool) -> Calibration:
     """The calibration of a model, of classes or of numbers, that `to_dict` wrote."""
     return ClassCalibration.from_dict(dict(data)) if classes else Calibration.from_dict(dict(data))
+
+
+def class_labels(classes: Sequence[str], target: str) -> list[str]:
+    """Label `target=class` of each class."""
+    return [str(segment_labels({target: np.array([name], dtype=object)})[0]) for name in classes]
+
+
+def of_class(own: str, label: str) -> str:
+    """Label of a segment's rows of one class. own: of the class."""
+    return f"{own}|{label}" if label != ALL_ROWS else own
+
+
+def classes_of(
+    labels: npt.NDArray[np.object_], own: Sequence[str]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.object_]]:
+    """What `of_class` joined: each row's class (n,) and segment label (n,). own: labels of the classes.
+
+    Raises ValueError for a label that begins with none of them.
+    """
+    distinct, rows = np.unique(labels.astype(str), return_inverse=True)
+    codes, rest = np.full(len(distinct), -1, dtype=np.int64), np.full(len(distinct), ALL_ROWS, dtype=object)
+    for k, label in enumerate(own):
+        for place, text in enumerate(distinct.tolist()):
+            if text == label or text.startswith(f"{label}|"):
+                codes[place], rest[place] = k, text[len(label) + 1 :]
+    if (codes < 0).any():
+        raise ValueError(f"segment {distinct[codes < 0][0]!r} is of none of the classes {', '.join(own)}")
+    return codes[rows], rest[rows]
+
+
+def tested_map(found: Champion) -> ProbabilityMap | None:
+    """The map of probabilities of a registered version's model that was tested; None without one, and of numbers."""
+    told = found.tested.calibration if found.tested is not None else found.calibration
+    return ClassCalibration.from_dict(told).probabilities if found.judged.outcome.decides else None
 
 
 def fit_classes(

@@ -12,9 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from assay.conformal.calibration import labels_in
 from assay.conformal.class_sets import Floats, uniform
 from assay.conformal.intervals import labels_of
+from assay.conformal.unpriced import UNPRICED, told_apart
 from assay.errors import DataError
+from assay.model.bundle import Model
 from assay.model.carried import Carried
 from assay.model.row_sample import ROW, row_hash
 
@@ -27,6 +30,7 @@ CLASS_ROWS = pa.schema(
         pa.field("probabilities", pa.list_(pa.float64())),
     ]
 )
+CLASS_ROWS_APART = CLASS_ROWS.append(UNPRICED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,18 +41,21 @@ class PredictLabelled:
     segments: tuple[str, ...]
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of `CLASS_ROWS`."""
+        """Rows of `CLASS_ROWS_APART`."""
         model = self.carried.model()
-        for batch in batches:
-            each = model.probabilities(batch)
-            columns = [
-                labels_of(batch, self.segments),
-                batch.column(ROW),
-                batch.column("time").cast(pa.int64()),
-                pa.array(model.truth(batch), pa.float64()),
-                pa.FixedSizeListArray.from_arrays(each.ravel(), each.shape[1]).cast(pa.list_(pa.float64())),
-            ]
-            yield pa.record_batch(columns, schema=CLASS_ROWS)
+        return told_apart(lambda batch: self.price(model, batch), batches, CLASS_ROWS_APART, "probabilities")
+
+    def price(self, model: Model, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Rows of `CLASS_ROWS`."""
+        each = model.probabilities(batch)
+        columns = [
+            labels_of(batch, self.segments),
+            batch.column(ROW),
+            batch.column("time").cast(pa.int64()),
+            pa.array(model.truth(batch), pa.float64()),
+            pa.FixedSizeListArray.from_arrays(each.ravel(), each.shape[1]).cast(pa.list_(pa.float64())),
+        ]
+        return pa.record_batch(columns, schema=CLASS_ROWS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +75,7 @@ class ClassRows:
         return cls(
             codes=table.column("code").to_numpy().astype(np.intp),
             probabilities=each.reshape(-1, classes),
-            labels=np.array(table.column("label").to_pylist(), dtype=object),
+            labels=labels_in(table.column("label")),
             row_ids=table.column(ROW).to_numpy(),
             times=table.column("time").to_numpy(),
         )

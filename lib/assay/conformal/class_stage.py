@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import pyarrow as pa
 
 from assay.class_metrics import class_metrics, reliability
 from assay.config.conformal import ConformalConfig
-from assay.conformal.class_calibration import ClassCalibration, fit_classes
-from assay.conformal.class_probabilities import FITS
+from assay.conformal.class_calibration import ClassCalibration, fit_classes, of_class
+from assay.conformal.class_probabilities import FITS, ProbabilityMap
 from assay.conformal.class_rows import ClassRows
+from assay.conformal.conformity import SCORED
+from assay.conformal.following import Following
 
 FIGURES = ("log_loss", "brier", "calibration_error")
 
@@ -31,10 +34,7 @@ class ClassStage:
 
     def fitted(self, found: pa.Table) -> ClassCalibration:
         """The calibration of these rows: the earlier ones teach the map of probabilities, where there is one."""
-        rows, fitted_map = ClassRows.of(found, self.classes), None
-        if self.config.probabilities != "none":
-            taught, rows = rows.parted(self.config.probabilities_share, drawn=self.drawn)
-            fitted_map = FITS[self.config.probabilities](taught.codes, taught.probabilities)
+        fitted_map, rows = taught(ClassRows.of(found, self.classes), self.config, drawn=self.drawn)
         return fit_classes(
             rows.codes,
             rows.probabilities,
@@ -49,10 +49,32 @@ class ClassStage:
             shrinkage_rows=self.config.shrinkage_rows,
         )
 
-    def coverage(self, calibration: ClassCalibration, found: pa.Table) -> list[float]:
-        """Per level the share of rows whose class is in their set."""
+    def scores(
+        self, periods: Mapping[str, pa.Table], calibration: ClassCalibration, own: Sequence[str]
+    ) -> dict[str, pa.Table]:
+        """Rows of `CLASS_ROWS` by period -> rows of `SCORED` of those whose scores make the sets; see `class_scores`.
+
+        One map of probabilities makes all of them, the one that the first period's earlier rows teach: scores that are
+        to follow one another must be of one kind, and of rows that the map has not seen.
+        """
+        found = {}
+        for place, (period, table) in enumerate(periods.items()):
+            rows = ClassRows.of(table, self.classes)
+            rows = taught(rows, self.config, drawn=self.drawn)[1] if place == 0 else rows
+            found[period] = class_scores(rows, calibration, own)
+        return found
+
+    def coverage(self, calibration: ClassCalibration, found: pa.Table, follows: Following | None = None) -> list[float]:
+        """Per level the share of rows whose class is in their set. follows: quantiles in time, where they follow."""
         rows = ClassRows.of(found, self.classes)
-        each = calibration.sets(calibration.calibrated(rows.probabilities), rows.labels, rows.draws)
+        p = calibration.calibrated(rows.probabilities)
+        if follows is None:
+            each = calibration.sets(p, rows.labels, rows.draws)
+        else:
+            distinct, place = np.unique(rows.labels.astype(str), return_inverse=True)
+            times = rows.times.astype("datetime64[us]")
+            quantiles = follows.class_quantiles(distinct.tolist(), place, times, self.classes)
+            each = calibration.sets_within(p, quantiles, rows.draws)
         return [float(sets[np.arange(len(rows.codes)), rows.codes].mean()) for sets in each]
 
     def record(self, calibration: ClassCalibration, found: pa.Table) -> dict[str, Any]:
@@ -70,6 +92,41 @@ class ClassStage:
             told[name] = {figure: figures[figure] for figure in FIGURES}
             told[name]["bins"] = np.column_stack(bins).tolist()
         return told
+
+
+def class_scores(rows: ClassRows, calibration: ClassCalibration, own: Sequence[str]) -> pa.Table:
+    """Rows of `SCORED`: scores of what came true by a calibration's map and kind of score.
+
+    own: labels of the classes, with which those of rows begin where sets are calibrated by class; else none.
+    """
+    p = calibration.calibrated(rows.probabilities)
+    scores = calibration.set_score.score(rows.codes, p, rows.draws)
+    labels = rows.labels.tolist()
+    if own:
+        labels = [of_class(own[code], label) for code, label in zip(rows.codes.tolist(), labels, strict=True)]
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(scores, pa.float64()), 1)
+    columns = [
+        pa.array(rows.row_ids, pa.int64()),
+        pa.array(rows.times, pa.timestamp("us")).cast(SCORED.field("time").type),
+        pa.array(labels, pa.string()),
+        lists.cast(SCORED.field("scores").type),
+        pa.array(np.zeros(len(scores))),
+        pa.array(np.ones(len(scores))),
+    ]
+    return pa.table(columns, schema=SCORED)
+
+
+def taught(rows: ClassRows, config: ConformalConfig, *, drawn: bool) -> tuple[ProbabilityMap | None, ClassRows]:
+    """The map of probabilities that the earlier rows teach, None without one, and the rows that are left for sets.
+
+    Raises:
+        DataError: there are too few rows for both.
+    """
+    if config.probabilities == "none":
+        return None, rows
+    earlier, later = rows.parted(config.probabilities_share, drawn=drawn)
+    order = np.argsort(earlier.row_ids, kind="stable")  # tasks bring rows in any order, which would show in last bits
+    return FITS[config.probabilities](earlier.codes[order], earlier.probabilities[order]), later
 
 
 def figures_of(record: dict[str, Any]) -> dict[str, float]:

@@ -13,8 +13,10 @@ from assay.config.conformal import missing_quantiles
 from assay.conformal.difficulty import Difficulty
 from assay.conformal.intervals import forecast_of, labels_of
 from assay.conformal.scores import SCORES, AbsoluteResidual, ConformalisedQuantiles
+from assay.conformal.unpriced import UNPRICED, told_apart
 from assay.model.bundle import Model
 from assay.model.carried import Carried
+from assay.model.encoding import Encoding
 from assay.model.row_sample import row_hash
 from assay.runtime.tables import TIME
 
@@ -25,13 +27,16 @@ SCORED = pa.schema(
         pa.field("label", pa.string()),
         pa.field("scores", pa.list_(pa.float64())),
         pa.field("own_width", pa.float64()),  # of the model's own interval at the widest level; 0 where it has none
+        pa.field("scale", pa.float64()),  # how large an error is usual for the row; 1 where nobody says
     ]
 )
 ERRORS = pa.schema([pa.field("inputs", pa.list_(pa.float32())), pa.field("error", pa.float64())])
+BEST = "best"
+SCORED_APART, ERRORS_APART = SCORED.append(UNPRICED), ERRORS.append(UNPRICED)
 
 
 def score_of(model: Model, asked: str, levels: Sequence[float]) -> str:
-    """The kind of conformity score for a model of a number. asked: `conformal.score`.
+    """The kind of conformity score for a model of a number, or `BEST` of two. asked: `conformal.score`.
 
     Raises ValueError where the model did not learn the quantiles that `cqr` needs.
     """
@@ -41,9 +46,11 @@ def score_of(model: Model, asked: str, levels: Sequence[float]) -> str:
             f"conformal.score=cqr needs the model's quantiles at {', '.join(f'{end:g}' for end in missing)}: name them "
             "in engine.quantiles (engines xgboost and catboost), or choose another score"
         )
-    if asked != "auto":
+    if asked not in ("auto", BEST):
         return asked
-    return AbsoluteResidual.name if missing else ConformalisedQuantiles.name
+    if not missing:
+        return ConformalisedQuantiles.name
+    return BEST if asked == BEST else AbsoluteResidual.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,10 +81,15 @@ class Older:
 
     def without(self, scored: pa.Table) -> pa.Table:
         """The rows of `SCORED` that are none of them."""
+        return self.parted(scored)[1]
+
+    def parted(self, scored: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """The rows of `SCORED` that are some of them, and the others."""
         if not scored.num_rows:
-            return scored
+            return scored, scored
         ids, times = (scored.column(name).combine_chunks() for name in ("row_id", "time"))
-        return scored.filter(pa.array(~self.mask(ids, times)))
+        older = self.mask(ids, times)
+        return scored.filter(pa.array(older)), scored.filter(pa.array(~older))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,42 +103,53 @@ class ConformityScores:
     difficulty: Difficulty | None = None
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of `SCORED`."""
+        """Rows of `SCORED_APART`."""
         model = self.carried.model()
-        for batch in batches:
-            own = np.zeros(batch.num_rows)
-            forecast, _ = forecast_of(model, batch, self.difficulty)
-            found = SCORES[self.score].score(model.truth(batch), forecast, self.levels)
-            if self.score == ConformalisedQuantiles.name:
-                lower, upper = SCORES[self.score].interval(forecast, np.zeros(len(self.levels)), self.levels)
-                own = (upper - lower)[:, int(np.argmax(self.levels))]
-            lists = pa.FixedSizeListArray.from_arrays(found.ravel(), found.shape[1]).cast(SCORED.field("scores").type)
-            keys = [batch.column("row_id"), batch.column("time"), labels_of(batch, self.segments)]
-            yield pa.record_batch([*keys, lists, pa.array(own)], schema=SCORED)
+        return told_apart(lambda batch: self.price(model, batch), batches, SCORED_APART, "scores")
+
+    def price(self, model: Model, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Rows of `SCORED`."""
+        own = np.zeros(batch.num_rows)
+        forecast, _ = forecast_of(model, batch, self.difficulty)
+        found = SCORES[self.score].score(model.truth(batch), forecast, self.levels)
+        if self.score == ConformalisedQuantiles.name:
+            lower, upper = SCORES[self.score].interval(forecast, np.zeros(len(self.levels)), self.levels)
+            own = (upper - lower)[:, int(np.argmax(self.levels))]
+        lists = pa.FixedSizeListArray.from_arrays(found.ravel(), found.shape[1]).cast(SCORED.field("scores").type)
+        keys = [batch.column("row_id"), batch.column("time"), labels_of(batch, self.segments)]
+        scale = np.ones(batch.num_rows) if forecast.scale is None else forecast.scale
+        return pa.record_batch([*keys, lists, pa.array(own), pa.array(scale)], schema=SCORED)
 
 
 @dataclasses.dataclass(frozen=True)
 class ErrorRows:
     """Kernel: inputs and absolute errors of a sample of the rows that are set apart.
 
+    encoding: of the inputs, one for the models of all blocks.
     threshold: greatest hash of `row_id` that is in the sample (`sample_threshold`).
     """
 
     carried: Carried
+    encoding: Encoding
     older: Older
     threshold: int
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of `ERRORS`."""
+        """Rows of `ERRORS_APART`."""
         model = self.carried.model()
-        for batch in batches:
-            ids = batch.column("row_id")
-            # Hashed twice: where rows are drawn, the first hash has chosen those that are set apart.
-            sampled = row_hash(row_hash(ids.to_numpy()).view(np.int64)) <= np.uint64(self.threshold)
-            part = batch.filter(pa.array(self.older.mask(ids, batch.column("time")) & sampled))
-            if not part.num_rows:
-                continue
-            matrix = model.encoding.matrix(part)
-            inputs = pa.FixedSizeListArray.from_arrays(matrix.ravel(), matrix.shape[1]).cast(ERRORS.field(0).type)
-            error = np.abs(model.truth(part) - model.predict_scaled(part))
-            yield pa.record_batch([inputs, pa.array(error)], schema=ERRORS)
+        chosen = (part for part in map(self.chosen, batches) if part.num_rows)
+        return told_apart(lambda batch: self.price(model, batch), chosen, ERRORS_APART, "error")
+
+    def chosen(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows that are set apart and in the sample."""
+        ids = batch.column("row_id")
+        # Hashed twice: where rows are drawn, the first hash has chosen those that are set apart.
+        sampled = row_hash(row_hash(ids.to_numpy()).view(np.int64)) <= np.uint64(self.threshold)
+        return batch.filter(pa.array(self.older.mask(ids, batch.column("time")) & sampled))
+
+    def price(self, model: Model, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Rows of `ERRORS`."""
+        matrix = self.encoding.matrix(batch)
+        inputs = pa.FixedSizeListArray.from_arrays(matrix.ravel(), matrix.shape[1]).cast(ERRORS.field(0).type)
+        error = np.abs(model.truth(batch) - model.predict_scaled(batch))
+        return pa.record_batch([inputs, pa.array(error)], schema=ERRORS)

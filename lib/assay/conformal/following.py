@@ -5,6 +5,7 @@ What `adaptive.py` does for numbered groups and steps, for segment labels and ti
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from assay.conformal.adaptive import ScoredRows, adapt
-from assay.conformal.calibration import ALL_ROWS, Calibration, SegmentQuantiles, depth, parent
+from assay.conformal.calibration import ALL_ROWS, Calibration, SegmentQuantiles, depth, factorise, labels_in, parent
+from assay.conformal.class_calibration import ClassCalibration, classes_of
 from assay.conformal.pace import Pace
 from assay.conformal.scores import Floats, scores_in
 from assay.conformal.timeline import Timeline
@@ -37,7 +39,7 @@ def known_in(scored: pa.Table) -> Known:
     """Rows of `SCORED`, or of `conformity_scores`, as known rows."""
     label = "label" if "label" in scored.column_names else "segment"
     return Known(
-        np.array(scored.column(label).to_pylist(), dtype=object),
+        labels_in(scored.column(label)),
         scored.column("time").to_numpy().astype("datetime64[us]"),
         scores_in(scored),
     )
@@ -58,13 +60,15 @@ def after(known: Known, pace: Pace) -> dt.datetime:
 class Following:
     """Quantiles of each segment at each step.
 
-    origin: time at which step 0 begins.  labels: of the timeline's groups.
+    origin: time at which step 0 begins.  labels: of the timeline's groups.  by_class: of sets that are calibrated by
+    class, the same of the rows of each class, in the order of the classes; else empty.
     """
 
     origin: dt.datetime
     step_days: float
     labels: tuple[str, ...]
     timeline: Timeline
+    by_class: tuple[Following, ...] = ()
 
     def steps(self, times: Times) -> npt.NDArray[np.int64]:
         """The step that each time (n,) lies in."""
@@ -82,6 +86,13 @@ class Following:
         groups = np.array([places[_known(label, places)] for label in labels], dtype=np.int64)[rows]
         steps = np.maximum(self.steps(times), self.timeline.start)
         return self.timeline.quantiles_for(groups, steps), self.timeline.source[steps - self.timeline.start, groups]
+
+    def class_quantiles(self, labels: Sequence[str], rows: npt.NDArray[np.int64], times: Times, classes: int) -> Floats:
+        """Quantile of each row, class and level, (n, K, L); the arguments are those of `quantiles_for`."""
+        if self.by_class:
+            return np.stack([one.quantiles_for(labels, rows, times)[0] for one in self.by_class], axis=1)
+        found, _ = self.quantiles_for(labels, rows, times)
+        return np.broadcast_to(found[:, None, :], (len(found), classes, found.shape[1]))
 
     def latest(self) -> dict[str, SegmentQuantiles]:
         """Every segment's quantiles at the last step, for a calibration that is used from then on."""
@@ -129,6 +140,45 @@ def followed(
     return Following(origin, pace.step_days, labels, timeline)
 
 
+def followed_classes(
+    known: Known,
+    calibration: ClassCalibration,
+    pace: Pace,
+    own: Sequence[str],
+    *,
+    origin: dt.datetime,
+    until: dt.datetime,
+) -> Following:
+    """The same of sets of classes. own: labels of the classes, with which those of rows begin; none, if they do not.
+
+    Calibrated by class, each one's rows follow the misses of that class alone, and so do those of all together.
+    """
+    if not own:
+        return followed(known, calibration, pace, origin=origin, until=until)
+    codes, labels = classes_of(known.labels, own)
+
+    def part(which: npt.NDArray[np.bool_] | slice) -> Following:
+        rows = Known(labels[which], known.times[which], known.scores[which])
+        return followed(rows, calibration, pace, origin=origin, until=until)
+
+    return dataclasses.replace(part(slice(None)), by_class=tuple(part(codes == k) for k in range(len(own))))
+
+
+def served_from(calibration: Calibration, following: Following) -> Calibration:
+    """The calibration that is used after the last step: with the quantiles that each segment, and class, has then."""
+    found = dataclasses.replace(calibration, quantiles=following.latest())
+    if not isinstance(found, ClassCalibration) or not following.by_class:
+        return found
+    pairs = zip(found.by_class, following.by_class, strict=True)
+    return dataclasses.replace(found, by_class=tuple(dataclasses.replace(o, quantiles=f.latest()) for o, f in pairs))
+
+
+def own_step_days(times: Times) -> float:
+    """Least time between two dates of rows, in days, so that no step holds two; one where there are not two dates."""
+    days = np.unique(times.astype("datetime64[D]")).astype(np.int64)
+    return float(np.diff(days).min()) if len(days) > 1 else 1.0
+
+
 def steps_of(times: Times, origin: dt.datetime, step_days: float) -> npt.NDArray[np.int64]:
     """Number of the step that each time lies in, 0 beginning at `origin`; exact, for steps of whole microseconds."""
     length = round(step_days * DAY_US)
@@ -138,9 +188,9 @@ def steps_of(times: Times, origin: dt.datetime, step_days: float) -> npt.NDArray
 
 def _tree(labels: npt.NDArray[np.object_]) -> tuple[tuple[str, ...], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """All labels with their parents, each row's own group (n,), and the group above each (G,)."""
-    distinct, own = np.unique(labels.astype(str), return_inverse=True)
+    own, distinct = factorise(labels)
     found = {ALL_ROWS}
-    for own_label in distinct.tolist():
+    for own_label in distinct:
         label = own_label
         while label not in found:
             found.add(label)
@@ -148,7 +198,7 @@ def _tree(labels: npt.NDArray[np.object_]) -> tuple[tuple[str, ...], npt.NDArray
     ordered = sorted(found, key=lambda label: (depth(label), label))
     places = {label: place for place, label in enumerate(ordered)}
     parents = np.array([-1 if label == ALL_ROWS else places[parent(label)] for label in ordered], dtype=np.int64)
-    of_distinct = np.array([places[label] for label in distinct.tolist()], dtype=np.int64)
+    of_distinct = np.array([places[label] for label in distinct], dtype=np.int64)
     return tuple(ordered), of_distinct[own], parents
 
 

@@ -16,7 +16,7 @@ from assay.conformal.calibration import ALL_ROWS, Calibration, segment_labels
 from assay.conformal.class_calibration import ClassCalibration, read_calibration
 from assay.conformal.class_sets import draws_of
 from assay.conformal.difficulty import Difficulty
-from assay.conformal.following import Following
+from assay.conformal.following import Following, Times
 from assay.conformal.scores import SCORES, Floats, Forecast, nested
 from assay.model.bundle import Model
 from assay.runtime.tables import level_label
@@ -39,7 +39,7 @@ def score_batch(
         fitted = read_calibration(fitted, classes=model.outcome.decides)
     if model.outcome.decides:
         whole = fitted if isinstance(fitted, ClassCalibration) else ClassCalibration.from_dict(fitted.to_dict())
-        return score_classes(model, whole, batch)
+        return score_classes(model, whole, batch, following)
     forecast, spread = forecast_of(model, batch, fitted.difficulty)
     quantiles, used = quantiles_of(fitted, batch) if following is None else quantiles_at(following, fitted, batch)
     scored: dict[str, Any] = {"prediction": model.scale.inverse(forecast.centre, batch)}
@@ -56,7 +56,7 @@ def score_batch(
 
 def forecast_of(model: Model, batch: pa.RecordBatch, difficulty: Difficulty | None) -> tuple[Forecast, Floats | None]:
     """Feature batch -> what the model says of it, on its scale, and the disagreement (n,) of an ensemble's members."""
-    scale = difficulty.scale(model.encoding.matrix(batch)) if difficulty is not None else None
+    scale = difficulty.of(batch, model.encoding) if difficulty is not None else None
     if model.outcome.kind == "quantiles":
         found, spread = model.scaled_quantiles(batch)
         return Forecast(found[:, model.outcome.middle], scale, found, model.outcome.levels), spread
@@ -64,8 +64,10 @@ def forecast_of(model: Model, batch: pa.RecordBatch, difficulty: Difficulty | No
     return Forecast(centre, scale), spread
 
 
-def score_classes(model: Model, fitted: ClassCalibration, batch: pa.RecordBatch) -> dict[str, Any]:
-    """Score one batch of classes.
+def score_classes(
+    model: Model, fitted: ClassCalibration, batch: pa.RecordBatch, following: Following | None = None
+) -> dict[str, Any]:
+    """Score one batch of classes. following: see `score_batch`.
 
     Returns:
         prediction (n,), which is the calibrated probability of the positive class, or of the likeliest of several;
@@ -79,20 +81,24 @@ def score_classes(model: Model, fitted: ClassCalibration, batch: pa.RecordBatch)
     classes = np.array(model.outcome.classes, dtype=object)
     each, spread = model.probabilities_with_spread(batch)
     found = fitted.calibrated(each)
-    labels = np.array(labels_of(batch, fitted.segment_columns), dtype=object)
+    if following is None:
+        labels = np.array(labels_of(batch, fitted.segment_columns), dtype=object)
+        quantiles, used = fitted.class_quantiles(labels, found.shape[1]), fitted.quantiles_for(labels)[1]
+    else:
+        quantiles, used = class_quantiles_at(following, fitted, batch, found.shape[1])
     scored: dict[str, Any] = {
         "prediction": found[:, 1] if model.outcome.kind == "binary" else found.max(axis=1, initial=0.0),
         "predicted_class": pa.array(classes[found.argmax(axis=1)], pa.string()),
         "probabilities": pa.FixedSizeListArray.from_arrays(found.ravel(), found.shape[1]).cast(pa.list_(pa.float64())),
     }
     draws = draws_of(batch) if fitted.set_score.drawn else None
-    for level, chosen in zip(fitted.levels, fitted.sets(found, labels, draws), strict=True):
+    for level, chosen in zip(fitted.levels, fitted.sets_within(found, quantiles, draws), strict=True):
         offsets = np.concatenate([[0], np.cumsum(chosen.sum(axis=1))]).astype(np.int32)
         members = pa.array(classes[np.nonzero(chosen)[1]], pa.string())
         scored[f"set_{level_label(level)}"] = pa.ListArray.from_arrays(pa.array(offsets), members)
     if spread is not None:
         scored["disagreement"] = spread
-    scored["segment"] = fitted.quantiles_for(labels)[1]
+    scored["segment"] = used
     return scored
 
 
@@ -105,10 +111,25 @@ def quantiles_of(fitted: Calibration, batch: pa.RecordBatch) -> tuple[Floats, pa
 
 def quantiles_at(following: Following, fitted: Calibration, batch: pa.RecordBatch) -> tuple[Floats, pa.Array]:
     """The same, each at the step of its row's `time`."""
+    at = _places(fitted, batch)
+    quantiles, used = following.quantiles_for(*at)
+    return quantiles, pa.array(following.labels, pa.string()).take(pa.array(used))
+
+
+def class_quantiles_at(
+    following: Following, fitted: Calibration, batch: pa.RecordBatch, classes: int
+) -> tuple[Floats, pa.Array]:
+    """The same by class, (n, K, L); the segment is that of all classes together."""
+    at = _places(fitted, batch)
+    used = following.quantiles_for(*at)[1]
+    return following.class_quantiles(*at, classes), pa.array(following.labels, pa.string()).take(pa.array(used))
+
+
+def _places(fitted: Calibration, batch: pa.RecordBatch) -> tuple[list[str], npt.NDArray[np.int64], Times]:
+    """Distinct labels, which of them each row has, and each row's time."""
     labels, rows = distinct_labels(batch, fitted.segment_columns)
     times = batch.column("time").to_numpy(zero_copy_only=False).astype("datetime64[us]")
-    quantiles, used = following.quantiles_for(labels.tolist(), rows, times)
-    return quantiles, pa.array(following.labels, pa.string()).take(pa.array(used))
+    return labels.tolist(), rows, times
 
 
 def distinct_labels(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +13,26 @@ import pyarrow as pa
 
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
-from assay.conformal.calibration import Calibration, fit
-from assay.conformal.class_calibration import ClassCalibration
-from assay.conformal.class_rows import CLASS_ROWS, PredictLabelled
+from assay.conformal.blocks import Block, ScoredBlock, calibration_blocks, together
+from assay.conformal.calibration import Calibration, fit, labels_in
+from assay.conformal.calibration_rows import quantile_names, rows_of
+from assay.conformal.choice import MARGIN, relative_interval_score
+from assay.conformal.class_calibration import ClassCalibration, class_labels
+from assay.conformal.class_rows import CLASS_ROWS_APART, PredictLabelled
 from assay.conformal.class_stage import ClassStage, figures_of
-from assay.conformal.conformity import ERRORS, SCORED, ConformityScores, ErrorRows, Older, score_of
+from assay.conformal.conformity import BEST, ERRORS_APART, SCORED_APART, ConformityScores, ErrorRows, Older, score_of
 from assay.conformal.difficulty import LEAST_ROWS, Difficulty
-from assay.conformal.following import Following, after, followed, known_in
+from assay.conformal.following import Following, after, followed, followed_classes, known_in, own_step_days, served_from
+from assay.conformal.held import coverage_of, share_followed, verdict
 from assay.conformal.pace import Pace
-from assay.conformal.scores import AbsoluteResidual, Floats, NormalisedResidual, scores_in
+from assay.conformal.scores import AbsoluteResidual, NormalisedResidual, scores_in
+from assay.conformal.unpriced import Unpriced, split_apart
 from assay.conformal.weighted import exponential_weights
 from assay.errors import ConfigError
 from assay.model.bundle import Model
 from assay.model.carried import Carried
 from assay.model.registry import Calibrated, TrainedRun, load_trained, register
 from assay.model.row_sample import sample_threshold
-from assay.model.verdict import Verdict
 from assay.runtime.conditions import Condition, period_conditions
 from assay.runtime.job import Done, JobContext, Plan
 from assay.runtime.plane import Flow, Output, Written
@@ -37,20 +42,28 @@ JOB = "calibrate"
 NEWEST = "newest"  # rows after all that a training run's models have seen
 COVERAGE_GATE = "coverage_gate.json"  # beside the other gates of the training run
 PROBABILITIES = "probabilities.json"  # what a map of probabilities was worth, beside the training run too
+BLOCKS = "calibration_blocks.json"  # who scored which rows, beside the training run too
 PYFUNC = Path(__file__).with_name("pyfunc.py")
 SCALE_ROWS = 50_000  # most rows that a scale is learned from; more tell it little
 
 
 def plan(context: JobContext, target: TargetConfig, trained_run_id: str) -> Plan:
     """What calibration is about to do for the models of one training run."""
-    trained = load_trained(context.tracking, trained_run_id)
+    trained = load_trained(context.tracking, trained_run_id, blocks=context.config.profile.conformal.folds > 1)
     version = context.version(FEATURES.name, made_by="build_features")
+    # Of classes only those that follow are read again.
+    scores = not target.decides or (context.config.profile.conformal.adaptive and not trained.model.drawn)
     return Plan(
         job=JOB,
         inputs={FEATURES.name: version},
         sections=("dataset", "training", "gates", "conformal", "where"),
-        slots=[(CALIBRATIONS.name, target.name), *([] if target.decides else [(CONFORMITY_SCORES.name, target.name)])],
-        extra={"target": target.name, "model": trained.serves.version, "tested": trained.model.version},
+        slots=[(name, target.name) for name in (CALIBRATIONS.name, *([CONFORMITY_SCORES.name] if scores else []))],
+        extra={
+            "target": target.name,
+            "model": trained.serves.version,
+            "tested": trained.model.version,
+            **({"blocks": [model.version for model in trained.blocks]} if trained.blocks else {}),
+        },
         execute=lambda identity: Calibrating(context, target, trained, version).run(identity),
     )
 
@@ -66,6 +79,8 @@ class Calibrating:
         self.version = version
         self.segments = tuple(stored_name(s) for s in context.config.dataset.segments)
         outcome, conformal = trained.model.outcome, context.config.profile.conformal
+        self.unpriced: dict[tuple[str, int], Unpriced] = {}  # by period and block
+        self.chosen = ""  # what is told of a kind of score that was chosen among two
         self.classes = (
             ClassStage(conformal, self.segments, len(outcome.classes), drawn=trained.model.drawn)
             if outcome.decides
@@ -77,36 +92,41 @@ class Calibrating:
         trained, tracking = self.trained, self.context.tracking
         kind, difficulty, older = self.how()
         with self.context.reporter.step("conformity scores of the calibration period"):
-            scored = self.scored(self.earlier, "calibrate", kind, difficulty)
-            scored = older.without(scored) if older is not None else scored
+            blocks = [self.scored(block, kind, difficulty) for block in self.blocks]
+            if older is not None:
+                blocks = [dataclasses.replace(one, rows=older.without(one.rows)) for one in blocks]
+            scored = together(blocks)
         with self.context.reporter.step("conformity scores of the test period"):
-            later = self.scored(trained.model, "test", kind, difficulty)
-        newest = self.scored(trained.serves, NEWEST, kind, difficulty)
-        pace = self.pace()
+            blocks.append(self.scored(self.whole(trained.model, "test"), kind, difficulty))
+        blocks.append(self.scored(self.whole(trained.serves, NEWEST), kind, difficulty))
+        later, newest = (one.rows for one in blocks[-2:])
+        pace, periods = self.pace(scored), {"calibrate": scored, "test": later, NEWEST: newest}
         tested = dataclasses.replace(self.fitted(scored, kind, difficulty), pace=pace)
-        follows = None
-        if (
-            pace is not None
-        ):  # what is known later changes no earlier step: one timeline serves test and what follows it
-            known = known_in(pa.concat_tables([scored, later, newest]))
-            follows = followed(known, tested, pace, origin=trained.model.test_start, until=after(known, pace))
+        if pace is not None and self.classes is not None and isinstance(tested, ClassCalibration):
+            periods = self.classes.scores(periods, tested, self.own(tested))
+        follows = self.followed(periods, tested)
         held = self.held(tested, later, follows)
         found = verdict(held, tested.levels, self.config.profile.gates.coverage_shortfall)
         tracking.of_run(trained.run_id, [dataclasses.asdict(v) for v in found], COVERAGE_GATE)
         metrics = {f"test_coverage_{level_label(lv)}": c for lv, c in zip(tested.levels, held, strict=True)}
         metrics |= self.told_of_probabilities(tested, later)
+        metrics["unpriced_rows"] = float(sum(lost.count for lost in self.unpriced.values()))
         failed = [v.rule for v in found if not v.passed]
         if failed and self.config.training.force_production_quality:
-            return Done(metrics=metrics, written=[], summary=[f"refused: {failed[0]}"], refused="; ".join(failed))
+            told = [f"refused: {failed[0]}", *self.told_of_unpriced()]
+            return Done(metrics=metrics, written=[], summary=told, refused="; ".join(failed))
         own = [scored, later, newest] if trained.served is not None or newest.num_rows else [scored]
-        served = dataclasses.replace(self.fitted(pa.concat_tables(own), kind, difficulty), pace=pace)
-        if follows is not None:
-            served = dataclasses.replace(served, quantiles=follows.latest())
+        if follows is not None and self.classes is not None:
+            served = served_from(tested, follows)  # with its map of probabilities: scores that follow are of one kind
+        else:
+            served = dataclasses.replace(self.fitted(pa.concat_tables(own), kind, difficulty), pace=pace)
+            served = served_from(served, follows) if follows is not None else served
         with self.context.reporter.step("registering the calibrated model"):
             written = [*self.write(served, tested, identity)]
-            if self.classes is None:
-                written += self.write_scores({"calibrate": scored, "test": later, NEWEST: newest}, served, identity)
+            if self.classes is None or pace is not None:
+                written += self.write_scores([one.of(periods[one.block.period]) for one in blocks], served, identity)
             tracking.json(served.to_dict(), "calibration.json")
+            tracking.of_run(trained.run_id, [one.facts() for one in blocks], BLOCKS)
             number = register(
                 tracking,
                 trained,
@@ -121,10 +141,13 @@ class Calibrating:
         what = "sets" if trained.model.outcome.decides else "intervals"
         summary = [
             *(f"below threshold, not enforced: {rule}" for rule in failed),
-            f"calibrated on {everyone.rows:,} rows ({kind} scores); {separate} of {len(served.quantiles) - 1} segments "
-            f"have {served.min_segment_rows} rows or more and {what} of their own",
+            f"calibrated on {everyone.rows:,} rows ({kind} scores{self.chosen}); {separate} of "
+            f"{len(served.quantiles) - 1} segments have {served.min_segment_rows} rows or more and {what} of their own",
+            *_told(self.blocks),
             f"registered {trained.registered_name} version {number}, now champion",
+            *self.told_of_unpriced(),
         ]
+        metrics |= {"calibration_blocks": float(len(self.blocks))}
         metrics |= {"calibration_rows": float(everyone.rows), "calibrated_segments": float(separate)}
         metrics |= dict(zip(quantile_names(served), everyone.quantiles, strict=True))
         return Done(metrics=metrics, written=written, summary=summary)
@@ -133,6 +156,24 @@ class Calibrating:
     def earlier(self) -> Model:
         """The model that did not learn from the calibration period."""
         return self.trained.held_back or self.trained.model
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """The calibration period, and who scores it."""
+        folds = self.config.profile.conformal.folds
+        found = calibration_blocks(self.trained, folds=folds)
+        if len(found) != folds:
+            self.context.reporter.say(
+                f"  conformal.folds={folds}: {self.target.name} was trained for {len(found)} block(s), which are used; "
+                "train makes the models of others, for dated rows and with serving.learns_until=newest",
+                "yellow",
+            )
+        return found
+
+    def whole(self, model: Model, period: str) -> Block:
+        """A period that one model scores."""
+        split = model.facts["split"]
+        return Block(period, 1, model, self.after_all() if period == NEWEST else period_conditions(split[period]))
 
     def how(self) -> tuple[str, Difficulty | None, Older | None]:
         """The kind of score, and for normalised ones the scale and the rows that it was learned from.
@@ -147,51 +188,70 @@ class Calibrating:
             kind = score_of(self.trained.model, conformal.score, conformal.levels)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        if kind != NormalisedResidual.name:
+        if kind not in (NormalisedResidual.name, BEST):
             return kind, None, None
         with self.context.reporter.step("how large an error is usual"):
-            rows = self.scored(self.earlier, "calibrate", AbsoluteResidual.name, None)
+            rows = together([self.scored(block, AbsoluteResidual.name, None) for block in self.blocks])
             older = Older.of(rows, conformal.scale_share, drawn=self.earlier.drawn)
             count = rows.num_rows - older.without(rows).num_rows
             if count >= LEAST_ROWS:
-                return kind, self.learned_scale(older, count), older
-        self.context.reporter.say(
-            f"  {self.target.name}: {count} of {rows.num_rows:,} calibration rows are set apart for the scale of "
-            f"normalised scores, which needs {LEAST_ROWS}: absolute scores instead (conformal.scale_share, "
-            "split.calibrate)",
-            "yellow",
-        )
+                difficulty = self.learned_scale(older, count)
+                if kind == NormalisedResidual.name or self.is_better(difficulty, older, rows):
+                    return NormalisedResidual.name, difficulty, older
+                return AbsoluteResidual.name, None, None
+        if kind == NormalisedResidual.name:
+            self.context.reporter.say(
+                f"  {self.target.name}: {count} of {rows.num_rows:,} calibration rows are set apart for the scale of "
+                f"normalised scores, which needs {LEAST_ROWS}: absolute scores instead (conformal.scale_share, "
+                "split.calibrate)",
+                "yellow",
+            )
         return AbsoluteResidual.name, None, None
+
+    def is_better(self, difficulty: Difficulty, older: Older, absolute: pa.Table) -> bool:
+        """Whether a scale makes better intervals of the newest calibration rows. older: those that taught it."""
+        scored = together([self.scored(block, NormalisedResidual.name, difficulty) for block in self.blocks])
+        until = Older.of(absolute, (1.0 + older.share) / 2.0, drawn=self.earlier.drawn)
+        ratio = relative_interval_score(
+            absolute, older.without(scored), until, lambda rows, kind: self.fitted(rows, kind, None)
+        )
+        better = ratio < 1.0 - MARGIN
+        self.chosen = f": on the newest of them, a scale per row changes the interval score by {ratio - 1:+.1%}"
+        return better
 
     def learned_scale(self, older: Older, count: int) -> Difficulty:
         """The scale, of a sample of the rows that are set apart; count: how many those are."""
-        kernel = ErrorRows(Carried.of(self.earlier), older, sample_threshold(count, SCALE_ROWS))
-        found = self.labelled(self.earlier, "calibrate").map(kernel, ERRORS).collect()
-        types = self.earlier.encoding.feature_types
+        encoding, threshold = self.earlier.encoding, sample_threshold(count, SCALE_ROWS)
+        rows = pa.concat_tables(
+            self.labelled(block)
+            .map(ErrorRows(Carried.of(block.model), encoding, older, threshold), ERRORS_APART)
+            .collect()
+            for block in self.blocks
+        )
+        found, _ = split_apart(rows)  # rows without a price are told of where they are scored
+        types = encoding.feature_types
         inputs = found.column("inputs").combine_chunks().flatten().to_numpy().reshape(-1, len(types))
-        return Difficulty.learned(inputs, found.column("error").to_numpy(), types)
+        return Difficulty.learned(inputs, found.column("error").to_numpy(), types, encoding=encoding)
 
-    def scored(self, model: Model, period: str, kind: str, difficulty: Difficulty | None) -> pa.Table:
-        """Conformity scores of the labelled rows of a period: rows of `SCORED`, of classes of `CLASS_ROWS`."""
+    def scored(self, block: Block, kind: str, difficulty: Difficulty | None) -> ScoredBlock:
+        """Conformity scores of the labelled rows of a block: rows of `SCORED`, of classes of `CLASS_ROWS`."""
+        rows, carried, levels = self.labelled(block), Carried.of(block.model), self.config.profile.conformal.levels
         if self.classes is not None:
-            return (
-                self.labelled(model, period)
-                .map(PredictLabelled(Carried.of(model), self.segments), CLASS_ROWS)
-                .collect()
-            )
-        levels = self.config.profile.conformal.levels
-        kernel = ConformityScores(Carried.of(model), self.segments, levels, kind, difficulty)
-        return self.labelled(model, period).map(kernel, SCORED).collect()
+            rows = rows.map(PredictLabelled(carried, self.segments), CLASS_ROWS_APART)
+        else:
+            rows = rows.map(ConformityScores(carried, self.segments, levels, kind, difficulty), SCORED_APART)
+        found, self.unpriced[block.period, block.number] = split_apart(rows.collect())
+        return ScoredBlock(block, found)
 
-    def labelled(self, model: Model, period: str) -> Flow:
-        """The labelled rows of a period, with all that their scores need."""
+    def labelled(self, block: Block) -> Flow:
+        """The labelled rows of a block, with all that their scores need."""
         column = stored_name(self.target.name)
         where = [
             *(Condition(stored_name(c), "==", v) for c, v in self.config.where),
             Condition(column, "not_null"),
-            *(self.after_all() if period == NEWEST else period_conditions(model.facts["split"][period])),
+            *block.where,
         ]
-        columns = list(dict.fromkeys(["row_id", "time", *model.input_columns, *self.segments, column]))
+        columns = list(dict.fromkeys(["row_id", "time", *block.model.input_columns, *self.segments, column]))
         return self.context.plane.read(FEATURES.name, version=self.version, columns=columns, where=where)
 
     def after_all(self) -> list[Condition]:
@@ -200,22 +260,39 @@ class Calibrating:
         newest = max(dt.datetime.fromisoformat(time) for time in times)
         return [Condition("time", ">=", newest + dt.timedelta(microseconds=1))]
 
-    def pace(self) -> Pace | None:
-        """How quantiles follow in time; None where they do not."""
+    def pace(self, scored: pa.Table) -> Pace | None:
+        """How quantiles follow in time; None where they do not. scored: rows that calibrate."""
         conformal = self.config.profile.conformal
-        if not conformal.adaptive or self.classes is not None:
+        if not conformal.adaptive:
             return None
         if self.trained.model.drawn:
-            self.context.reporter.say("  conformal.adaptive: left out, because these rows have no time", "yellow")
+            self.context.reporter.say("  intervals stay as they are fitted: these rows have no time")
             return None
         return Pace(
-            step_days=conformal.step_days,
+            step_days=conformal.step_days or own_step_days(scored.column("time").to_numpy()),
             step_size=conformal.step_size,
             damping_rows=conformal.damping_rows,
             window_days=conformal.window_days,
             halflife_days=conformal.halflife_days,
             delay_days=self.config.dataset.delay_days(self.target.name),
         )
+
+    def followed(self, periods: Mapping[str, pa.Table], tested: Calibration) -> Following | None:
+        """Quantiles in time; None where they do not follow. periods: rows of `SCORED`.
+
+        What is known later changes no earlier step: one timeline serves the test period and what comes after it.
+        """
+        if tested.pace is None:
+            return None
+        known = known_in(pa.concat_tables(periods.values()))
+        when = {"origin": self.trained.model.test_start, "until": after(known, tested.pace)}
+        if isinstance(tested, ClassCalibration):
+            return followed_classes(known, tested, tested.pace, self.own(tested), **when)
+        return followed(known, tested, tested.pace, **when)
+
+    def own(self, calibration: ClassCalibration) -> list[str]:
+        """Labels of the classes, where sets are calibrated by class."""
+        return class_labels(self.trained.model.outcome.classes, self.target.name) if calibration.by_class else []
 
     def fitted(self, scored: pa.Table, kind: str, difficulty: Difficulty | None) -> Calibration:
         """The calibration of rows of `SCORED`, of classes of `CLASS_ROWS`."""
@@ -227,7 +304,7 @@ class Calibrating:
             weights = exponential_weights((times.max() - times) / np.timedelta64(1, "D"), conformal.halflife_days)
         return fit(
             scores_in(scored),
-            np.array(scored.column("label").to_pylist(), dtype=object),
+            labels_in(scored.column("label")),
             conformal.levels,
             min_segment_rows=conformal.min_segment_rows,
             segment_columns=self.segments,
@@ -241,13 +318,18 @@ class Calibrating:
     def held(self, calibration: Calibration, later: pa.Table, follows: Following | None) -> list[float]:
         """Per level the share of later rows that are covered. follows: quantiles in time, where they follow."""
         if self.classes is not None and isinstance(calibration, ClassCalibration):
-            return self.classes.coverage(calibration, later)
+            return self.classes.coverage(calibration, later, follows)
         if follows is None:
             return coverage_of(calibration, later)
-        new = known_in(later)
-        distinct, rows = np.unique(new.labels.astype(str), return_inverse=True)
-        quantiles, _ = follows.quantiles_for(distinct.tolist(), rows, new.times)
-        return share_within(calibration, new.scores, quantiles)
+        return share_followed(calibration, known_in(later), follows)
+
+    def told_of_unpriced(self) -> list[str]:
+        """Lines about rows that no score could be had of."""
+        return [
+            lost.line("after all that the model has learned from" if period == NEWEST else f"of the {period} period")
+            for (period, _), lost in self.unpriced.items()
+            if lost.count
+        ]
 
     def told_of_probabilities(self, calibration: Calibration, later: pa.Table) -> dict[str, float]:
         """Put on record what calibrated probabilities of classes are worth; their figures."""
@@ -260,93 +342,27 @@ class Calibrating:
     def write(self, served: Calibration, tested: Calibration, identity: str) -> Sequence[Written]:
         """Both calibrations as rows of `calibrations`."""
         schema, name = CALIBRATIONS.schema(), self.target.name
-        rows = _rows(served, self.trained.serves, name)
+        rows = rows_of(served, self.trained.serves, name)
         if self.trained.served is not None:
-            rows = pa.concat_tables([rows, _rows(tested, self.trained.model, name)])
+            rows = pa.concat_tables([rows, rows_of(tested, self.trained.model, name)])
         commit = self.context.commit(JOB, name, identity, calibration=served.version)
         return self.context.plane.rows_of(CALIBRATIONS, schema, rows.cast(schema)).write(
             [Output(CALIBRATIONS, schema, commit, owns={"target": name, "kind": FITTED})]
         )
 
-    def write_scores(self, periods: Mapping[str, pa.Table], served: Calibration, identity: str) -> Sequence[Written]:
+    def write_scores(self, blocks: Sequence[ScoredBlock], served: Calibration, identity: str) -> Sequence[Written]:
         """Rows of `conformity_scores`."""
         schema, name = CONFORMITY_SCORES.schema(), self.target.name
-        models = {"calibrate": self.earlier, "test": self.trained.model, NEWEST: self.trained.serves}
-        parts = []
-        for period, scored in periods.items():
-            told = {
-                "segment": scored.column("label"),
-                "period": period,
-                "model_version": models[period].version,
-                "calibration_version": served.version,
-                "target": name,
-            }
-            columns = {column: scored.column(column) for column in ("row_id", "time", "scores")}
-            columns |= {k: pa.repeat(v, scored.num_rows) if isinstance(v, str) else v for k, v in told.items()}
-            parts.append(pa.table({field.name: columns[field.name] for field in schema}, schema=schema))
+        parts = [one.table(schema, calibration_version=served.version, target=name) for one in blocks]
         commit = self.context.commit(JOB, name, identity, calibration=served.version)
         return self.context.plane.rows_of(CONFORMITY_SCORES, schema, pa.concat_tables(parts)).write(
             [Output(CONFORMITY_SCORES, schema, commit, owns={"target": name})]
         )
 
 
-def coverage_of(calibration: Calibration, scored: pa.Table) -> list[float]:
-    """Per level the share of rows of `SCORED` whose scores are within the quantiles of their segment."""
-    quantiles, _ = calibration.quantiles_for(np.array(scored.column("label").to_pylist(), dtype=object))
-    return share_within(calibration, scores_in(scored), quantiles)
-
-
-def share_within(calibration: Calibration, scores: Floats, quantiles: Floats) -> list[float]:
-    """Per level the share of rows whose scores (n, S) are within their quantiles (n, P)."""
-    parts = calibration.parts
-    within = scores[:, [part.column for part in parts]] <= quantiles
-    own = [[place for place, part in enumerate(parts) if part.level == at] for at in range(len(calibration.levels))]
-    return [float(within[:, places].all(axis=1).mean()) for places in own]
-
-
-def verdict(held: Sequence[float], levels: Sequence[float], shortfall: float | None) -> list[Verdict]:
-    """The gate's outcome for the level that falls short most; none without a gate."""
-    if shortfall is None:
+def _told(blocks: Sequence[Block]) -> list[str]:
+    """What is said of the blocks of the calibration period; nothing of one."""
+    if len(blocks) == 1:
         return []
-    coverage, level = min(zip(held, levels, strict=True), key=lambda pair: pair[0] - pair[1])
-    least = level - shortfall
-    rule = (
-        f"the {level:.0%} interval holds {coverage:.1%} of the test period's outcomes, the least allowed {least:.1%} "
-        "(gates.coverage_shortfall)"
-    )
-    return [Verdict("coverage", coverage >= least, coverage, least, rule)]
-
-
-def quantile_names(calibration: Calibration) -> list[str]:
-    """Metric names of a segment's quantiles: quantile_80, or, where each end has its own, quantile_80_0 and _1."""
-    parts = calibration.parts
-    alone = len(parts) == len(calibration.levels)
-    return [
-        f"quantile_{level_label(calibration.levels[part.level])}" + ("" if alone else f"_{part.column}")
-        for part in parts
-    ]
-
-
-def _rows(calibration: Calibration, model: Model, target: str) -> pa.Table:
-    """The calibration as rows of `calibrations`."""
-    lines = [(label, calibration.label_used(label), found) for label, found in calibration.quantiles.items()]
-    if isinstance(calibration, ClassCalibration):
-        lines += calibration.lines_by_class(model.outcome.classes, target)
-    rows = [
-        {
-            "segment": label,
-            "used": used,
-            "level": calibration.levels[part.level],
-            "part": part.column,
-            "score": calibration.score,
-            "quantile": quantile,
-            "rows": found.rows,
-            "model_version": model.version,
-            "calibration_version": calibration.version,
-            "target": target,
-            "kind": FITTED,
-        }
-        for label, used, found in lines
-        for part, quantile in zip(calibration.parts, found.quantiles, strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=CALIBRATIONS.schema())
+    days = ", ".join(f"{dt.datetime.fromisoformat(block.model.learned_until):%Y-%m-%d}" for block in blocks)
+    return [f"scores of {len(blocks)} blocks, each by a model that had learned from earlier rows alone: until {days}"]

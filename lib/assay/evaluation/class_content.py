@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import polars as pl
 from matplotlib.figure import Figure
 
-from assay.class_metrics import set_metrics
 from assay.evaluation.class_coverage import ClassResult, ProbabilityRecord, class_coverage_figures
-from assay.evaluation.class_segments import sets_of
 from assay.evaluation.content import Content, CoverageResult, EnsembleResult
+from assay.evaluation.over_time import LevelOverTime
+from assay.evaluation.rivals import RivalResult
+from assay.evaluation.story_wording import rivals_sentence
 from assay.evaluation.wording import NO_VALUE, count, number, percent, readable
-from assay.metrics import binomial_band
 from assay.runtime.tables import level_label
 
 
@@ -22,7 +21,9 @@ class ClassContent(Content):
     """Everything that the page of classes says.
 
     metrics: `class_metrics`.  baselines: rule -> mean log loss.  segments: `class_segment_table`, and
-    `class_coverage_table` with the target as segment column.  figures: by name.
+    `class_coverage_table` with the target as segment column.  figures: by name.  rivals: rules and the champion before,
+    by log loss; before_why: why the latter is not among them.  bands: 95 % bands of some metrics, whole days as one
+    draw.  columns: segment columns that the page shows; None shows all.  auc_error: how far AUC may be off.
     """
 
     classes: Sequence[str]
@@ -33,6 +34,17 @@ class ClassContent(Content):
     ensemble: EnsembleResult | None = None
     by_class: Sequence[ClassResult] = ()
     probabilities: ProbabilityRecord | None = None
+    rivals: Sequence[RivalResult] = ()
+    before_why: str = ""
+    over_time: Sequence[LevelOverTime] = ()
+    bands: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    columns: Sequence[str] | None = None
+    auc_error: float = 0.0
+
+    @property
+    def before(self) -> RivalResult | None:
+        """The comparison with the champion before."""
+        return next((one for one in self.rivals if one.name == "champion before"), None)
 
     @property
     def calibrated(self) -> ProbabilityRecord | None:
@@ -54,18 +66,6 @@ class ClassContent(Content):
     def two(self) -> bool:
         """Whether there are two classes."""
         return len(self.classes) == 2
-
-
-def set_results(
-    rows: pl.DataFrame, levels: Sequence[float], classes: Sequence[str], calibration_rows: int | None
-) -> list[CoverageResult]:
-    """Set metrics of each level over all rows, with `binomial_band`; see there for calibration_rows."""
-    found = []
-    for level in sorted(levels):
-        metrics = set_metrics(rows["actual"].to_numpy(), sets_of(rows, level, classes))
-        band = binomial_band(level, rows.height, calibration_rows=calibration_rows)
-        found.append(CoverageResult(level, metrics, *band))
-    return found
 
 
 def class_headline(content: ClassContent) -> str:
@@ -100,6 +100,20 @@ def class_figures(content: ClassContent) -> dict[str, float]:
         found["disagreement_error_correlation"] = content.ensemble.disagreement.correlation
     if content.skill is not None:
         found["skill_over_best_baseline"] = content.skill
+    for name, (low, high) in content.bands.items():
+        found |= {f"test_{name}_low": low, f"test_{name}_high": high}
+    if content.auc_error:
+        found["test_auc_error"] = content.auc_error
+    for each in content.over_time:
+        label = level_label(each.level)
+        if each.worst_month is not None:
+            found[f"worst_month_coverage_{label}"] = each.worst_month.coverage
+        if each.drift is not None:
+            found[f"coverage_drift_{label}"] = each.drift.change
+    if content.before is not None:
+        one = content.before
+        found |= {"champion_before_log_loss": one.rival_loss, "log_loss_over_champion_before_low": one.low}
+        found |= {"log_loss_over_champion_before_high": one.high}
     if content.calibrated is not None:
         found |= {f"test_{name}_uncalibrated": value for name, value in content.calibrated.before.items()}
     return found | class_coverage_figures(content.by_class)
@@ -120,9 +134,24 @@ def class_summary(content: ClassContent) -> list[str]:
             f"{percent(result.low)} to {percent(result.high)}), with {found['set_size']:.2f} of "
             f"{len(content.classes)} classes on average"
         )
+    if told := rivals_sentence(content.rivals):
+        lines.append(told)
     if content.calibrated is not None:
         lines.append(class_calibration_sentence(content.calibrated))
     return lines
+
+
+def class_before_sentence(content: ClassContent) -> str:
+    """The model and the champion before it."""
+    before = content.before
+    if before is None:
+        return f"{content.before_why[:1].upper()}{content.before_why[1:]}." if content.before_why else ""
+    size, (low, high) = "less" if before.gain >= 0 else "more", before.gains
+    return (
+        f"Its log loss is {percent(abs(before.gain))} {size} than that of the champion before it on "
+        f"{count(before.rows, 'row')} of {count(before.days, 'day')}; 95 % band {percent(low)} to {percent(high)} "
+        f"less: {before.verdict}."
+    )
 
 
 def class_calibration_sentence(record: ProbabilityRecord) -> str:

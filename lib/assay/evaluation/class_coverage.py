@@ -1,4 +1,4 @@
-"""Consumes evaluated rows of classes, produces what sets and probabilities are worth in the rows of each class."""
+"""Consumes what was summed of evaluated rows of classes, produces what sets are worth, of all and of each class."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from assay.class_metrics import log_losses, set_metrics
-from assay.evaluation.class_segments import SCHEMA, probabilities_of, sets_of
+from assay.evaluation.class_segments import SCHEMA
+from assay.evaluation.class_tally import CLASS, OF_SETS, ClassSpec, ClassTally
 from assay.evaluation.content import CoverageResult
 from assay.metrics import binomial_band
 from assay.runtime.tables import level_label
@@ -52,22 +51,38 @@ class ProbabilityRecord:
         return cls(told["method"], told["by_class"], before, after, told["before"]["bins"])
 
 
-def class_results(rows: pl.DataFrame, levels: Sequence[float], classes: Sequence[str]) -> list[ClassResult]:
+def class_results(tally: ClassTally, spec: ClassSpec) -> list[ClassResult]:
     """Of every class that came true at least once, in the order of the classes."""
-    actual, each = rows["actual"].to_numpy(), probabilities_of(rows, len(classes))
-    right, losses = each.argmax(axis=1) == actual, log_losses(actual, each)
-    sets = {level: sets_of(rows, level, classes) for level in sorted(levels)}
+    lines = {line["segment"]: line for line in tally.of(CLASS).iter_rows(named=True)}
     found = []
-    for code, name in enumerate(classes):
-        own = np.flatnonzero(actual == code)
-        if own.size:
-            coverage = [
-                CoverageResult(level, set_metrics(actual[own], held[own]), *binomial_band(level, own.size))
-                for level, held in sets.items()
-            ]
-            metrics = {"recall": float(right[own].mean()), "log_loss": float(losses[own].mean())}
-            found.append(ClassResult(name, int(own.size), metrics, coverage))
+    for name in spec.classes:
+        if name not in lines:
+            continue
+        line, rows = lines[name], int(lines[name]["rows"])
+        coverage = [
+            CoverageResult(level, _of_sets(line, level_label(level)), *binomial_band(level, rows))
+            for level in sorted(spec.levels)
+        ]
+        metrics = {"recall": line["right_sum"] / rows, "log_loss": line["log_loss_sum"] / rows}
+        found.append(ClassResult(name, rows, metrics, coverage))
     return found
+
+
+def set_results(tally: ClassTally, spec: ClassSpec, calibration_rows: int | None) -> list[CoverageResult]:
+    """Set metrics of each level over all rows, with `binomial_band`; see there for calibration_rows."""
+    (line,) = tally.of("").iter_rows(named=True)
+    return [
+        CoverageResult(
+            level,
+            _of_sets(line, level_label(level)),
+            *binomial_band(level, tally.rows, calibration_rows=calibration_rows),
+        )
+        for level in sorted(spec.levels)
+    ]
+
+
+def _of_sets(line: Mapping[str, Any], label: str) -> dict[str, float]:
+    return {name: line[f"{name}_{label}_sum"] / line["rows"] for name in OF_SETS}
 
 
 def class_coverage_table(results: Sequence[ClassResult], target: str) -> pl.DataFrame:

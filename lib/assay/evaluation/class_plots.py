@@ -1,15 +1,16 @@
-"""Consumes evaluated rows of classes, produces figures: how probabilities keep their word, what is mistaken."""
+"""Consumes what was summed and sampled of evaluated rows of classes, produces figures: reliability, mistakes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from assay.class_metrics import confusion, log_losses, reliability
+from assay.class_metrics import log_losses
 from assay.evaluation.canvas import (
     BLUE,
     GREEN,
@@ -24,21 +25,24 @@ from assay.evaluation.canvas import (
     subtitle,
 )
 from assay.evaluation.class_coverage import ProbabilityRecord
-from assay.evaluation.class_segments import probabilities_of
+from assay.evaluation.class_tally import probabilities_of
 from assay.evaluation.plots import BUCKETS, MOST_BUCKETS
 
 MOST_CLASSES = 12
 
 
-def reliability_plot(rows: pl.DataFrame, classes: Sequence[str], record: ProbabilityRecord | None = None) -> Figure:
+def reliability_plot(
+    bins: npt.NDArray[np.float64], classes: Sequence[str], record: ProbabilityRecord | None = None
+) -> Figure:
     """Share that came true over the probability that was said, in ten bins; the area of a dot is its rows.
 
-    record: where probabilities were calibrated, what they were before is drawn as well.
+    bins: (3, m), mean probability, share that came true, and rows.  record: where probabilities were calibrated, what
+    they were before is drawn as well.
     """
-    _, said, held, count = reliability(rows["actual"].to_numpy(), probabilities_of(rows, len(classes)))
+    said, held, count = bins
     figure, (axes,) = new_figure("Do probabilities keep their word?")
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.9)
-    words = f"{rows.height:,} rows in ten bins; on the line, both agree"
+    words = f"{int(count.sum()):,} rows in ten bins; on the line, both agree"
     if record is not None and record.method != "none":
         was_said, was_held, was = np.array(record.bins).T
         axes.plot(was_said, was_held, color=MUTED, linewidth=1.0, linestyle="--")
@@ -56,12 +60,13 @@ def reliability_plot(rows: pl.DataFrame, classes: Sequence[str], record: Probabi
     return figure
 
 
-def confusion_plot(rows: pl.DataFrame, classes: Sequence[str]) -> Figure | None:
-    """Of each class that came true, the share that was said to be each; None of more than MOST_CLASSES."""
+def confusion_plot(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure | None:
+    """Of each class that came true, the share that was said to be each; None of more than MOST_CLASSES.
+
+    counts: rows by the class that came true and the one that was likeliest, (K, K).
+    """
     if len(classes) > MOST_CLASSES:
         return None
-    likeliest = probabilities_of(rows, len(classes)).argmax(axis=1)
-    counts = confusion(rows["actual"].to_numpy(), likeliest, classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure, (axes,) = new_figure("What is mistaken for what", max(2.6, 1.4 + 0.34 * len(classes)))
     axes.grid(visible=False)

@@ -10,13 +10,16 @@ from assay.evaluation import wording
 from assay.evaluation.canvas import to_svg
 from assay.evaluation.class_content import (
     ClassContent,
+    class_before_sentence,
     class_calibration_sentence,
     class_headline,
     class_skill_sentence,
     shown,
 )
 from assay.evaluation.report import MOST_SEGMENTS, SHOWN_SEGMENTS, environment
+from assay.evaluation.rivals import RESAMPLES
 from assay.evaluation.segments import BestAndWorst, best_and_worst
+from assay.evaluation.story_wording import drift_sentence, rivals_sentence
 from assay.runtime.tables import level_label
 
 CAPTIONS = {
@@ -24,6 +27,8 @@ CAPTIONS = {
     "confusion": "Rows are the classes that came true, columns the likeliest ones. Green is right, orange a mistake.",
     "loss": "How surprised the probabilities were by what came true. A line that rises is a market that has moved on.",
     "classes": "Sets that hold outcomes as often as promised may yet miss a rare class, unless calibrated by class.",
+    "rivals": "Right of the line the model is better than the other on the same rows; a bar over it leaves doubt.",
+    "over_time": "As long as the line stays in the grey band, nothing speaks against the promise.",
     "coverage": "A mark inside its grey bar keeps the promise as well as its rows can show.",
     "importance": "How much each feature helped to tell outcomes apart while training. It is no statement about cause.",
     "contributions": "Exact SHAP values on the scale of the logit; a row's add up to the logit of its probability.",
@@ -45,9 +50,9 @@ def render_classes(content: ClassContent) -> str:
     """The page."""
     drawn = {name: figure for name, figure in content.figures.items() if figure is not None}
     state, words = wording.gate_outcome(content)
-    columns = [
-        c for c in content.segments["segment_column"].unique(maintain_order=True) if c not in ("", content.target)
-    ]
+    there = content.segments["segment_column"].unique(maintain_order=True)
+    shown_columns = there if content.columns is None else [c for c in content.columns if c in there]
+    columns = [c for c in shown_columns if c not in ("", content.target)]
     metrics = ["log_loss", *(["auc"] if content.two else []), "accuracy", *(["base_rate"] if content.two else [])]
     return (
         environment()
@@ -56,6 +61,10 @@ def render_classes(content: ClassContent) -> str:
             content=content,
             headline=class_headline(content),
             skill_sentence=class_skill_sentence(content),
+            rivals_sentence=rivals_sentence(content.rivals),
+            before_sentence=class_before_sentence(content),
+            drift_sentences=[drift_sentence(one, "set") for one in content.over_time],
+            resamples=RESAMPLES,
             calibration_sentence=class_calibration_sentence(content.calibrated) if content.calibrated else "",
             gate_state=state,
             gate_words=words,

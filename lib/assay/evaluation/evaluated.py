@@ -10,7 +10,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from assay.evaluation.clusters import Clusters
+from assay.class_metrics import log_losses
+from assay.conformal.class_probabilities import ProbabilityMap
+from assay.evaluation.class_tally import TallyClasses
 from assay.evaluation.content import BASELINE_PREFIX
 from assay.evaluation.cuts import Cuts
 from assay.evaluation.decisions import Rule
@@ -19,12 +21,15 @@ from assay.evaluation.segments import check_rows
 from assay.evaluation.tally import TallyRows
 from assay.model.baselines import Baselines
 from assay.model.carried import Carried
+from assay.model.clusters import Clusters
+from assay.model.rates import RateBaselines
 from assay.model.row_sample import ROW
-from assay.model.scale import as_floats
+from assay.model.scale import Floats, as_floats
 from assay.runtime.arrow_files import conform
 from assay.runtime.tables import TIME
 
-PRICE_BAND, CLUSTER, MONTH = "price band", "similar rows", "month"  # segment columns; stored names have no blanks
+# Segment columns; stored names have no blanks.
+PRICE_BAND, PROBABILITY_BAND, CLUSTER, MONTH = "price band", "probability band", "similar rows", "month"
 BEFORE = f"{BASELINE_PREFIX}champion before"
 FACTOR = "factor "
 
@@ -36,6 +41,9 @@ class KnownRows:
     target: column of the outcome.  texts: columns kept as they are.  cuts: numeric columns told as bands.
     factors: numeric columns kept for the worst slab.  last: column of the entity's last known value, where a direction
     is counted from it; zero: it is counted from 0.  before: the champion before this one, which predicts again.
+    before_map: what its probabilities were served with.
+
+    Of classes the columns of baselines and of the champion before are log losses.
     """
 
     target: str
@@ -43,10 +51,11 @@ class KnownRows:
     cuts: Mapping[str, Cuts]
     clusters: Clusters | None
     factors: tuple[str, ...]
-    baselines: Baselines
+    baselines: Baselines | RateBaselines
     last: str | None = None
     zero: bool = False
     before: Carried | None = None
+    before_map: ProbabilityMap | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -83,11 +92,23 @@ class KnownRows:
             elif self.zero:
                 columns[REFERENCE] = np.zeros(batch.num_rows)
             columns |= {f"{FACTOR}{name}": as_floats(batch.column(name)) for name in self.factors}
-            columns |= {f"{BASELINE_PREFIX}{n}": v for n, v in self.baselines.predict(batch).items()}
+            columns |= {f"{BASELINE_PREFIX}{n}": v for n, v in self._baselines(batch, columns["actual"]).items()}
             if self.before is not None:
-                columns[BEFORE] = self.before.model().predict(batch)
+                columns[BEFORE] = self._before(self.before, batch, columns["actual"])
             made = {f.name: c if isinstance(c := columns[f.name], pa.Array) else pa.array(c, f.type) for f in schema}
             yield conform(pa.RecordBatch.from_pydict(made), schema)
+
+    def _baselines(self, batch: pa.RecordBatch, actual: Floats) -> dict[str, Floats]:
+        found = self.baselines.predict(batch)
+        if isinstance(self.baselines, RateBaselines):
+            return {name: log_losses(actual, each) for name, each in found.items()}
+        return found
+
+    def _before(self, before: Carried, batch: pa.RecordBatch, actual: Floats) -> Floats:
+        if not isinstance(self.baselines, RateBaselines):
+            return before.model().predict(batch)
+        each = before.model().probabilities(batch)
+        return log_losses(actual, self.before_map(each) if self.before_map is not None else each)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,3 +128,17 @@ class JudgeRows(TallyRows):
         band = pl.Series(PRICE_BAND, self.bands.assign(rows["prediction"].to_numpy()), pl.String)
         month = [pl.col("time").dt.strftime("%Y-%m").alias(MONTH)] if self.dated else []
         return rows.with_columns(band, *month, *(rule.expression().alias(rule.name) for rule in self.rules))
+
+
+@dataclasses.dataclass(frozen=True)
+class JudgeClasses(TallyClasses):
+    """Kernel over joined rows of classes: bands of the prediction and months added, then summed (rows of `PARTS`)."""
+
+    bands: Cuts = dataclasses.field(default_factory=Cuts)
+    dated: bool = True
+
+    def prepared(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows with columns for their bands and months."""
+        band = pl.Series(PROBABILITY_BAND, self.bands.assign(rows["prediction"].to_numpy()), pl.String)
+        month = [pl.col("time").dt.strftime("%Y-%m").alias(MONTH)] if self.dated else []
+        return rows.with_columns(band, *month)

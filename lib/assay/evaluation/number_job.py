@@ -5,15 +5,14 @@ Rows are summed on executors (`tally.py`); the driver gets sums, and a sample of
 
 from __future__ import annotations
 
-import datetime as dt
+import dataclasses
 import math
 from collections.abc import Sequence
 
 import polars as pl
+import pyarrow as pa
 
-from assay.config import TargetConfig
 from assay.config.dataset import stored_name
-from assay.errors import DataError
 from assay.evaluation import plots, story_plots
 from assay.evaluation.content import (
     BASELINE_PREFIX,
@@ -25,147 +24,48 @@ from assay.evaluation.content import (
 )
 from assay.evaluation.ensemble import COLUMN as DISAGREEMENT
 from assay.evaluation.ensemble import ensemble_result, errors
-from assay.evaluation.evaluated import BEFORE, CLUSTER, FACTOR, MONTH, PRICE_BAND, JudgeRows, KnownRows
-from assay.evaluation.past import Columns, Past, looked_back, past_rows
+from assay.evaluation.evaluated import BEFORE, PRICE_BAND, JudgeRows
 from assay.evaluation.report import render
 from assay.evaluation.risk import RankedDecisions, ranked_decisions
 from assay.evaluation.segments import best_and_worst, rival_table, table_of
 from assay.evaluation.story import cluster_table, rules_for, told
-from assay.evaluation.tally import PARTS, Tally, TallySpec
-from assay.evaluation.target_job import Evaluation, Pictures, Report
+from assay.evaluation.tallied_job import TalliedEvaluation
+from assay.evaluation.tally import Tally, TallySpec
+from assay.evaluation.target_job import Pictures, Report
 from assay.evaluation.wording import gate_outcome, headline, number, percent, skill_sentence
 from assay.metrics import binomial_band
-from assay.model.baselines import Baselines
-from assay.model.carried import Carried
-from assay.model.comparison import why_incomparable
-from assay.model.registry import champion_before
 from assay.model.row_sample import ROW, SampleRows, sample_threshold
 from assay.runtime.conditions import Condition
-from assay.runtime.job import JobContext
-from assay.runtime.tables import DECISIONS, FEATURES, PREDICTIONS, level_label
+from assay.runtime.plane import Kernel
+from assay.runtime.tables import DECISIONS, level_label
 
 MIN_NAMED_ROWS = 30
 
 
-class NumberEvaluation(Evaluation[ReportContent]):
+class NumberEvaluation(TalliedEvaluation[ReportContent, Tally, TallySpec]):
     """One target's evaluation, of a number. `baseline_*` are predictions."""
 
     promise = "lower_"
-    past: Past
-    spec: TallySpec
-    tally: Tally
-    before_why: str
-
-    def __init__(self, context: JobContext, target: TargetConfig, trained_run_id: str) -> None:
-        super().__init__(context, target, trained_run_id)
-        self.settings = context.config.profile.evaluation
-        self.baselines = Baselines.from_dict(self.model.facts["baselines"])
+    band = PRICE_BAND
 
     def told(self, names: Sequence[str]) -> list[str]:
         """Predictions, members' disagreement and the ends of intervals."""
         spread = [DISAGREEMENT] if DISAGREEMENT in names else []
         return ["prediction", *spread, *(name for name in names if name.startswith(("lower_", "upper_")))]
 
-    def rows(self, predictions: int, features: int) -> tuple[pl.DataFrame, list[float]]:
-        """Look back, then sum the evaluated rows where they are; the sample of them, and the levels promised.
+    def spec_of(self, given: TallySpec, levels: Sequence[float]) -> TallySpec:
+        """With a segment column for each decision rule."""
+        rules = [rule.name for rule in rules_for(self.settings, levels, self.past)]
+        segments = tuple(dict.fromkeys([*given.segment_columns, *rules]))
+        return dataclasses.replace(given, segment_columns=segments, kept=(*given.kept, *rules))
 
-        Cost: one pass over a sample before the test period, one join of predictions with features.
-        """
-        plane = self.context.plane
-        names = self.told(plane.schema(PREDICTIONS.name).names)
-        labels = [name.removeprefix(self.promise) for name in names if name.startswith(self.promise)]
-        levels = [float(label.replace("_", ".")) / 100 for label in labels]
-        columns = Columns.of(self.config.dataset, self.settings, self.model, plane.schema(FEATURES.name))
-        self.past = self._looked_back(columns, features)
-        known = self._known(columns)
-        rows = plane.rows(PREDICTIONS.name, predictions)
-        self.spec = self._spec(columns, known, names, levels, rows)
-        scored = plane.read(
-            PREDICTIONS.name,
-            version=predictions,
-            columns=[ROW, *names],
-            where=[Condition("target", "==", self.target.name), Condition("prediction", "not_null")],
-        )
-        outcomes = plane.read(FEATURES.name, version=features, columns=known.columns, where=self._evaluated())
-        joined = scored.join(outcomes.map(known, known.schema), [ROW], rows_hint=rows)
-        kernel = JudgeRows(self.spec, self.past.bands, rules_for(self.settings, levels, self.past), self._dated)
-        found = Tally.unpacked(joined.map(kernel, PARTS).collect(), self.spec)
-        if found is None or not found.rows:
-            raise DataError(
-                f"none of the predictions of {self.target.name!r} has a known outcome yet: ingest outcomes, then run "
-                "build_features, score and evaluate again"
-            )
-        self.tally = found
-        return found.sample.sort("time", ROW), levels
+    def kernel(self, levels: Sequence[float]) -> Kernel:
+        """See `JudgeRows`."""
+        return JudgeRows(self.spec, self.past.bands, rules_for(self.settings, levels, self.past), self.dated)
 
-    @property
-    def _dated(self) -> bool:
-        return self.config.dataset.time.dated
-
-    def _looked_back(self, columns: Columns, features: int) -> Past:
-        config, column = self.config, stored_name(self.target.name)
-        where = [Condition(stored_name(c), "==", v) for c, v in config.where]
-        most = self.settings.clusters.sample_rows
-        found = past_rows(self.context.plane, features, self.model, column, columns, where, most)
-        seed = config.profile.engine.seed
-        return looked_back(found, columns, self.settings, self.target, self.baselines.last_value, seed=seed)
-
-    def _known(self, columns: Columns) -> KnownRows:
-        entity = [stored_name(name) for name in self.config.dataset.entity]
-        return KnownRows(
-            target=stored_name(self.target.name),
-            texts=tuple(dict.fromkeys([*entity, *columns.texts])),
-            cuts=self.past.cuts,
-            clusters=self.past.clusters,
-            factors=columns.factors,
-            baselines=self.baselines,
-            last=self.baselines.last_value if self.past.direction == "last_value" else None,
-            zero=self.past.direction == "zero",
-            before=self._before(),
-        )
-
-    def _before(self) -> Carried | None:
-        """The champion before this one, where it can be asked about the same rows."""
-        found = champion_before(self.context.tracking, self.target.name, self.records.trained.run_id)
-        if found is None:
-            self.before_why = "there is no champion before this one"
-            return None
-        there = set(self.context.plane.schema(FEATURES.name).names)
-        first = dt.datetime.fromisoformat(self.model.facts["split"]["test"]["first"])
-        why = why_incomparable(found, self.model, first, there)
-        self.before_why = (
-            "" if why is None else f"not compared with the champion before (version {found.number}): {why}"
-        )
-        return None if why else Carried.of(found.judged)
-
-    def _spec(
-        self, columns: Columns, known: KnownRows, names: Sequence[str], levels: Sequence[float], rows: int
-    ) -> TallySpec:
-        rivals = tuple(name for name in known.schema.names if name.startswith(BASELINE_PREFIX))
-        cut = [PRICE_BAND, *([CLUSTER] if known.clusters is not None else []), *([MONTH] if self._dated else [])]
-        rules = rules_for(self.settings, levels, self.past)
-        segments = tuple(dict.fromkeys([*columns.texts, *columns.numbers, *cut, *(rule.name for rule in rules)]))
-        factors = [f"{FACTOR}{name}" for name in known.factors]
-        most = self.settings.sample_rows
-        return TallySpec(
-            levels=tuple(levels),
-            segment_columns=segments,
-            rivals=rivals,
-            kept=("time", "actual", *names, *known.texts, *segments, *factors, *rivals),
-            threshold=sample_threshold(rows, most),
-            most=most,
-            relative=self.past.direction != "zero",
-        )
-
-    def extent(self, rows: pl.DataFrame) -> tuple[int, dt.datetime, dt.datetime]:
-        """Of all evaluated rows, not of the sample."""
-        whole = self.tally.of("").row(0, named=True)
-        return self.tally.rows, whole["first"], whole["last"]
-
-    @property
-    def shown_segment(self) -> str | None:
-        """The first segment column, else bands of the prediction."""
-        return self.segments[0] if self.segments else PRICE_BAND
+    def merged(self, parts: pa.Table) -> Tally | None:
+        """See `Tally`."""
+        return Tally.unpacked(parts, self.spec)
 
     def segment_table(self, rows: pl.DataFrame, levels: list[float]) -> pl.DataFrame:
         """See `table_of`; and, from the same sums, all that the report tells besides."""
@@ -176,8 +76,8 @@ class NumberEvaluation(Evaluation[ReportContent]):
             self.past,
             self.settings,
             levels,
-            columns=[*self.segments, *(c for c in map(stored_name, self.settings.segments) if c not in self.segments)],
-            dated=self._dated,
+            columns=self.named,
+            dated=self.dated,
             seed=self.config.profile.engine.seed,
             before_why=self.before_why,
             decisions=self._decisions(),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from assay.evaluation.tally import DAY, Tally
+from assay.evaluation.parts import DAY, Sums
 from assay.metrics import adjusted_p_values, binomial_bands, wilson_bands
 from assay.runtime.tables import level_label
 
@@ -87,7 +87,7 @@ def _worst(periods: Sequence[PeriodCoverage]) -> PeriodCoverage | None:
 
 
 def coverage_over_time(
-    tally: Tally, levels: Sequence[float], *, window_days: int, false_discovery_rate: float
+    tally: Sums, levels: Sequence[float], *, window_days: int, false_discovery_rate: float
 ) -> list[LevelOverTime]:
     """Of each level, by sums per day. A level without any interval is left out."""
     days = tally.of(DAY).with_columns(pl.col("segment").str.to_date().alias("day")).sort("day")

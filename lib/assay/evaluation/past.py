@@ -17,10 +17,10 @@ from assay.config import TargetConfig
 from assay.config.dataset import DatasetConfig, stored_name
 from assay.config.evaluation import EvaluationConfig
 from assay.errors import DataError
-from assay.evaluation.clusters import Clusters, find_clusters
 from assay.evaluation.cuts import Cuts, numeric_cuts
 from assay.model.bundle import Model
 from assay.model.carried import Carried
+from assay.model.clusters import Clusters, find_clusters
 from assay.model.row_sample import ROW, sample_threshold, sampled
 from assay.model.scale import Floats, as_floats
 from assay.runtime.conditions import Condition, any_of, period_conditions
@@ -163,7 +163,13 @@ def looked_back(
         rows=found.num_rows,
         bands=Cuts.of(predicted, config.price_bands),
         cuts=numeric_cuts(known, columns.numbers),
-        clusters=find_clusters(np.column_stack(inputs), columns.clustered, config.clusters, seed=seed)
+        clusters=find_clusters(
+            np.column_stack(inputs),
+            columns.clustered,
+            number=config.clusters.number,
+            most=config.clusters.most,
+            seed=seed,
+        )
         if inputs
         else None,
         grid={"prediction": _deciles(predicted), **grid},

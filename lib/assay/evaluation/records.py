@@ -9,14 +9,14 @@ from functools import cached_property
 from typing import Any
 
 from assay.config import TargetConfig
-from assay.conformal.job import COVERAGE_GATE
+from assay.conformal.job import BLOCKS, COVERAGE_GATE
 from assay.evaluation.content import DataFacts, Gate, Refit, Split
 from assay.evaluation.data_facts import COLUMNS, data_facts
 from assay.evaluation.wording import readable
 from assay.model.registry import TrainedRun
 from assay.runtime.conditions import Condition
 from assay.runtime.job import JobContext
-from assay.runtime.tables import CALIBRATIONS, OBSERVATIONS, QUALITY_REPORTS
+from assay.runtime.tables import CALIBRATIONS, QUALITY_REPORTS, ingested_table
 
 UNITS = {  # of a gate's figures, and whether more is better
     "min_r2": ("", True),
@@ -27,8 +27,9 @@ UNITS = {  # of a gate's figures, and whether more is better
 
 
 def ingested(context: JobContext) -> str:
-    """Identity of the ingest run whose observations are in the table; empty where nobody knows."""
-    commit = context.plane.last_commit(OBSERVATIONS.name, "all")
+    """Identity of the ingest run whose rows are in the table; empty where nobody knows."""
+    table = ingested_table(context.config.dataset.ingested)
+    commit = context.plane.last_commit(table.name, "all")
     return commit.identity if commit is not None else ""
 
 
@@ -59,12 +60,19 @@ class Records:
             "Model version": model.version,
             **({"Model that serves": served.version} if served is not None else {}),
             "Engine": f"{' and '.join(model.engines)}, {model.facts['rounds']} rounds",
+            **self._blocks(),
             "Seed": str(model.facts["seed"]),
             "MLflow run": self.trained.run_id,
             "Configuration hash": tags.get("assay.config_hash", "")[:16],
             "Git revision": tags.get("mlflow.source.git.commit", "not from a checkout")[:12],
             "assay version": tags.get("assay.version", ""),
         }
+
+    def _blocks(self) -> dict[str, str]:
+        """Who scored the calibration period, where that was cut into blocks."""
+        scored = [one for one in self.artifact(BLOCKS) or () if one["period"] == "calibrate"]
+        days = ", ".join(one["learned_until"][:10] for one in scored)
+        return {"Calibrated by": f"{len(scored)} models, which learned until {days}"} if len(scored) > 1 else {}
 
     def gates(self) -> list[Gate]:
         """Verdicts of training, then of calibration."""

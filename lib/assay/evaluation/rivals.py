@@ -10,15 +10,16 @@ import polars as pl
 
 from assay.evaluation.content import BASELINE_PREFIX
 from assay.evaluation.over_time import Line, long_lines
-from assay.evaluation.tally import Tally
+from assay.evaluation.parts import Sums
 from assay.model.comparison import difference_band, mean_loss
 
 RESAMPLES, CONFIDENCE = 2_000, 0.95
+COMPARED = "compared with"  # segment column of the table
 
 
 @dataclass(frozen=True)
 class RivalResult:
-    """The model and a rival on the rows that both predict. rmse, rival_rmse: in the target's unit.
+    """The model and a rival on the rows that both predict. loss, rival_loss: RMSE, of classes the mean log loss.
 
     low, high: 95 % band of their difference (model minus rival), by a paired bootstrap of whole days; NaN with one day.
     """
@@ -26,8 +27,8 @@ class RivalResult:
     name: str
     rows: int
     days: int
-    rmse: float
-    rival_rmse: float
+    loss: float
+    rival_loss: float
     low: float
     high: float
 
@@ -38,33 +39,35 @@ class RivalResult:
 
     @property
     def gain(self) -> float:
-        """Share of the rival's RMSE that the model saves; below 0 it errs more."""
-        return 1 - self.rmse / self.rival_rmse if self.rival_rmse else float("nan")
+        """Share of the rival's loss that the model saves; below 0 it errs more."""
+        return 1 - self.loss / self.rival_loss if self.rival_loss else float("nan")
 
     @property
     def gains(self) -> tuple[float, float]:
-        """The band of `gain`, low and high, with the rival's RMSE as it is."""
-        return (-self.high / self.rival_rmse, -self.low / self.rival_rmse) if self.rival_rmse else (np.nan, np.nan)
+        """The band of `gain`, low and high, with the rival's loss as it is."""
+        return (-self.high / self.rival_loss, -self.low / self.rival_loss) if self.rival_loss else (np.nan, np.nan)
 
 
-def compared(tally: Tally, *, seed: int) -> list[RivalResult]:
-    """The model against each rival, the strongest rival first."""
+def compared(tally: Sums, *, seed: int, root: bool = True) -> list[RivalResult]:
+    """The model against each rival, the strongest rival first. root: of mean losses their roots are compared."""
     found = []
     for (rival,), part in tally.days.partition_by("rival", as_dict=True).items():
         ours, theirs, rows = (part.sort("day")[n].to_numpy().astype(np.float64) for n in ("model", "other", "rows"))
         total = rows.sum()
-        band = difference_band(ours, theirs, rows, confidence=CONFIDENCE, resamples=RESAMPLES, seed=seed, root=True)
-        rmse, other = (float(mean_loss(losses.sum(), total, root=True)) for losses in (ours, theirs))
-        found.append(RivalResult(str(rival).removeprefix(BASELINE_PREFIX), int(total), len(rows), rmse, other, *band))
-    return sorted(found, key=lambda one: (one.rival_rmse, one.name))
+        band = difference_band(ours, theirs, rows, confidence=CONFIDENCE, resamples=RESAMPLES, seed=seed, root=root)
+        loss, other = (float(mean_loss(losses.sum(), total, root=root)) for losses in (ours, theirs))
+        found.append(RivalResult(str(rival).removeprefix(BASELINE_PREFIX), int(total), len(rows), loss, other, *band))
+    return sorted(found, key=lambda one: (one.rival_loss, one.name))
 
 
-def rival_lines(found: Sequence[RivalResult]) -> pl.DataFrame:
-    """Rows of the segment table: a rival's RMSE, and the difference (model minus rival) with its 95 % band."""
+def rival_lines(found: Sequence[RivalResult], loss: str = "rmse") -> pl.DataFrame:
+    """Rows of the segment table: a rival's loss, and the difference (model minus rival) with its 95 % band.
+
+    loss: its name.
+    """
     lines: list[Line] = []
     for one in found:
-        lines += [("compared with", one.name, "rmse", one.rival_rmse, None, None, one.rows)]
-        lines += [
-            ("compared with", one.name, "rmse_difference", one.rmse - one.rival_rmse, one.low, one.high, one.rows)
-        ]
+        difference = one.loss - one.rival_loss
+        lines += [(COMPARED, one.name, loss, one.rival_loss, None, None, one.rows)]
+        lines += [(COMPARED, one.name, f"{loss}_difference", difference, one.low, one.high, one.rows)]
     return long_lines(lines)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from assay.config.evaluation import EvaluationConfig
-from assay.evaluation.clusters import Clusters
 from assay.evaluation.decisions import Rule, rules_of
 from assay.evaluation.evaluated import CLUSTER, FACTOR, PRICE_BAND
 from assay.evaluation.over_time import LevelOverTime, Line, coverage_over_time, long_lines, time_lines
@@ -28,6 +27,7 @@ from assay.evaluation.risk import (
 from assay.evaluation.rivals import RivalResult, compared, rival_lines
 from assay.evaluation.slabs import Slab, worst_slab
 from assay.evaluation.tally import Tally
+from assay.model.clusters import Clusters
 from assay.runtime.tables import level_label
 
 
@@ -80,7 +80,7 @@ class Story:
             found |= {"direction_accuracy": self.direction.accuracy, "win_rate": self.direction.win_rate}
             found |= {"sharpe": self.direction.sharpe} if self.direction.sharpe is not None else {}
         if self.before is not None:
-            found |= {"champion_before_rmse": self.before.rival_rmse, "rmse_over_champion_before_low": self.before.low}
+            found |= {"champion_before_rmse": self.before.rival_loss, "rmse_over_champion_before_low": self.before.low}
             found |= {"rmse_over_champion_before_high": self.before.high}
         return found
 

@@ -36,8 +36,8 @@ from assay.evaluation.wording import readable
 MOST_POINTS = 400
 
 
-def rivals(found: Sequence[RivalResult]) -> Figure | None:
-    """How much of each rival's RMSE the model saves, in percent, with the 95 % band; None without rivals."""
+def rivals(found: Sequence[RivalResult], loss: str = "RMSE") -> Figure | None:
+    """How much of each rival's loss the model saves, in percent, with the 95 % band; None without rivals."""
     if not found:
         return None
     figure, (axes,) = new_figure("How much less the model errs than ...", max(1.9, 1.1 + 0.24 * len(found)))
@@ -58,18 +58,18 @@ def rivals(found: Sequence[RivalResult]) -> Figure | None:
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
-    subtitle(figure, axes, "share of the other's RMSE that is saved, same rows; bar: 95 %, by whole days")
+    subtitle(figure, axes, f"share of the other's {loss} that is saved, same rows; bar: 95 %, by whole days")
     words = "● better beyond chance   ■ not told apart   ◆ worse beyond chance"
     figure.supxlabel(words, size=8, color=MUTED, x=TITLE_LEFT, ha="left")
     return figure
 
 
-def coverage_over_time(found: Sequence[LevelOverTime]) -> Figure | None:
+def coverage_over_time(found: Sequence[LevelOverTime], what: str = "intervals") -> Figure | None:
     """Rolling coverage as a line over what chance allows, months as marks; a panel per level, at most four."""
     shown = list(found)[-4:]
     if not shown:
         return None
-    figure, panels = new_figure("Do intervals keep holding?", 1.2 + 1.75 * len(shown), rows=len(shown))
+    figure, panels = new_figure(f"Do {what} keep holding?", 1.2 + 1.75 * len(shown), rows=len(shown))
     for axes, each in zip(panels, shown, strict=True):
         windows = list(each.windows)[:: max(1, len(each.windows) // MOST_POINTS)]
         end = np.array([one.end for one in windows], dtype="datetime64[D]")

@@ -36,9 +36,9 @@ def before_sentence(story: Story) -> str:
     )
 
 
-def drift_sentence(each: LevelOverTime) -> str:
-    """Whether coverage drifts, and the worst month."""
-    told = f"The {percent(each.level, 0)} interval"
+def drift_sentence(each: LevelOverTime, what: str = "interval") -> str:
+    """Whether coverage drifts, and the worst month. what: an interval, or a set."""
+    told = f"The {percent(each.level, 0)} {what}"
     drift = each.drift
     if drift is None:
         words = f"{told} was seen on too few days to tell whether it drifts."

@@ -9,28 +9,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from assay.evaluation.parts import DAY, KEYS, PARTS, blocks, packed, sample_of, unpacked
 from assay.evaluation.row_figures import REFERENCE, additive, per_row
-from assay.model.row_sample import EVERY_ROW, ROW, row_hash
+from assay.model.row_sample import EVERY_ROW, ROW
 from assay.runtime.tables import level_label
 
+__all__ = ["DAY", "KEYS", "PARTS", "Tally", "TallyRows", "TallySpec", "medians"]
+
 MISSING_SEGMENT = "(missing)"
-DAY, RIVAL = "\0day", "\0rival"  # kept apart from segments: no column is called so
+RIVAL = "\0rival"  # kept apart from segments: no column is called so
 ACCURACY = 0.001
 GAMMA = (1 + ACCURACY) / (1 - ACCURACY)
 LEAST, MOST = 1e-9, 1e9  # relative errors outside count as these
 ZERO_BUCKET = -(1 << 30)
-BLOCK_ROWS = 200_000
 MERGED = 8
-KEYS = ("segment_column", "segment")
-PARTS = pa.schema([pa.field("name", pa.string()), pa.field("frame", pa.binary())])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +111,7 @@ class Tally:
                 buckets.append(_bucketed(other.lazy(), RIVAL, pl.lit(rival)))
         schema = {"day": pl.String, "rival": pl.String, "rows": pl.Int64, "model": pl.Float64, "other": pl.Float64}
         days = [_losses(rows, rival) for rival in spec.rivals] or [pl.DataFrame(schema=schema)]
-        sample = _sampled(rows, spec)
+        sample = sample_of(rows, spec.kept, spec.threshold, spec.most)
         return cls(pl.concat(sums, how="diagonal_relaxed"), pl.concat(buckets), pl.concat(days), sample)
 
     @classmethod
@@ -130,23 +128,13 @@ class Tally:
 
     def packed(self) -> pa.RecordBatch:
         """Rows of `PARTS`."""
-        names, bodies = [], []
-        for name, frame in self.frames().items():
-            sink = io.BytesIO()
-            frame.write_ipc_stream(sink, compression="zstd")
-            names.append(name)
-            bodies.append(sink.getvalue())
-        return pa.record_batch([pa.array(names), pa.array(bodies, pa.binary())], schema=PARTS)
+        return packed(self.frames())
 
     @classmethod
     def unpacked(cls, table: pa.Table, spec: TallySpec) -> Tally | None:
         """Rows of `PARTS` of all tasks as one; None without rows."""
-        bodies: dict[str, list[bytes]] = {}
-        for name, body in zip(table["name"].to_pylist(), table["frame"].to_pylist(), strict=True):
-            bodies.setdefault(name, []).append(body)
         whole: list[Tally] = []
-        for each in zip(*bodies.values(), strict=True):
-            frames = {name: pl.read_ipc_stream(io.BytesIO(body)) for name, body in zip(bodies, each, strict=True)}
+        for frames in unpacked(table):
             whole.append(cls(**frames))
             if len(whole) == MERGED:  # so that the driver holds no more of them at once
                 whole = [cls.merge(whole, spec)]
@@ -162,7 +150,7 @@ class TallyRows:
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Sum in blocks, so that a task holds no more than one of them."""
         whole: Tally | None = None
-        for block in _blocks(batches):
+        for block in blocks(batches):
             found = Tally.measure(self.prepared(block), self.spec)
             whole = found if whole is None else Tally.merge([whole, found], self.spec)
         if whole is not None:
@@ -186,23 +174,6 @@ def medians(buckets: pl.DataFrame) -> pl.DataFrame:
     low = pl.col("value").filter(pl.col("upto") > (pl.col("all") - 1) // 2).first()
     high = pl.col("value").filter(pl.col("upto") > pl.col("all") // 2).first()
     return ranked.with_columns(value.alias("value")).group_by(KEYS).agg(((low + high) / 2).alias("median_ape"))
-
-
-def _blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pl.DataFrame]:
-    held: list[pa.RecordBatch] = []
-    for batch in batches:
-        held.append(batch)
-        if sum(each.num_rows for each in held) >= BLOCK_ROWS:
-            yield _frame(held)
-            held = []
-    if any(each.num_rows for each in held):
-        yield _frame(held)
-
-
-def _frame(held: Sequence[pa.RecordBatch]) -> pl.DataFrame:
-    found = pl.from_arrow(pa.Table.from_batches(held))
-    assert isinstance(found, pl.DataFrame)
-    return found
 
 
 def _summed(figures: pl.LazyFrame, column: str, segment: pl.Expr, labels: dict[str, float]) -> pl.DataFrame:
@@ -231,14 +202,6 @@ def _losses(rows: pl.DataFrame, rival: str) -> pl.DataFrame:
         .agg(pl.len().cast(pl.Int64).alias("rows"), squared[0].alias("model"), squared[1].alias("other"))
         .select("day", pl.lit(rival).alias("rival"), "rows", "model", "other")
     )
-
-
-def _sampled(rows: pl.DataFrame, spec: TallySpec) -> pl.DataFrame:
-    # Rows without an id, as small frames in memory may be, are taken in their order.
-    ids = rows[ROW] if ROW in rows.columns else pl.Series(ROW, np.arange(rows.height), pl.Int64)
-    columns = [name for name in dict.fromkeys(spec.kept) if name in rows.columns and name != ROW]
-    found = rows.select(pl.Series("hash", row_hash(ids.to_numpy())), ids, *columns)
-    return found.filter(pl.col("hash") <= spec.threshold).sort("hash", ROW).head(spec.most)
 
 
 def _added(sums: pl.DataFrame) -> pl.DataFrame:

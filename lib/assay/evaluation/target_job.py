@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -16,25 +16,20 @@ import polars as pl
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from assay.class_metrics import log_losses
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
-from assay.errors import DataError
 from assay.evaluation import plots
 from assay.evaluation.canvas import to_svg
-from assay.evaluation.content import BASELINE_PREFIX, Content
+from assay.evaluation.content import Content
 from assay.evaluation.explanations import Explained, ExplainRows, explainable, explained, explained_schema
 from assay.evaluation.records import Records
-from assay.model.baselines import Baselines
 from assay.model.carried import Carried
-from assay.model.rates import RateBaselines
 from assay.model.registry import load_trained
 from assay.model.row_sample import ROW, sample_threshold
-from assay.model.scale import as_floats
 from assay.runtime.conditions import Condition, period_conditions
 from assay.runtime.job import Done, JobContext, reports_folder
 from assay.runtime.plane import Output
-from assay.runtime.tables import EXPLANATIONS, FEATURES, PREDICTIONS, SEGMENT_METRICS, Table
+from assay.runtime.tables import EXPLANATIONS, FEATURES, SEGMENT_METRICS, Table
 
 JOB = "evaluate"
 Pictures = Mapping[str, Figure | None]
@@ -73,11 +68,6 @@ class Evaluation(ABC, Generic[C]):
     def told(self, names: Sequence[str]) -> list[str]:
         """Which columns of `predictions` evaluated rows have. names: all that there are."""
 
-    @property
-    def described(self) -> list[str]:
-        """Which columns of `features` evaluated rows have, beside their time and outcome."""
-        return self.segments
-
     @abstractmethod
     def segment_table(self, rows: pl.DataFrame, levels: list[float]) -> pl.DataFrame:
         """Metrics of all evaluated rows and of their segments."""
@@ -109,53 +99,18 @@ class Evaluation(ABC, Generic[C]):
             path = self._publish(report, table)
         return Done(metrics=report.metrics, written=written, summary=report.summary, report=str(path))
 
+    @abstractmethod
     def rows(self, predictions: int, features: int) -> tuple[pl.DataFrame, list[float]]:
-        """One row per prediction with a known outcome, with columns `baseline_*`; and the levels promised.
+        """Sum the evaluated rows where they are; a sample of them, and the levels promised."""
 
-        Slim columns only: about 100 bytes a row on the driver.
-        """
-        plane, column = self.context.plane, stored_name(self.target.name)
-        rules = RateBaselines if self.target.decides else Baselines
-        baselines = rules.from_dict(self.model.facts["baselines"])
-        told = self.told(plane.schema(PREDICTIONS.name).names)
-        labels = [name.removeprefix(self.promise) for name in told if name.startswith(self.promise)]
-        scored = plane.read(
-            PREDICTIONS.name,
-            version=predictions,
-            columns=["row_id", *told],
-            where=[Condition("target", "==", self.target.name), Condition("prediction", "not_null")],
-        )
-        outcomes = plane.read(
-            FEATURES.name,
-            version=features,
-            columns=list(dict.fromkeys(["row_id", "time", column, *self.described, *baselines.columns])),
-            where=self._evaluated(),
-        )
-        joined = scored.join(outcomes, ["row_id"], rows_hint=plane.rows(PREDICTIONS.name, predictions))
-        names = tuple(dict.fromkeys(["row_id", "time", *told, column, *self.described]))
-        ruled = [pa.field(f"{BASELINE_PREFIX}{name}", pa.float64()) for name in baselines.names]
-        schema = pa.schema([*(joined.schema.field(n) for n in names), *ruled])
-        frame = pl.from_arrow(joined.map(AddBaselines(baselines, column, names), schema).collect())
-        assert isinstance(frame, pl.DataFrame)
-        if not frame.height:
-            raise DataError(
-                f"none of the predictions of {self.target.name!r} has a known outcome yet: ingest outcomes, then run "
-                "build_features, score and evaluate again"
-            )
-        levels = [float(label.replace("_", ".")) / 100 for label in labels]
-        return frame.rename({column: "actual"}).sort("time", "row_id"), levels
-
+    @abstractmethod
     def extent(self, rows: pl.DataFrame) -> tuple[int, dt.datetime, dt.datetime]:
         """How many rows are evaluated, the first of their times and the last."""
-        start, end = rows["time"].min(), rows["time"].max()
-        assert isinstance(start, dt.datetime)
-        assert isinstance(end, dt.datetime)
-        return rows.height, start, end
 
     @property
+    @abstractmethod
     def shown_segment(self) -> str | None:
         """Segment column whose coverage is drawn; None: the table's first."""
-        return self.segments[0] if self.segments else None
 
     def _evaluated(self) -> list[Condition]:
         """Rows with a known outcome of the test period and after."""
@@ -251,26 +206,3 @@ def report_path(context: JobContext, target: TargetConfig) -> Path:
     """Where people find the report of a target."""
     safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in target.name)
     return reports_folder(context.config) / f"evaluation-{safe}.html"
-
-
-@dataclasses.dataclass(frozen=True)
-class AddBaselines:
-    """Kernel: joined rows with one column per baseline instead of the columns that baselines are made from.
-
-    It has the baseline's predictions; of classes the log loss of its probabilities. target: column of the outcome.
-    """
-
-    baselines: Baselines | RateBaselines
-    target: str
-    keep: tuple[str, ...]
-
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Columns of `keep` and `baseline_*`."""
-        for batch in batches:
-            found = self.baselines.predict(batch)
-            if isinstance(self.baselines, RateBaselines):
-                actual = as_floats(batch.column(self.target))
-                found = {name: log_losses(actual, each) for name, each in found.items()}
-            columns: dict[str, Any] = {name: batch.column(name) for name in self.keep}
-            columns |= {f"{BASELINE_PREFIX}{name}": pa.array(each, pa.float64()) for name, each in found.items()}
-            yield pa.RecordBatch.from_pydict(columns)

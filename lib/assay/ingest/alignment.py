@@ -23,12 +23,18 @@ def period_start(time: pl.Series, frequency: str, zone: str) -> pl.Series:
     Periods of up to an hour keep the clock's offset, so the hour that comes twice in autumn is two periods. Longer ones
     start when the clock first shows their start, or, where clocks were put forward over it, at the first moment after.
     """
-    import polars as pl
 
     local = time.dt.convert_time_zone(zone).dt.replace_time_zone(None)
     floor = local.dt.truncate(frequency)
     if _is_within_an_hour(frequency):
         return time - (local - floor)
+    return first_moment(floor, zone)
+
+
+def first_moment(floor: pl.Series, zone: str) -> pl.Series:
+    """When clocks of the zone first show a time (or, where they were put forward over it, the moment after), in UTC."""
+    import polars as pl
+
     start = floor.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
     for gap in GAPS:
         if start.null_count() == floor.null_count():

@@ -25,7 +25,7 @@ from assay.ingest.values import FUTURE, times_of
 from assay.runtime.arrow_files import conform_table
 from assay.runtime.conditions import Condition
 from assay.runtime.plane import Flow, Plane, same_columns
-from assay.runtime.tables import OBSERVATIONS, QUARANTINE, SOURCE_FILES, observation_fields
+from assay.runtime.tables import QUARANTINE, SOURCE_FILES, ingested_table, observation_fields
 
 if TYPE_CHECKING:
     import polars as pl
@@ -92,13 +92,14 @@ def base_of(plane: Plane, dataset: DatasetConfig) -> Base | None:
 
     Observations are written last: the other tables may have newer versions, of runs that did not get so far.
     """
-    done = plane.last_commit(OBSERVATIONS.name, "all")
-    schema = OBSERVATIONS.schema(observation_fields(dataset))
-    if done is None or not same_columns(plane.schema(OBSERVATIONS.name), schema):
+    table = ingested_table(dataset)
+    done = plane.last_commit(table.name, "all")
+    schema = table.schema(observation_fields(dataset))
+    if done is None or not same_columns(plane.schema(table.name), schema):
         return None
     quarantine = plane.last_commit(QUARANTINE.name, "all", identity=done.identity)
     files = plane.last_commit(SOURCE_FILES.name, "all", identity=done.identity)
-    observations = plane.version(OBSERVATIONS.name)
+    observations = plane.version(table.name)
     if quarantine is None or files is None or observations is None:
         return None
     rows = plane.read(SOURCE_FILES.name, version=files.version).collect().to_pylist()
@@ -165,8 +166,8 @@ def increment(
     Cost: reads the times of `parts`, two columns of observations, one of the quarantine; then `parts`, the quarantine
     and the observations of the months that change.
     """
-    schema = checked_schema(dataset)
-    before = plane.read(OBSERVATIONS.name, version=base.observations, columns=["source_file", "month"])
+    schema, table = checked_schema(dataset), ingested_table(dataset).name
+    before = plane.read(table, version=base.observations, columns=["source_file", "month"])
     observed = _counts(before, ("source_file", "month"))
     waiting = plane.read(QUARANTINE.name, version=base.quarantine, columns=["source_file"])
     quarantined = _counts(waiting, ("source_file",))
@@ -174,7 +175,7 @@ def increment(
     read = _counts(plane.inputs(parts, MonthsOf(dataset), times), ("month",), weight="rows") if parts else {}
     changed = {month for (file, month) in observed if file in leaving} | {month for (month,) in read}
     months = tuple(sorted(month for month in changed if month is not None))
-    stay = plane.read(OBSERVATIONS.name, version=base.observations, where=[Condition("month", "in", months)])
+    stay = plane.read(table, version=base.observations, where=[Condition("month", "in", months)])
     back = plane.read(QUARANTINE.name, version=base.quarantine)
     flow = stay.map(KeepObserved(dataset, leaving), schema).union(
         back.map(KeepQuarantined(dataset, leaving, months), schema)

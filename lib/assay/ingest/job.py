@@ -26,11 +26,11 @@ from assay.ingest.spark_source import CheckTable, digest, find_table, open_table
 from assay.runtime.job import REFUSED, Done, JobContext, Plan, identity_of
 from assay.runtime.plane import Commit, Flow, Output, Written
 from assay.runtime.tables import (
-    OBSERVATIONS,
     QUALITY_REPORTS,
     QUARANTINE,
     SOURCE_FILES,
     SOURCE_ROWS,
+    ingested_table,
     observation_fields,
 )
 
@@ -70,12 +70,12 @@ def plan(context: JobContext) -> Plan:
     if past is None or past.status != REFUSED:
         return full
     # A run that was refused wrote no observations: the other tables tell whether it has to run again.
-    unwritten = {OBSERVATIONS.name, SOURCE_FILES.name}
+    unwritten = {ingested_table(context.config.dataset).name, SOURCE_FILES.name}
     return dataclasses.replace(full, slots=[slot for slot in full.slots if slot[0] not in unwritten])
 
 
 def _plan_of(context: JobContext, version: str, now: dt.datetime, prepare: Callable[[], Work]) -> Plan:
-    tables = [QUARANTINE.name, OBSERVATIONS.name, QUALITY_REPORTS.name]
+    tables = [QUARANTINE.name, ingested_table(context.config.dataset).name, QUALITY_REPORTS.name]
     day = measured_day(context.config, now)
     tables += [SOURCE_FILES.name] if context.config.dataset.source.in_files else []
     return Plan(
@@ -165,6 +165,7 @@ def _plan_table(context: JobContext, now: dt.datetime) -> Plan:
 
 def _execute(context: JobContext, identity: str, work: Work, now: dt.datetime) -> Done:
     config, plane, dataset = context.config, context.plane, context.config.dataset
+    table = ingested_table(dataset)
     rows_hint = work.rows_hint + (work.untouched if work.beside is not None else 0)
     watch = Watch(config, now, rows_hint=rows_hint, months=work.months)
     quality: list[QualityReport] = []
@@ -175,7 +176,7 @@ def _execute(context: JobContext, identity: str, work: Work, now: dt.datetime) -
 
     def approve(rows: Mapping[str, int]) -> Sequence[str]:
         arrived.update(rows)
-        arrived[OBSERVATIONS.name] += work.untouched
+        arrived[table.name] += work.untouched
         total = sum(arrived.values())
         if work.expected is not None and total != work.expected:
             raise AssayError(f"ingest lost rows: the source has {work.expected}, {total} arrived. Nothing was written")
@@ -186,7 +187,7 @@ def _execute(context: JobContext, identity: str, work: Work, now: dt.datetime) -
             if work.files is not None:
                 empty = "the file has columns but no rows; change dataset.source.path"
             raise DataError(f"{work.place}: {empty}")
-        if share > limit or arrived[OBSERVATIONS.name] == 0:
+        if share > limit or arrived[table.name] == 0:
             why = f"above ingest.max_quarantine_share={limit:g}" if share > limit else "so none is left"
             refused.append(
                 f"{dataset.source.path or work.place}: {rows[QUARANTINE.name]:,} of {total:,} rows ({share:.1%}) "
@@ -200,12 +201,12 @@ def _execute(context: JobContext, identity: str, work: Work, now: dt.datetime) -
         if work.files is not None:  # before observations, so that what they were made of is always on record
             rows_of_files = plane.rows_of(SOURCE_FILES, SOURCE_FILES.schema(), files_table(work.files))
             written.extend(rows_of_files.write([Output(SOURCE_FILES, SOURCE_FILES.schema(), commit)]))
-        return [QUARANTINE.name, OBSERVATIONS.name]
+        return [QUARANTINE.name, table.name]
 
     with context.reporter.step(f"checking the rows of {dataset.source.path or work.place}"):
         observations = Output(
-            OBSERVATIONS,
-            OBSERVATIONS.schema(observation_fields(dataset)),
+            table,
+            table.schema(observation_fields(dataset)),
             commit,
             owns={} if work.months is None else {"month": work.months},
             only="reasons",
@@ -223,15 +224,15 @@ def _execute(context: JobContext, identity: str, work: Work, now: dt.datetime) -
         )
     counts = dict(arrived)
     if dataset.time.align and not refused:
-        counts[OBSERVATIONS.name] = next(w.rows for w in written if w.table == OBSERVATIONS.name)
-        counts[MERGED] = arrived[OBSERVATIONS.name] - counts[OBSERVATIONS.name]
-    kept, bad, total = counts[OBSERVATIONS.name], counts[QUARANTINE.name], sum(counts.values())
+        counts[table.name] = next(w.rows for w in written if w.table == table.name)
+        counts[MERGED] = arrived[table.name] - counts[table.name]
+    kept, bad, total = counts[table.name], counts[QUARANTINE.name], sum(counts.values())
     rows_of: dict[str, float] = {"rows_in": total, "rows_kept": kept, "rows_quarantined": bad}
     rows_of |= {MERGED: counts[MERGED]} if MERGED in counts else {}
     with context.reporter.step("writing the quality report"):
         written += _quality(context, quality[0], commit, rows_of)
     merged_told = f", {counts[MERGED]:,} merged into them ({ALIGN})" if MERGED in counts else ""
-    summary = [f"{total:,} rows in: {kept:,} observations{merged_told}, {bad:,} quarantined", *work.told]
+    summary = [f"{total:,} rows in: {kept:,} {table.name}{merged_told}, {bad:,} quarantined", *work.told]
     summary += [f"  {count:,} x {reason}" for reason, count in list(quality[0].reasons.items())[:8]]
     summary += quality[0].summary
     return Done(

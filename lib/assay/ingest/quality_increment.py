@@ -20,7 +20,7 @@ from assay.ingest.rules import checked_schema
 from assay.ingest.values import as_number, as_text
 from assay.runtime.arrow_files import conform_table
 from assay.runtime.plane import Flow, Plane
-from assay.runtime.tables import OBSERVATIONS
+from assay.runtime.tables import ingested_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,7 +31,7 @@ def untouched_rows(plane: Plane, config: RunConfig, version: int, months: tuple[
     quality = config.profile.quality
     if not quality.enabled or quality.scope != "all":
         return None
-    stored = plane.read(OBSERVATIONS.name, version=version)
+    stored = plane.read(ingested_table(config.dataset).name, version=version)
     return stored.map(Untouched(config.dataset, months), checked_schema(config.dataset))
 
 

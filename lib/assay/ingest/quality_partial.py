@@ -369,7 +369,8 @@ def _days(whole: pl.DataFrame, dataset: DatasetConfig) -> pl.DataFrame:
         .select(pl.lit(t.name).alias("target"), "day", "total", "rows")
         for t in dataset.observed_targets
     ]
-    return pl.concat(found)
+    nothing = {"target": pl.String, "day": pl.Date, "total": pl.Float64, "rows": pl.Int64}
+    return pl.concat([pl.DataFrame(schema=nothing), *found])
 
 
 def _threshold_of(share: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import tempfile
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from assay.version import __version__
 BUNDLE = "bundle"
 TESTED = "tested"
 BUNDLES = {"model": BUNDLE, "served": "bundle_served", "held_back": "bundle_held_back"}  # of a training run
+BLOCK = "block"  # of a model's facts: which block of the calibration period it scores; and, with a number, its bundle
 CALIBRATION = "calibration.json"
 CHAMPION = "champion"
 ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's codes for no such model, no such alias
@@ -30,7 +32,8 @@ class TrainedRun:
 
     model: the one that was tested.  served: the same, fitted again on all rows with a known outcome; None where the
     tested one serves.  held_back: the same, as it was before it was fitted again on the calibration period too; None
-    where the tested one never was.
+    where the tested one never was.  blocks: the same, each fitted again on all rows known before its own block of the
+    calibration period began, from the second block on; the first one's is `held_back`.
     """
 
     run_id: str
@@ -39,6 +42,7 @@ class TrainedRun:
     registered_name: str
     served: Model | None = None
     held_back: Model | None = None
+    blocks: tuple[Model, ...] = ()
 
     @property
     def serves(self) -> Model:
@@ -84,20 +88,39 @@ def registered_name(dataset: str, target: str) -> str:
     return f"{dataset}.{target}" if safe == target else f"{dataset}.{safe}-{digest_of(target.encode())[:6]}"
 
 
-def load_trained(tracking: Tracking, run_id: str) -> TrainedRun:
-    """The models of a training run, each one's hash checked against the run's tag."""
+def record_models(tracking: Tracking, models: Mapping[str, Model | None]) -> None:
+    """Log the models of the open training run, named as `bundle_name` has them, with their hashes as its tags."""
+    for which, model in models.items():
+        if model is not None:
+            with tempfile.TemporaryDirectory(prefix="assay-bundle-") as folder:
+                model.save(Path(folder))
+                tracking.folder(Path(folder), bundle_name(which))
+            tracking.tags({model_tag(which): digest_of(model.files[MANIFEST])})
+
+
+def load_trained(tracking: Tracking, run_id: str, *, blocks: bool = False) -> TrainedRun:
+    """The models of a training run, each one's hash checked against the run's tag. blocks: those as well."""
     tags = tracking.client.get_run(run_id).data.tags
-    found: dict[str, Model] = {}
-    for which, name in BUNDLES.items():
-        if (tag := model_tag(which)) in tags:
-            with tracking.download(run_id, name) as folder:
-                found[which] = Model.load(folder, sha256=tags[tag])
+
+    def loaded(which: str) -> Model:
+        with tracking.download(run_id, bundle_name(which)) as folder:
+            return Model.load(folder, sha256=tags[model_tag(which)])
+
+    found = {which: loaded(which) for which in BUNDLES if model_tag(which) in tags}
+    numbers = itertools.takewhile(lambda n: model_tag(f"{BLOCK}_{n}") in tags, itertools.count(2))
+    of_blocks = tuple(loaded(f"{BLOCK}_{number}") for number in numbers) if blocks else ()
     target = tags["assay.target"]
-    return TrainedRun(run_id, target, registered_name=registered_name(tracking.config.dataset.name, target), **found)
+    name = registered_name(tracking.config.dataset.name, target)
+    return TrainedRun(run_id, target, registered_name=name, blocks=of_blocks, **found)
+
+
+def bundle_name(which: str) -> str:
+    """Artifact of a training run with one of its models: a key of `BUNDLES`, or `block_2` and so on."""
+    return BUNDLES.get(which, f"{BUNDLE}_{which}")
 
 
 def model_tag(which: str) -> str:
-    """Tag of a run with the hash of one of its models, a key of `BUNDLES`."""
+    """Tag of a run with the hash of one of its models, as `bundle_name` has them."""
     return "assay.model_sha256" if which == "model" else f"assay.{which}_model_sha256"
 
 
@@ -270,11 +293,13 @@ def _registered(tracking_uri: str, name: str, version: Any) -> Champion:
     """A version of a registered model, as MLflow tells of it, with its files."""
     import mlflow
 
-    tags = version.tags
+    tags, source = version.tags, f"models:/{name}/{version.version}"
+    if not tracking_uri.startswith(
+        "databricks"
+    ):  # else MLflow looks for it in the store that this process happens to use
+        source = mlflow.MlflowClient(tracking_uri).get_model_version_download_uri(name, version.version)
     with tempfile.TemporaryDirectory(prefix="assay-champion-") as folder:
-        local = mlflow.artifacts.download_artifacts(
-            artifact_uri=f"models:/{name}/{version.version}", dst_path=folder, tracking_uri=tracking_uri
-        )
+        local = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=tracking_uri)
         root = Path(local) / "artifacts"
         served = _loaded(root / BUNDLE, tags, "assay.")
         tested = _loaded(root / TESTED, tags, f"assay.{TESTED}_") if tags.get("assay.tested_version") else None

@@ -11,14 +11,15 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from assay.errors import AssayError, DataError
-from assay.runtime.arrow_files import Spilled, SpillFrame, arrow_schema, conform
+from assay.runtime.arrow_files import Spilled, SpillFrame, arrow_schema, conform, spill_by_key
 from assay.runtime.arrow_flow import ArrowFlow, Item, Memory
 from assay.runtime.conditions import Condition, may_hold
 from assay.runtime.plane import LATEST_COMMITS, NO_VALUE, Commit, Flow, Output, Plane, Written
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 UNREADABLE_FEATURES = {"deletionVectors", "columnMapping"}
+HANDED_BYTES = 4 << 20  # more goes through files: what Spark hands to tasks lies in Java's memory several times
+SPILLED_ROWS = 65_536  # of a batch
 
 
 class ArrowPlane(Plane):
@@ -107,13 +110,15 @@ class ArrowPlane(Plane):
             return None
         return {value for _, value in before ^ after}
 
-    def last_commit(self, table: str, slot: str, *, identity: str | None = None) -> Commit | None:
-        """Newest write of assay to this slot, or the newest with this identity."""
+    def last_commit(
+        self, table: str, slot: str, *, identity: str | None = None, details: Mapping[str, Any] = MappingProxyType({})
+    ) -> Commit | None:
+        """Newest write of assay to this slot, or the newest with this identity and these details."""
         if self.version(table) is None:
             return None
         for entry in self._delta(table).history():
             found = Commit.parse(entry.get("userMetadata"), int(entry.get("version", -1)))
-            if found is not None and found.slot == slot and identity in {None, found.identity}:
+            if found is not None and found.is_of(slot, identity, details):
                 return found
         return None
 
@@ -128,9 +133,16 @@ class ArrowPlane(Plane):
         return ArrowFlow(self, wanted, pieces=pieces, table=schema, conditions=tuple(where))
 
     def rows_of(self, table: Table, schema: pa.Schema, rows: pa.Table) -> ArrowFlow:
-        """A small table of the driver's as a flow of one task."""
+        """A table of the driver's: handed to one task where it is small, else through files of the scratch folder."""
         fitted = pa.Table.from_batches([conform(b.select(schema.names), schema) for b in rows.to_batches()], schema)
-        return ArrowFlow(self, schema, sources=[Memory(fitted)])
+        if fitted.nbytes <= HANDED_BYTES:
+            return ArrowFlow(self, schema, sources=[Memory(fitted)])
+        folder, sources, length = str(self.scratch()), [], max(self.rows_per_task, SPILLED_ROWS)
+        for number, start in enumerate(range(0, fitted.num_rows, length)):
+            part = iter(fitted.slice(start, length).to_batches(SPILLED_ROWS))
+            spilled = spill_by_key(part, keys=(), buckets=1, folder=folder, name=f"{number:05d}", schema=schema)
+            sources.append(Spilled(tuple(path for _, path, _ in spilled), schema))
+        return ArrowFlow(self, schema, sources=sources)
 
     def inputs(
         self, items: Sequence[Any], kernel: Callable[[Iterator[Any]], Iterator[pa.RecordBatch]], schema: pa.Schema

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assay.config import RunConfig, canonical_json
+from assay.config import DatasetConfig, RunConfig, canonical_json
 from assay.errors import DataError, GateRefused, UserError
 from assay.runtime import preflight
 from assay.runtime.plane import Commit, Plane, Written
@@ -158,10 +158,41 @@ class JobContext:
         """The commit to write under."""
         return Commit(version=-1, job=job, slot=slot, identity=identity, details=details)
 
+    def about(self, dataset: DatasetConfig) -> JobContext:
+        """The same outside, for a stage that knows another dataset: that of a source's events."""
+        return _About(self, dataset)
+
     def close(self) -> None:
         """Remove scratch files. Spark ends with the process, which may run more jobs before."""
         if "plane" in self.__dict__:
             self.plane.clean()  # type: ignore[attr-defined]
+
+
+class _About(JobContext):
+    """A context whose Spark, tables and MLflow are those of another one."""
+
+    def __init__(self, whole: JobContext, dataset: DatasetConfig) -> None:
+        self._whole = whole
+        self.config = dataclasses.replace(whole.config, dataset=dataset)
+        self.settings = whole.settings
+        self.reporter = whole.reporter
+
+    def spark(self) -> SparkSession:
+        """That of the other context."""
+        return self._whole.spark()
+
+    @property
+    def tracking(self) -> Tracking:
+        """That of the other context."""
+        return self._whole.tracking
+
+    @cached_property
+    def plane(self) -> Plane:
+        """That of the other context, which cleans it."""
+        return self._whole.plane
+
+    def close(self) -> None:
+        """Nothing: what is used belongs to the other context."""
 
 
 def _in_background(make: Callable[[], Tracking]) -> concurrent.futures.Future[Tracking]:

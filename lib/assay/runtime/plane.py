@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
@@ -47,6 +48,11 @@ class Commit:
         return {
             COMMIT_KEY: {"job": self.job, "slot": self.slot, "identity": self.identity, "details": dict(self.details)}
         }
+
+    def is_of(self, slot: str, identity: str | None, details: Mapping[str, Any]) -> bool:
+        """Whether it wrote this slot, with this identity, where one is asked for, and with these details."""
+        same = all(self.details.get(name) == value for name, value in details.items())
+        return self.slot == slot and identity in {None, self.identity} and same
 
     @classmethod
     def parse(cls, text: Any, version: int) -> Commit | None:
@@ -215,8 +221,10 @@ class Plane(Protocol):
         """Values of a partition column whose files differ between two versions; None where that cannot be told."""
         ...
 
-    def last_commit(self, table: str, slot: str, *, identity: str | None = None) -> Commit | None:
-        """Newest write of assay to this slot of the table, or the newest with this identity."""
+    def last_commit(
+        self, table: str, slot: str, *, identity: str | None = None, details: Mapping[str, Any] = MappingProxyType({})
+    ) -> Commit | None:
+        """Newest write of assay to this slot of the table, or the newest with this identity and these details."""
         ...
 
     def frame(self, frame: DataFrame) -> Flow:
@@ -230,7 +238,7 @@ class Plane(Protocol):
         ...
 
     def rows_of(self, table: Table, schema: pa.Schema, rows: pa.Table) -> Flow:
-        """A small table that the driver has, as a flow."""
+        """A table that the driver has, as a flow."""
         ...
 
     def inputs(

@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -125,14 +126,16 @@ class SparkPlane(Plane):
         folders = [[p for p in path.split("/") if p.startswith(f"{column}=")] for path in before ^ after]
         return None if not all(folders) else {unquote(found[-1].split("=", 1)[1]) for found in folders}
 
-    def last_commit(self, table: str, slot: str, *, identity: str | None = None) -> Commit | None:
-        """Newest write of assay to this slot, or the newest with this identity."""
+    def last_commit(
+        self, table: str, slot: str, *, identity: str | None = None, details: Mapping[str, Any] = MappingProxyType({})
+    ) -> Commit | None:
+        """Newest write of assay to this slot, or the newest with this identity and these details."""
         if not self._exists(table):
             return None
         rows = self.session.sql(f"DESCRIBE HISTORY {self._identifier(table)}").select("version", "userMetadata")
         for row in sorted(rows.collect(), key=lambda r: -r["version"]):
             found = Commit.parse(row["userMetadata"], int(row["version"]))
-            if found is not None and found.slot == slot and identity in {None, found.identity}:
+            if found is not None and found.is_of(slot, identity, details):
                 return found
         return None
 
@@ -149,7 +152,7 @@ class SparkPlane(Plane):
         return SparkFlow(self, frame.select([quoted(name) for name in schema.names]), schema)
 
     def rows_of(self, table: Table, schema: pa.Schema, rows: pa.Table) -> SparkFlow:
-        """A small table of the driver's."""
+        """A table of the driver's, in one task."""
         fitted = pa.Table.from_batches([conform(b.select(schema.names), schema) for b in rows.to_batches()], schema)
         frame = self.session.createDataFrame(fitted, spark_schema(schema))
         return SparkFlow(self, frame.coalesce(1), schema)

@@ -52,10 +52,19 @@ OBSERVATIONS = Table(
     columns={
         "row_id": (pa.int64(), "stable hash of entity, time and occurrence"),
         "time": (TIME, "time of the observation, UTC"),
-        "source_file": (pa.string(), "name of the file or table that the row came from"),
+        "source_file": (pa.string(), "name of the file or table that the row came from; of a period its last event's"),
         "source_row": (pa.int64(), "1-based row or line of the file; of a table's row, which has none, a hash"),
         "month": (pa.string(), "YYYY-MM of time"),
     },
+    open_columns=True,
+)
+EVENTS = Table(
+    name="events",
+    stage="ingest",
+    grain="one usable row of a source whose rows are events, of which observations are made",
+    key=("row_id",),
+    partition_by=("month",),
+    columns=OBSERVATIONS.columns,
     open_columns=True,
 )
 QUARANTINE = Table(
@@ -164,10 +173,15 @@ CONFORMITY_SCORES = Table(
     columns={
         "row_id": (pa.int64(), "row of observations"),
         "time": (TIME, "time of the observation, UTC"),
-        "segment": (pa.string(), "segment column=value, several joined by '|', empty for all rows"),
+        "segment": (
+            pa.string(),
+            "segment column=value, several joined by '|', empty for all rows; by class target=class is the first",
+        ),
         "scores": (pa.list_(pa.float64()), "conformity scores on the model's scale, as many as their kind has columns"),
         "period": (pa.string(), "calibrate, test, or newest: after all that the champion has learned from"),
+        "block": (pa.int64(), "part of that period, from 1, whose rows one model scored (conformal.folds)"),
         "model_version": (pa.string(), "model that scored it"),
+        "learned_until": (TIME, "time of the newest row that this model learned from, UTC"),
         "calibration_version": (pa.string(), "hash of the calibration that serves"),
         "target": (pa.string(), "target column"),
     },
@@ -296,11 +310,44 @@ EXPLANATIONS = Table(
         "target": (pa.string(), "target column"),
     },
 )
+SEGMENTS = Table(
+    name="segments",
+    stage="segmentation",
+    grain="an entity, by the newest of its rows",
+    key=("row_id",),
+    partition_by=(),
+    columns={
+        "row_id": (pa.int64(), "row of features"),
+        "time": (TIME, "its time, UTC"),
+        "segment": (pa.int64(), "1 for the largest one when segments were found, 2, ..."),
+        "name": (pa.string(), "the number, and what sets the segment apart"),
+        "distance": (pa.float64(), "to the segment's centre, in standard deviations of the inputs"),
+    },
+    open_columns=True,
+)
+SEGMENT_PROFILES = Table(
+    name="segment_profiles",
+    stage="segmentation",
+    grain="one input of one segment",
+    key=("segment", "input"),
+    partition_by=(),
+    columns={
+        "segment": (pa.int64(), "as in `segments`"),
+        "name": (pa.string(), "as in `segments`"),
+        "input": (pa.string(), "column that says what is similar"),
+        "rows": (pa.int64(), "entities of the segment"),
+        "share": (pa.float64(), "of all entities, 0 to 1"),
+        "mean": (pa.float64(), "of the input in the segment, in its own unit; null where no value is known"),
+        "mean_of_all": (pa.float64(), "of the input over all entities"),
+        "distance": (pa.float64(), "mean of the segment's distances"),
+    },
+)
 
 TABLES = {
     table.name: table
     for table in (
         OBSERVATIONS,
+        EVENTS,
         QUARANTINE,
         SOURCE_FILES,
         QUALITY_REPORTS,
@@ -311,15 +358,22 @@ TABLES = {
         DECISIONS,
         SEGMENT_METRICS,
         EXPLANATIONS,
+        SEGMENTS,
+        SEGMENT_PROFILES,
     )
 }
 
 
+def ingested_table(dataset: DatasetConfig) -> Table:
+    """Where usable rows of the source go."""
+    return EVENTS if dataset.is_of_events else OBSERVATIONS
+
+
 def observation_fields(dataset: DatasetConfig) -> list[pa.Field]:
     """Columns that a dataset adds to `observations`: text as string, numbers as double, merged rows as a count."""
-    aligned = dataset.time.align is not None
+    merged = dataset.time.align is not None or (dataset.events is not None and not dataset.is_of_events)
     return [
-        *([pa.field(SOURCE_ROWS, pa.int64())] if aligned else []),  # how many rows of the source became this one
+        *([pa.field(SOURCE_ROWS, pa.int64())] if merged else []),  # how many rows of the source became this one
         *(pa.field(stored_name(name), pa.string()) for name in dataset.text_columns),
         *(pa.field(stored_name(name), pa.float64()) for name in dataset.numeric_columns),
     ]

@@ -16,8 +16,12 @@ import pyarrow.compute as pc
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.conformal.calibration import Calibration
-from assay.conformal.conformity import SCORED, ConformityScores
-from assay.conformal.following import Following, Known, followed, known_in, latest
+from assay.conformal.class_calibration import ClassCalibration, class_labels, of_class, read_calibration
+from assay.conformal.class_rows import CLASS_ROWS_APART, ClassRows, PredictLabelled
+from assay.conformal.class_stage import class_scores
+from assay.conformal.conformity import SCORED_APART, ConformityScores
+from assay.conformal.following import Following, Known, followed, followed_classes, known_in, latest
+from assay.conformal.unpriced import Unpriced, split_apart
 from assay.errors import DataError
 from assay.model.carried import Carried
 from assay.model.registry import Champion
@@ -31,11 +35,15 @@ NEWEST = pa.schema([pa.field("time", TIME)])
 
 @dataclasses.dataclass(frozen=True)
 class Adapted:
-    """The champion's quantiles in time. later: outcomes that came after its calibration."""
+    """A model's quantiles in time.
+
+    later: outcomes that came after its calibration.  unpriced: those of them that no score could be had of.
+    """
 
     calibration: Calibration
     following: Following
     later: int
+    unpriced: Unpriced
 
 
 def adapted(
@@ -52,44 +60,82 @@ def adapted(
     version: of the features.  where: which rows are about to be scored.  ahead: how far beyond the newest to go.
 
     Raises:
-        DataError: `conformity_scores` are those of another calibration.
+        DataError: its scores are not in `conformity_scores`.
     """
-    if "pace" not in found.calibration:
+    if not follows(found):
         return None
-    calibration = Calibration.from_dict(found.calibration)
+    state = _adapted(context, target, found, version, where, ahead)
+    if state is None:
+        raise DataError(
+            f"conformity_scores has none of {target.name} that belong to the champion's calibration "
+            f"{found.calibration_version}: run `calibrate`"
+        )
+    return state
+
+
+def adapted_shadow(
+    context: JobContext, target: TargetConfig, found: Champion, version: int, where: Sequence[Condition]
+) -> Adapted | None:
+    """The same for a shadow; None, too, where its scores are no longer on record."""
+    return _adapted(context, target, found, version, where, dt.timedelta(0)) if follows(found) else None
+
+
+def follows(found: Champion) -> bool:
+    """Whether a model's quantiles follow its misses."""
+    return "pace" in found.calibration
+
+
+def _adapted(
+    context: JobContext,
+    target: TargetConfig,
+    found: Champion,
+    version: int,
+    where: Sequence[Condition],
+    ahead: dt.timedelta,
+) -> Adapted | None:
+    calibration = read_calibration(found.calibration, classes=found.model.outcome.decides)
+    own = class_labels_of(found, calibration, target.name)
     assert calibration.pace is not None
     plane, column = context.plane, stored_name(target.name)
-    with context.reporter.step("intervals in time"):
+    # A later calibration replaces the scores of an earlier one; the table's history still has them.
+    details = {"calibration": found.calibration_version}
+    commit = plane.last_commit(CONFORMITY_SCORES.name, target.name, details=details)
+    if commit is None:
+        return None
+    with context.reporter.step(f"intervals in time of version {found.number}"):
         base = plane.read(
             CONFORMITY_SCORES.name,
-            version=context.version(CONFORMITY_SCORES.name, made_by="calibrate"),
-            columns=["time", "segment", "scores", "calibration_version"],
+            version=commit.version,
+            columns=["time", "segment", "scores"],
             where=[Condition("target", "==", target.name)],
         ).collect()
-        versions = pc.unique(base.column("calibration_version")).to_pylist()
-        if versions != [found.calibration_version]:
-            raise DataError(
-                f"conformity_scores of {target.name} are of calibration {', '.join(versions) or 'none'}, the "
-                f"champion's is {found.calibration_version}: run `calibrate`"
-            )
         known = known_in(base)
         since = latest(known) + dt.timedelta(microseconds=1)
         model, segments = found.model, calibration.segment_columns
-        kernel = ConformityScores(
-            Carried.of(model), segments, calibration.levels, calibration.score, calibration.difficulty
-        )
         columns = list(dict.fromkeys(["row_id", "time", *model.input_columns, *segments, column]))
         slice_of = [Condition(stored_name(c), "==", v) for c, v in context.config.where]
         outcomes = [*slice_of, Condition(column, "not_null"), Condition("time", ">=", since)]
-        later = (
-            plane.read(FEATURES.name, version=version, columns=columns, where=outcomes).map(kernel, SCORED).collect()
-        )
+        rows = plane.read(FEATURES.name, version=version, columns=columns, where=outcomes)
+        if isinstance(calibration, ClassCalibration):
+            labelled = PredictLabelled(Carried.of(model), segments)
+            of_classes, unpriced = split_apart(rows.map(labelled, CLASS_ROWS_APART).collect())
+            later = class_scores(ClassRows.of(of_classes, len(model.outcome.classes)), calibration, own)
+        else:
+            kernel = ConformityScores(
+                Carried.of(model), segments, calibration.levels, calibration.score, calibration.difficulty
+            )
+            later, unpriced = split_apart(rows.map(kernel, SCORED_APART).collect())
         times = plane.read(FEATURES.name, version=version, columns=["time", *_columns(where)], where=where)
         newest = times.map(NewestTime(), NEWEST).collect().column("time")
         until = max([latest(known), *(pc.max(newest).as_py(),) * bool(len(newest))]) + ahead
         whole = both(known, known_in(later)) if later.num_rows else known
-        follows = followed(whole, calibration, calibration.pace, origin=found.judged.test_start, until=until)
-    return Adapted(calibration, follows, later.num_rows)
+        pace, origin = calibration.pace, found.judged.test_start
+        state = (
+            followed_classes(whole, calibration, pace, own, origin=origin, until=until)
+            if isinstance(calibration, ClassCalibration)
+            else followed(whole, calibration, pace, origin=origin, until=until)
+        )
+    return Adapted(calibration, state, later.num_rows, unpriced)
 
 
 def both(earlier: Known, later: Known) -> Known:
@@ -105,20 +151,38 @@ def write_states(
     context: JobContext, target: str, found: Champion, state: Adapted, commit: Commit
 ) -> Sequence[Written]:
     """Each step's quantiles as rows of `calibrations`."""
-    schema, columns = CALIBRATIONS.schema(), state.following.table(state.calibration)
+    own = class_labels_of(found, state.calibration, target)
+    parts = [_states(state.following, state.calibration, found, target)]
+    for label, one in zip(own, state.following.by_class, strict=True):
+        parts.append(_states(one, state.calibration, found, target, label))
+    schema = CALIBRATIONS.schema()
+    return context.plane.rows_of(CALIBRATIONS, schema, pa.concat_tables(parts)).write(
+        [Output(CALIBRATIONS, schema, commit, owns={"target": target, "kind": ADAPTIVE})]
+    )
+
+
+def class_labels_of(found: Champion, calibration: Calibration, target: str) -> list[str]:
+    """Labels of the classes, where sets are calibrated by class."""
+    by_class = isinstance(calibration, ClassCalibration) and calibration.by_class
+    return class_labels(found.model.outcome.classes, target) if by_class else []
+
+
+def _states(following: Following, calibration: Calibration, found: Champion, target: str, own: str = "") -> pa.Table:
+    """Rows of `calibrations`. own: label of the class whose rows these are of, where there is one."""
+    schema, columns = CALIBRATIONS.schema(), following.table(calibration)
+    if own:
+        for name in ("segment", "used"):
+            columns[name] = pa.array([of_class(own, label) for label in columns[name].to_pylist()], pa.string())
     rows = len(columns["quantile"])
     told = {
-        "score": state.calibration.score,
+        "score": calibration.score,
         "model_version": found.model.version,
         "calibration_version": found.calibration_version,
         "target": target,
         "kind": ADAPTIVE,
     }
     columns |= {name: pa.repeat(text, rows) for name, text in told.items()}
-    table = pa.table({field.name: columns[field.name] for field in schema}, schema=schema)
-    return context.plane.rows_of(CALIBRATIONS, schema, table).write(
-        [Output(CALIBRATIONS, schema, commit, owns={"target": target, "kind": ADAPTIVE})]
-    )
+    return pa.table({field.name: columns[field.name] for field in schema}, schema=schema)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,9 +20,9 @@ from assay.runtime.conditions import Condition, any_of, columns_of, period_condi
 from assay.runtime.job import Done, JobContext, Plan
 from assay.runtime.plane import Aside, Output
 from assay.runtime.tables import FEATURES, PREDICTIONS, SHADOW_PREDICTIONS, Table
-from assay.scoring.adapted import adapted, write_states
+from assay.scoring.adapted import Adapted, adapted, adapted_shadow, follows, write_states
 from assay.scoring.kernel import NOTE, SHADOW, ScoreAll, ScoreRows, merged_counts, prediction_schema
-from assay.scoring.scorer import Scorer
+from assay.scoring.scorer import NOT_FOLLOWED, Scorer
 from assay.scoring.shadow import shadows_of
 
 JOB = "score"
@@ -91,7 +91,8 @@ class Scoring:
         chosen = [*(Condition(stored_name(c), "==", v) for c, v in config.where), *self.scored_rows(self.found)]
         state = adapted(self.context, self.target, self.found, self.version, chosen)
         following = state.following if state is not None else None
-        models = [self.scorer(self.found, following), *(self.scorer(one, shadow=True) for one in self.shadows)]
+        beside = [(one, adapted_shadow(self.context, self.target, one, self.version, chosen)) for one in self.shadows]
+        models = [self.scorer(self.found, following), *(self.shadow(one, found) for one, found in beside)]
         tables = self.tables
         schemas = {table.name: self.schema(table) for table in tables}
         fields = {field.name: field for schema in reversed(schemas.values()) for field in schema}
@@ -128,6 +129,15 @@ class Scoring:
             metrics |= {f"shadow_{shadow.number}.{key}": value for key, value in of_shadow.items()}
             rows = int(sum(of_shadow[f"quality_{quality}"] for quality in ("ok", "warn", "bad")))
             summary.append(f"{rows:,} by its shadow, version {shadow.number}, in {SHADOW_PREDICTIONS.name}")
+        for one, its in ((self.found, state), *beside):
+            if its is not None and its.unpriced.count:
+                metrics |= {_of(one, "unpriced_outcomes", self.found): float(its.unpriced.count)}
+                summary.append(its.unpriced.line(f"with an outcome since version {one.number} was calibrated"))
+            if its is None and follows(one):
+                summary.append(
+                    f"the intervals of version {one.number} are those it was fitted with: its conformity_scores are no "
+                    f"longer on record ({NOT_FOLLOWED} in its rows)"
+                )
         if state is not None:
             written = [*written, *write_states(self.context, self.target.name, found, state, commit)]
             steps, segments, _ = state.following.timeline.shape
@@ -152,6 +162,17 @@ class Scoring:
             return one
         tested = dataclasses.replace(one, scorer=Scorer.of(found.tested, scoring, following), where=())
         return dataclasses.replace(one, tested=tested, learned_column=self.column if found.model.drawn else None)
+
+    def shadow(self, found: Champion, state: Adapted | None) -> ScoreRows:
+        """The rows of a shadow. state: its quantiles in time; None of one that follows is said in each row."""
+        rows = self.scorer(found, state.following if state is not None else None, shadow=True)
+        if state is not None or not follows(found):
+            return rows
+        told = dataclasses.replace(rows, scorer=dataclasses.replace(rows.scorer, still=True))
+        if rows.tested is None:
+            return told
+        scorer = dataclasses.replace(rows.tested.scorer, still=True)
+        return dataclasses.replace(told, tested=dataclasses.replace(rows.tested, scorer=scorer))
 
     def scored_rows(self, found: Champion) -> list[Condition]:
         """Rows of the test period and after it; where parts were drawn, those of test and all with unknown outcome."""
@@ -186,6 +207,11 @@ class Scoring:
         plane = self.context.plane
         fits = plane.version(table.name) is None or set(plane.schema(table.name).names) == set(schema.names)
         return {"target": self.target.name} if fits or len(self.context.config.dataset.targets) > 1 else {}
+
+
+def _of(one: Champion, name: str, served: Champion) -> str:
+    """Name of a figure: of the model that serves as it is, of a shadow with its version."""
+    return name if one is served else f"shadow_{one.number}.{name}"
 
 
 def figures(counts: Mapping[str, int]) -> dict[str, float]:

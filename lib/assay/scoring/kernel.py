@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from assay.model.isolation import rebatched
 from assay.runtime.conditions import Condition, mask
 from assay.runtime.tables import PREDICTIONS, SHADOW_PREDICTIONS
-from assay.scoring.isolation import rebatched
 from assay.scoring.quality import counted
 from assay.scoring.scorer import Scorer, class_fields, level_fields
 

@@ -8,6 +8,7 @@ A reason is a kind, and after a colon the column, level or error it is of:
     below_range:COLUMN        less than any training row had, in an important input                      warn
     above_range:COLUMN        more than any training row had, in an important input                      warn
     infinite_interval:LEVEL   too few calibration rows for the level; bad where it is so at every level  warn
+    not_followed              the intervals should follow their misses, but the scores behind them are gone  warn
     no_prediction             the model gave no finite number                                            bad
     not_scored:ERROR          the row makes the model raise, so it has no prediction                     bad
 

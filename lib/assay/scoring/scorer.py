@@ -18,13 +18,14 @@ from assay.conformal.intervals import score_batch
 from assay.errors import DataError
 from assay.model.bundle import Model
 from assay.model.carried import Carried
+from assay.model.isolation import Isolating
 from assay.model.registry import Calibrated
 from assay.runtime.tables import level_label
 from assay.scoring import confidence
-from assay.scoring.isolation import Isolating
 from assay.scoring.quality import REASONS, InputChecks
 
 TEXTS = pa.list_(pa.string())
+NOT_FOLLOWED = "not_followed"
 ALSO = ("row_id", "time")  # used where they are there: for draws of sets, and for calibrations that follow time
 
 
@@ -70,6 +71,7 @@ class Scorer:
     """Scores batches with one model and its calibration, each loaded once. Plain data until then: it goes to executors.
 
     following: quantiles by step in time, of a calibration that follows its misses; None takes those it was fitted with.
+    still: whether rows say so, because it ought to follow and cannot.
     inputs: columns that are read.  texts: those of them that are texts; the others are numbers, taken as float32, as
     features are.  schema: of what is said.
     """
@@ -82,6 +84,7 @@ class Scorer:
     texts: frozenset[str]
     schema: pa.Schema
     following: Following | None = None
+    still: bool = False
 
     @classmethod
     def of(cls, found: Calibrated, config: ScoringConfig, following: Following | None = None) -> Scorer:
@@ -151,6 +154,8 @@ class Scorer:
         prediction = np.asarray(told["prediction"])
         found = self.checks.find(batch)
         found.add("no_prediction", ~np.isfinite(prediction), bad=True)
+        if self.still:
+            found.add(NOT_FOLLOWED, np.ones(len(prediction), dtype=bool))
         widths = self._widths(told)
         infinite = {label: np.isinf(width) for label, width in widths.items()}
         useless = np.logical_and.reduce([*infinite.values()])

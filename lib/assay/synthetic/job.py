@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,9 @@ from assay.config.yaml_text import Tree
 from assay.errors import UserError
 from assay.runtime.arrow_plane import ArrowPlane
 from assay.runtime.job import DONE, UNCHANGED
-from assay.synthetic.config import MarketConfig
+from assay.runtime.progress import Reporter
+from assay.runtime.session import SparkSettings, open_session
+from assay.synthetic.config import MarketConfig, market_config
 from assay.synthetic.dataset import dataset_tree, planted, settings
 from assay.synthetic.faults import Faults
 from assay.synthetic.files import BLOCK_ROWS, SOURCE, TRUTH, Block, blocks_of, write_block
@@ -24,8 +26,6 @@ from assay.version import __version__
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
-
-    from assay.runtime.progress import Reporter
 
 JOB = "generate"
 RECORD, DATASET = "planted.json", "dataset.yml"
@@ -42,14 +42,24 @@ class Generated:
     seconds: float = 0.0
     bytes: int = 0
 
+    @property
+    def dataset(self) -> Path:
+        """Its dataset YAML."""
+        return self.folder / DATASET
+
+    @property
+    def truth(self) -> Path:
+        """Folder of what only the generator knows, Parquet by entity and time."""
+        return self.folder / TRUTH
+
     def as_dict(self) -> dict[str, Any]:
         """The object that `--json` prints."""
         return {
             "job": JOB,
             "status": self.status,
             "metrics": {"rows": self.record["rows"], "seconds": self.seconds, "bytes": self.bytes},
-            "dataset": str(self.folder / DATASET),
-            "truth": str(self.folder / TRUTH),
+            "dataset": str(self.dataset),
+            "truth": str(self.truth),
             "planted": str(self.folder / RECORD),
         }
 
@@ -61,8 +71,35 @@ class Generated:
         ]
         if self.status == DONE:
             found.append(f"{self.seconds:.1f} s, {self.bytes / 1e6:,.0f} MB")
-        found.append(f"now run: assay pipeline --dataset {self.folder / DATASET}")
+        found.append(f"now run: assay pipeline --dataset {self.dataset}")
         return found
+
+
+def make_market(
+    folder: Path,
+    *,
+    drift: Sequence[str] = (),
+    drift_from: str | None = None,
+    spark: SparkSettings | None = None,
+    reporter: Reporter | None = None,
+    **settings: Any,
+) -> Generated:
+    """Write the market that a command line or a notebook asks for, unless the folder holds it already.
+
+    settings: fields of `MarketConfig`; `rows` is needed. drift: texts such as `level=0.3`, from `drift_from` on.
+    spark: how to reach Spark. reporter: who hears of progress; None says nothing.
+
+    Raises:
+        UserError: see `generate`.
+        ConfigError: names the setting and what it may be.
+    """
+    config = market_config(settings, drift=drift, drift_from=drift_from)
+
+    def context() -> SparkContext:
+        log = folder / "logs" / "spark.log"
+        return open_session(spark or SparkSettings(), app=f"assay {JOB}", log_file=log).sparkContext
+
+    return generate(config, folder, context=context, reporter=reporter or Reporter(quiet=True))
 
 
 def generate(

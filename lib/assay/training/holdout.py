@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,8 @@ import pyarrow as pa
 from assay.class_metrics import brier_scores, class_metrics, log_losses
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
+from assay.conformal.class_calibration import tested_map
+from assay.conformal.class_probabilities import ProbabilityMap
 from assay.metrics import pinball_losses, point_metrics
 from assay.model.baselines import Baselines
 from assay.model.bundle import Model
@@ -29,6 +32,8 @@ from assay.training.judging import loss_of
 from assay.training.rows import LabelledRows
 from assay.training.split import Period
 
+UNCALIBRATED = "uncalibrated"
+
 
 @dataclasses.dataclass(frozen=True)
 class Holdout:
@@ -41,12 +46,16 @@ class Holdout:
     period: Period
 
     def figures(
-        self, model: Model, baselines: Rules, held_back: Model | None = None
+        self,
+        model: Model,
+        baselines: Rules,
+        held_back: Model | None = None,
+        probabilities: ProbabilityMap | None = None,
     ) -> tuple[dict[str, float], list[Verdict]]:
         """Figures of the model and of every baseline, and the verdict on it and the champion, where there is one.
 
-        held_back: the model as it was before it was fitted again, whose loss is told beside.  A dozen doubles a row
-        come to the driver.
+        held_back: the model as it was before it was fitted again, whose loss is told beside.  probabilities: what both
+        are served with; the champion has its own.  A dozen doubles a row come to the driver.
         """
         champion, target = self._champion(model), stored_name(self.target.name)
         models = {"model": model}
@@ -55,7 +64,10 @@ class Holdout:
         if held_back is not None:
             models["held_back"] = held_back
         columns = [*(name for one in models.values() for name in one.input_columns), *baselines.columns, "time", target]
-        kernel = kernel_of({name: Carried.of(one) for name, one in models.items()}, baselines, target, model.outcome)
+        maps: dict[str, ProbabilityMap | None] = dict.fromkeys(["model", "held_back"], probabilities)
+        maps["champion"] = tested_map(champion) if champion is not None else None
+        carried = {name: Carried.of(one) for name, one in models.items()}
+        kernel = kernel_of(carried, baselines, target, model.outcome, maps)
         schema = pa.schema([pa.field(name, pa.float64()) for name in kernel.names])
         flow = self.context.plane.read(
             FEATURES.name, version=self.version, columns=list(dict.fromkeys(columns)), where=self.where
@@ -131,11 +143,18 @@ Rules = Baselines | RateBaselines
 
 
 def kernel_of(
-    models: Mapping[str, Carried], baselines: Rules, target: str, outcome: Outcome
+    models: Mapping[str, Carried],
+    baselines: Rules,
+    target: str,
+    outcome: Outcome,
+    maps: Mapping[str, ProbabilityMap | None] = MappingProxyType({}),
 ) -> PredictAll | PredictClasses:
-    """What predicts the rows and measures the predictions, by the kind of outcome. models: `model`, and others."""
+    """What predicts the rows and measures the predictions, by the kind of outcome.
+
+    models: `model`, and others.  maps: of their probabilities, where they have classes and are served with one.
+    """
     if isinstance(baselines, RateBaselines):
-        return PredictClasses(models, baselines, target)
+        return PredictClasses(models, baselines, target, {name: one for name, one in maps.items() if one is not None})
     return PredictAll(models, baselines, target, outcome.levels)
 
 
@@ -200,11 +219,15 @@ class PredictAll:
 
 @dataclasses.dataclass(frozen=True)
 class PredictClasses:
-    """Kernel: class, day, the model's probabilities, and losses of other models and of baselines."""
+    """Kernel: class, day, the model's probabilities, and losses of other models and of baselines.
+
+    maps: by model, of those whose probabilities are calibrated. Where those of `model` are, `uncalibrated` is another.
+    """
 
     models: Mapping[str, Carried]
     baselines: RateBaselines
     target: str
+    maps: Mapping[str, ProbabilityMap] = dataclasses.field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -214,7 +237,8 @@ class PredictClasses:
 
     @property
     def _others(self) -> list[str]:
-        return [*(name for name in self.models if name != "model"), *self.baselines.names]
+        raw = [UNCALIBRATED] if "model" in self.maps else []
+        return [*(name for name in self.models if name != "model"), *raw, *self.baselines.names]
 
     @property
     def _probabilities(self) -> list[str]:
@@ -227,17 +251,26 @@ class PredictClasses:
         for batch in batches:
             actual = as_floats(batch.column(self.target))
             columns = {"actual": actual, "day": days_of(batch)}
-            columns |= dict(zip(self._probabilities, model.probabilities(batch).T, strict=True))
-            others = {name: one.probabilities(batch) for name, one in models.items()}
-            others |= self.baselines.predict(batch)
+            raw = model.probabilities(batch)
+            columns |= dict(zip(self._probabilities, self._served("model", raw).T, strict=True))
+            others = {name: self._served(name, one.probabilities(batch)) for name, one in models.items()}
+            others |= {UNCALIBRATED: raw, **self.baselines.predict(batch)}
             for name, found in others.items():
                 columns |= {f"{name} log_loss": log_losses(actual, found), f"{name} brier": brier_scores(actual, found)}
             yield pa.record_batch({name: pa.array(columns[name], pa.float64()) for name in self.names})
 
+    def _served(self, name: str, probabilities: Floats) -> Floats:
+        return self.maps[name](probabilities) if name in self.maps else probabilities
+
     def figures(self, found: Mapping[str, Floats]) -> dict[str, float]:
-        """`test_*` of the model and `baseline_*`, of the columns for all rows."""
+        """`test_*` of the model, as it is served and `_uncalibrated`, and `baseline_*`, of the columns for all rows."""
         each = np.column_stack([found[name] for name in self._probabilities])
         metrics = {f"test_{name}": value for name, value in class_metrics(found["actual"], each).items()}
+        if "model" in self.maps:
+            metrics |= {
+                f"test_{loss}_{UNCALIBRATED}": float(found[f"{UNCALIBRATED} {loss}"].mean())
+                for loss in ("log_loss", "brier")
+            }
         return metrics | {
             f"baseline_{name}_{loss}": float(found[f"{name} {loss}"].mean())
             for name in self.baselines.names

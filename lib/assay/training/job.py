@@ -5,21 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.errors import DataError
 from assay.model.baselines import Baselines
-from assay.model.bundle import MANIFEST, Model, digest_of
+from assay.model.bundle import Model
 from assay.model.encoding import Encoding
 from assay.model.outcome import Outcome
-from assay.model.registry import BUNDLES, model_tag
+from assay.model.registry import record_models
 from assay.model.scale import TargetScale
-from assay.model.verdict import Verdict
 from assay.runtime import preflight
 from assay.runtime.barrier import free_slots
 from assay.runtime.job import Done, JobContext, Plan
@@ -30,13 +27,23 @@ from assay.training.drawing import drawn_split, spread_of
 from assay.training.engine import FitResult, check_kind, engine_named
 from assay.training.ensemble import EnsembleTraining, Learned, able_members
 from assay.training.fitting import fit_engine, refit_engine
+from assay.training.forward import fitted_blocks, forward_blocks
 from assay.training.group_tables import TrainingGroups
 from assay.training.holdout import Holdout, Rules, figures_on
-from assay.training.judging import folds_sentence, gates, merged_sentence, refit_sentence, sentence
+from assay.training.judging import (
+    blocks_sentence,
+    folds_sentence,
+    gates,
+    merged_sentence,
+    missed_sentences,
+    refit_sentence,
+    sentence,
+)
 from assay.training.monotone import directions
 from assay.training.preparation import Prepared, prepare, prepare_again
 from assay.training.rates import fit_rates
 from assay.training.rows import LabelledRows
+from assay.training.served_probabilities import served_map
 from assay.training.split import Period, Split, forward_split, together
 from assay.training.tuned import Tuned
 from assay.training.validation import period
@@ -51,12 +58,19 @@ SECTIONS = (
 def plan(context: JobContext, target: TargetConfig, tuned: Tuned | None = None) -> Plan:
     """What training is about to learn. tuned: parameters that a study found, in place of those of the profile."""
     version = context.version(FEATURES.name, made_by="build_features")
+    conformal = context.config.profile.conformal
+    mapped = target.decides and conformal.probabilities != "none"  # then the gates judge what comes of the map
     return Plan(
         job=JOB,
         inputs={FEATURES.name: version},
         sections=SECTIONS,
         slots=[],
-        extra={"target": target.name, **({"tuned": tuned.identity} if tuned is not None else {})},
+        extra={
+            "target": target.name,
+            **({"tuned": tuned.identity} if tuned is not None else {}),
+            **({"folds": folds} if (folds := conformal.folds) > 1 else {}),
+            **({"probabilities": [conformal.probabilities, conformal.probabilities_share]} if mapped else {}),
+        },
         execute=lambda identity: Training(context, target, version, tuned).run(identity),
     )
 
@@ -100,8 +114,10 @@ class Training:
         learned = self.learn(split, prepared, scale, times)
         model = self.model(learned, prepared.again or prepared.encoding, scale, split, baselines)
         held_back = served = None
+        blocks: dict[str, Model] = {}
         if self.config.profile.serving.learns_until == "newest":
             held_back = model
+            blocks = self.of_blocks(learned, prepared, scale, split, times, baselines)
             known, everything = self.known(times, split)
             baselines = self.baselines([known], times)
             with reporter.step(f"fitting again on {known.rows:,} rows known before the test period"):
@@ -109,10 +125,10 @@ class Training:
             with reporter.step(f"fitting again on all {everything.rows:,} rows, to serve"):
                 served = self.fitted_again(learned, prepared, scale, split, everything, baselines)
         with reporter.step(f"testing on {split.test.rows:,} later rows"):
-            metrics, compared = Holdout(
-                self.context, self.target, self.version, self.rows.where(split.test), split.test
-            ).figures(model, baselines, held_back)
-        if self.config.profile.validation.method != "none":
+            holdout = Holdout(self.context, self.target, self.version, self.rows.where(split.test), split.test)
+            probabilities = served_map(self.rows, held_back or model, split.calibrate)
+            metrics, compared = holdout.figures(model, baselines, held_back, probabilities)
+        if (method := self.config.profile.validation.method) != "none":
             metrics |= self.over_folds(times, split, learned, prepared, scale, baselines)
         verdicts = [*gates(metrics, self.config.training, self.outcome), *compared]
         failed = [v for v in verdicts if not v.passed]
@@ -120,7 +136,7 @@ class Training:
             "; ".join(v.rule for v in failed) if failed and self.config.training.force_production_quality else None
         )
         self._record(model, learned, baselines, split, verdicts)
-        self._record_models({"model": model, "served": served, "held_back": held_back})
+        record_models(self.context.tracking, {"model": model, "served": served, "held_back": held_back, **blocks})
         self._record_prepared(prepared)
         self._record_tuned()
         summary = [sentence(self.target.name, metrics, self.outcome)]
@@ -128,14 +144,14 @@ class Training:
             summary.append(
                 refit_sentence(metrics, self.outcome, None if split.test.drawn is not None else everything.last)
             )
-        summary += folds_sentence(metrics, self.outcome, self.config.profile.validation.method)
+        summary += [*blocks_sentence(len(blocks)), *folds_sentence(metrics, self.outcome, method)]
         fitted = learned.fitted
         if fitted.sample is not None:
             drawn, there_were = fitted.sample
             metrics = {**metrics, "learned_rows": drawn}
             summary.append(f"learned from a sample of {drawn:,} of {there_were:,} rows (engine.sample_rows)")
         summary += merged_sentence(fitted.figures)
-        summary += [*learned.summary, *_missed(failed, enforced=refused is not None)]
+        summary += [*learned.summary, *missed_sentences(failed, enforced=refused is not None)]
         return Done(
             metrics={**metrics, **prepared.metrics, **fitted.figures, "rounds": fitted.rounds},
             written=[],
@@ -209,13 +225,37 @@ class Training:
         if split.test.drawn is not None:
             parts = [split.train, split.tune, split.calibrate]
             return together(parts), together([*parts, split.test])
-        delay = max(self.config.profile.split.embargo_days, self.config.dataset.delay_days(self.target.name))
         assert split.test.start is not None
-        known = period(moments, counts, None, split.test.start - dt.timedelta(days=delay))
+        known = period(moments, counts, None, split.test.start - dt.timedelta(days=self.gap_days))
         everything = period(moments, counts, None, None, last=moments[-1])
         assert known is not None  # train is part of it
         assert everything is not None
         return known, everything
+
+    def of_blocks(
+        self,
+        learned: Learned,
+        prepared: Prepared,
+        scale: TargetScale,
+        split: Split,
+        times: Mapping[dt.datetime, int],
+        baselines: Rules,
+    ) -> dict[str, Model]:
+        """Models for blocks of the calibration period; none where one scores all of it."""
+        blocks, gap = self.config.profile.conformal.folds, dt.timedelta(days=self.gap_days)
+        if blocks == 1 or split.calibrate.drawn is not None:
+            return {}
+        folds = forward_blocks(list(times), list(times.values()), split.calibrate, blocks=blocks, gap=gap)
+
+        def fold_fitted(period: Period) -> Model:
+            return self.fitted_again(learned, prepared, scale, split, period, baselines)
+
+        return fitted_blocks(folds, fold_fitted, self.context.reporter)
+
+    @property
+    def gap_days(self) -> float:
+        """Between rows that teach and those that are scored: the embargo, or the target's delay."""
+        return max(self.config.profile.split.embargo_days, self.config.dataset.delay_days(self.target.name))
 
     def fitted_again(
         self,
@@ -283,9 +323,8 @@ class Training:
             with reporter.step(f"training {engine.name} on {split.train.rows:,} rows"):
                 return Learned.alone(engine, self.fit(split, prepared, scale))
         delay = self.config.dataset.delay_days(self.target.name)
-        gap = max(delay, profile.split.embargo_days)
         given = self.rows, split, prepared, scale, times, profile
-        return EnsembleTraining(members, self.outcome, *given, gap_days=gap, delay_days=delay).run()
+        return EnsembleTraining(members, self.outcome, *given, gap_days=self.gap_days, delay_days=delay).run()
 
     def fit(self, split: Split, prepared: Prepared, scale: TargetScale) -> FitResult:
         """Run the engine."""
@@ -347,14 +386,6 @@ class Training:
         engine = self.config.profile.engine
         return split.tune.last if engine.refit and engine.early_stopping_rounds else split.train.last
 
-    def _record_models(self, models: Mapping[str, Model | None]) -> None:
-        for which, model in models.items():
-            if model is not None:
-                with tempfile.TemporaryDirectory(prefix="assay-bundle-") as folder:
-                    model.save(Path(folder))
-                    self.context.tracking.folder(Path(folder), BUNDLES[which])
-                self.context.tracking.tags({model_tag(which): digest_of(model.files[MANIFEST])})
-
     def _record_prepared(self, prepared: Prepared) -> None:
         if prepared.facts:
             self.context.tracking.json(dict(prepared.facts), "preparation.json")
@@ -365,8 +396,3 @@ class Training:
         if self.tuned is not None:
             self.context.tracking.tags(self.tuned.tags)
             self.context.tracking.json(dataclasses.asdict(self.tuned), "tuned.json")
-
-
-def _missed(failed: Sequence[Verdict], *, enforced: bool) -> list[str]:
-    word = "refused" if enforced else "below threshold, not enforced"
-    return [f"{word}: {verdict.rule}" for verdict in failed]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from assay.config import AdvancedTrainingConfig
 from assay.model.outcome import Outcome
@@ -24,8 +24,14 @@ def gates(metrics: Mapping[str, float], flags: AdvancedTrainingConfig, outcome: 
     if not outcome.decides:
         return judge(metrics, flags)
     loss, best = metrics["test_log_loss"], metrics["best_baseline_log_loss"]
-    said = f"log loss on the test period is {figure(loss)}, the best baseline's {figure(best)}"
+    said = f"log loss on the test period is {figure(loss)}{_before(metrics)}, the best baseline's {figure(best)}"
     return [Verdict("beats_best_baseline", loss < best, loss, best, said)]
+
+
+def _before(metrics: Mapping[str, float]) -> str:
+    """What the log loss was before probabilities were calibrated; nothing where they are not."""
+    raw = metrics.get("test_log_loss_uncalibrated")
+    return f" (before calibration {figure(raw)})" if raw is not None else ""
 
 
 def sentence(target: str, metrics: Mapping[str, float], outcome: Outcome) -> str:
@@ -35,8 +41,8 @@ def sentence(target: str, metrics: Mapping[str, float], outcome: Outcome) -> str
     rules = [name for name in metrics if name.startswith("baseline_") and name.endswith(ending)]
     best = min(rules, key=lambda name: metrics[name]).removeprefix("baseline_").removesuffix(ending)
     said = (
-        f"{target}: {WORDS[loss]} {figure(metrics[f'test_{loss}'])} on the test period, best baseline "
-        f"{figure(metrics[f'best_baseline_{loss}'])} ({best}); "
+        f"{target}: {WORDS[loss]} {figure(metrics[f'test_{loss}'])}{_before(metrics)} on the test period, "
+        f"best baseline {figure(metrics[f'best_baseline_{loss}'])} ({best}); "
     )
     if not outcome.decides:
         said += f"R² {metrics['test_r2']:.3f}, median error {metrics['test_median_ape']:.1%}, "
@@ -60,6 +66,14 @@ def refit_sentence(metrics: Mapping[str, float], outcome: Outcome, until: dt.dat
     )
 
 
+def blocks_sentence(fits: int) -> list[str]:
+    """What is said of models that were fitted for blocks of the calibration period; nothing where there are none."""
+    if not fits:
+        return []
+    times = "once more, for the last" if fits == 1 else f"{fits} times more, for the last {fits}"
+    return [f"fitted {times} of {fits + 1} blocks of the calibration period (conformal.folds)"]
+
+
 def folds_sentence(metrics: Mapping[str, float], outcome: Outcome, method: str) -> list[str]:
     """What is said of the folds before the test period; nothing where there were none."""
     loss = loss_of(outcome)
@@ -67,7 +81,7 @@ def folds_sentence(metrics: Mapping[str, float], outcome: Outcome, method: str) 
         return []
     return [
         f"over {metrics['cv_folds']:.0f} folds ({method}): {WORDS[loss]} {figure(metrics[f'cv_{loss}'])} ± "
-        f"{figure(metrics[f'cv_{loss}_std'])}"
+        f"{figure(metrics[f'cv_{loss}_std'])}" + (", not calibrated" if _before(metrics) else "")
     ]
 
 
@@ -83,3 +97,9 @@ def merged_sentence(figures: Mapping[str, float]) -> list[str]:
                 f"period{scale}, each alone {figure(alone[0])} to {figure(alone[-1])}"
             )
     return said
+
+
+def missed_sentences(failed: Sequence[Verdict], *, enforced: bool) -> list[str]:
+    """What is said of gates that a model did not pass."""
+    word = "refused" if enforced else "below threshold, not enforced"
+    return [f"{word}: {verdict.rule}" for verdict in failed]

@@ -53,6 +53,8 @@ def test_profiles_differ_in_how_hard_they_try():
     assert production.training.enable_advanced_features
     assert not research.training.force_production_quality
     assert not development.training.force_production_quality
+    follow = [one.profile.conformal.adaptive for one in (production, research, development)]
+    assert follow == [True, True, False]
     assert development.profile.engine.rounds < production.profile.engine.rounds < research.profile.engine.rounds
 
 

@@ -46,6 +46,17 @@ def slow_adapt(rows: ScoredRows, parents, settings: Adaptation, *, stop: int, st
     for step in range(start, stop):
         t = step - start
         own_quantiles: dict[int, list[float]] = {g: [] for g in order}
+        shares: dict[tuple[int, int], float] = {}
+        for g in order:
+            for level, column in enumerate(settings.columns):
+                missed = [  # by the intervals that rows were given, whosever those were
+                    scores[column] > quantiles[at - start, of[0], level]
+                    for of, scores, at, known in lists
+                    if g in of and known == step and at >= start
+                ]
+                above = shares[parents[g], level] if parents[g] >= 0 else aims[level] / BILLION
+                weight = len(missed) + settings.damping_rows
+                shares[g, level] = (sum(missed) + settings.damping_rows * above) / weight if weight else above
         for g in order:
             own, masses = [], []
             for of, scores, at, known in lists:
@@ -65,9 +76,11 @@ def slow_adapt(rows: ScoredRows, parents, settings: Adaptation, *, stop: int, st
                         if g in of and known == step and at >= start and source[at - start, g] == g
                     ]
                     now = alpha[t - 1, g, level]
-                    if heard:
-                        factor = settings.step_size / (len(heard) + settings.damping_rows)
-                        now += round((aims[level] * len(heard) - BILLION * sum(heard)) * factor)
+                    if heard or settings.damping_rows:
+                        aim = aims[level] / BILLION
+                        above = shares[parents[g], level] if parents[g] >= 0 else aim
+                        share = (sum(heard) + settings.damping_rows * above) / (len(heard) + settings.damping_rows)
+                        now += round((aim - share) * settings.step_size * BILLION)
                 if settings.bounded:
                     now = min(max(now, 0), BILLION)
                 wanted = Fraction(BILLION - now, BILLION)

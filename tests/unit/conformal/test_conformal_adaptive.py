@@ -175,6 +175,38 @@ def test_a_step_of_many_rows_moves_alpha_more_than_one_of_few_but_at_most_by_the
     assert max(moved) < 0.05
 
 
+def panel(groups: int, scores) -> ScoredRows:
+    """A row per step of each segment; scores (steps, groups), the first 50 steps calibrate."""
+    step, group = np.indices(scores.shape)
+    at = step.ravel() - 50
+    return ScoredRows(group.ravel(), scores.ravel(), at, np.maximum(at, -1) + 1)
+
+
+def test_small_segments_move_together_when_all_of_them_are_missed():
+    rng = np.random.default_rng(11)
+    scores = rng.exponential(size=(110, 24)) * np.where(np.arange(110) < 50, 1.0, 2.0)[:, None]
+    rows, parents = panel(24, scores), [24] * 24 + [-1]
+    together = Adaptation((0.8,), step_size=0.05, damping_rows=10.0, min_rows=20)
+    found = adapt(rows, parents, together, stop=60)
+    alone = adapt(rows, [-1] * 24, together, stop=60)
+    late = slice(20, 60)
+    missed = {
+        name: np.mean(scores[70:] > one.quantiles[late, :24, 0]) for name, one in (("pooled", found), ("alone", alone))
+    }
+    assert abs(missed["pooled"] - 0.2) < 0.03 < missed["alone"] - 0.2
+
+
+def test_a_segment_that_is_missed_more_than_the_others_widens_more():
+    rng = np.random.default_rng(12)
+    harder = np.where(np.arange(24) < 4, 1.0, 0.0) * (np.arange(450) >= 50)[:, None]
+    scores = rng.exponential(size=(450, 24)) * (1 + harder)
+    how = Adaptation((0.8,), step_size=0.05, damping_rows=10.0, min_rows=20, window=1000)
+    found = adapt(panel(24, scores), [24] * 24 + [-1], how, stop=400)
+    missed = scores[250:] > found.quantiles[200:, :24, 0]
+    assert abs(missed[:, :4].mean() - 0.2) < 0.03
+    assert abs(missed[:, 4:].mean() - 0.2) < 0.03
+
+
 def test_a_group_of_few_rows_is_given_what_the_one_above_it_is_given_and_starts_from_there():
     how = Adaptation((0.8,), step_size=0.1, damping_rows=0, min_rows=5)
     scores = [np.full(20, 1.0), np.full(6, 9.0)]  # all segments together miss at every step

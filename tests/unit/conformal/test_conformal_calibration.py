@@ -7,6 +7,7 @@ import json
 import time
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from assay.conformal import ALL_ROWS, Calibration, SegmentQuantiles, conformal_quantiles, fit, segment_labels
 from assay.conformal.calibration import parent
 from assay.conformal.difficulty import LEAST_ROWS, Difficulty
+from assay.model.encoding import Encoding
+from assay.model.preparation import Preparation
 
 awkward = st.text(alphabet=st.sampled_from("ab=|\\∅ é\x00"), max_size=5)
 values = st.one_of(st.none(), awkward, st.text(max_size=5))
@@ -355,6 +358,23 @@ def test_a_scale_tells_hard_rows_from_easy_ones_on_rows_it_has_not_seen():
     assert np.corrcoef(np.log(scale), inputs[:, 0])[0, 1] > 0.9
     again = Difficulty.from_dict(json.loads(json.dumps(difficulty.to_dict())))
     assert np.array_equal(again.scale(inputs), scale)
+
+
+def test_a_scale_numbers_categories_as_it_learned_them_whatever_the_model_knows():
+    """A model that is fitted again has new categories, other codes for the old ones, and inputs prepared anew."""
+    random = np.random.default_rng(5)
+    noise, town = random.uniform(-1, 1, 2_000).astype(np.float32), random.choice(["calm", "wild"], 2_000)
+    batch = pa.record_batch({"noise": noise, "town": pa.array(town.tolist())})
+    centred = Preparation(("noise",), centre=np.array([0.5]), spread=np.array([2.0]))
+    learned = Encoding(("noise",), {"town": ("calm", "wild")}, centred)
+    errors = np.where(town == "wild", 3.0, 0.3) * np.abs(random.standard_normal(2_000))
+    difficulty = Difficulty.learned(learned.matrix(batch), errors, learned.feature_types, encoding=learned)
+    again = Difficulty.from_dict(json.loads(json.dumps(difficulty.to_dict())))
+    assert again == difficulty
+    newer = Encoding(("noise",), {"town": ("anew", "calm", "wild")})
+    found = again.of(batch, newer)
+    assert np.array_equal(found, difficulty.scale(learned.matrix(batch)))
+    assert found[town == "wild"].min() > found[town == "calm"].max()
 
 
 def test_a_calibration_carries_its_scale_and_its_version_is_of_it():

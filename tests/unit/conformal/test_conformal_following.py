@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from assay.conformal import fit
-from assay.conformal.following import Known, after, followed, latest
+from assay.conformal.following import Known, after, followed, latest, own_step_days
 from assay.conformal.pace import Pace
 
 ORIGIN = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
@@ -93,3 +93,19 @@ def test_order_of_rows_changes_nothing():
     order = np.random.default_rng(5).permutation(len(known.times))
     mixed = Known(known.labels[order], known.times[order], known.scores[order])
     np.testing.assert_array_equal(until_the_end(mixed).timeline.quantiles, until_the_end(known).timeline.quantiles)
+
+
+@pytest.mark.parametrize(
+    ("days", "step"),
+    [
+        ([0, 7, 14, 21], 7.0),
+        ([0, 1, 2, 3, 6, 7, 8], 1.0),  # a weekend
+        ([0, 31, 59, 90, 120], 28.0),
+        ([0, 0, 0], 1.0),
+        ([], 1.0),
+    ],
+)
+def test_a_step_never_holds_two_dates(days, step):
+    times = np.datetime64("2024-01-01T05:00", "us") + np.array(days, dtype="timedelta64[D]")
+    again = np.concatenate([times, times + np.timedelta64(9, "h")])  # hours of a day are one date
+    assert own_step_days(again) == step

@@ -7,14 +7,15 @@ import dataclasses
 import numpy as np
 import pytest
 from report_pages import parse, text_of
-from test_class_report import LEVELS, THREE, TWO, content_of, rows_of
+from test_class_report import THREE, TWO, content_of, rows_of, tallied
 
 from assay.class_metrics import log_losses
 from assay.evaluation import class_plots
 from assay.evaluation.class_content import class_figures, class_summary
 from assay.evaluation.class_coverage import ProbabilityRecord, class_coverage_table, class_results
 from assay.evaluation.class_report import render_classes
-from assay.evaluation.class_segments import SCHEMA, probabilities_of, sets_of
+from assay.evaluation.class_segments import SCHEMA, reliability_of
+from assay.evaluation.class_tally import probabilities_of, sets_of
 from assay.metrics import binomial_band
 
 RECORD = {
@@ -29,7 +30,7 @@ RECORD = {
 def test_every_class_is_measured_on_its_own_rows(classes):
     rows = rows_of(classes)
     actual, each = rows["actual"].to_numpy().astype(int), probabilities_of(rows, len(classes))
-    found = class_results(rows, LEVELS, classes)
+    found = class_results(*tallied(rows, classes))
     assert [result.name for result in found] == list(classes)
     for code, result in enumerate(found):
         own = actual == code
@@ -47,7 +48,7 @@ def test_every_class_is_measured_on_its_own_rows(classes):
 
 def test_the_table_has_a_class_as_a_segment_of_the_target():
     rows = rows_of(THREE)
-    results = class_results(rows, LEVELS, THREE)
+    results = class_results(*tallied(rows, THREE))
     table = class_coverage_table(results, "mood")
     assert dict(table.schema) == SCHEMA
     assert set(table["segment_column"]) == {"mood"}
@@ -61,11 +62,11 @@ def test_the_table_has_a_class_as_a_segment_of_the_target():
 
 def test_a_class_that_never_came_has_no_line():
     rows = rows_of(THREE).filter(np.array(rows_of(THREE)["actual"]) != 1)
-    assert [result.name for result in class_results(rows, LEVELS, THREE)] == [THREE[0], THREE[2]]
+    assert [result.name for result in class_results(*tallied(rows, THREE))] == [THREE[0], THREE[2]]
 
 
 def content(**changes):
-    return dataclasses.replace(content_of(THREE), by_class=class_results(rows_of(THREE), LEVELS, THREE), **changes)
+    return dataclasses.replace(content_of(THREE), by_class=class_results(*tallied(rows_of(THREE), THREE)), **changes)
 
 
 def test_the_page_says_how_every_class_is_covered():
@@ -102,11 +103,11 @@ def test_the_figures_tell_of_each_class_and_of_probabilities_before():
 
 
 def test_the_diagram_shows_probabilities_before_and_after():
-    rows = rows_of(TWO)
-    (axes,) = class_plots.reliability_plot(rows, TWO, ProbabilityRecord.of(RECORD)).axes
+    bins = reliability_of(tallied(rows_of(TWO), TWO)[0])
+    (axes,) = class_plots.reliability_plot(bins, TWO, ProbabilityRecord.of(RECORD)).axes
     dots = [collection.get_offsets().tolist() for collection in axes.collections]
     assert [[0.2, 0.3], [0.9, 0.7]] in dots
     assert len(dots) == 2
     for record in (None, ProbabilityRecord.of({**RECORD, "method": "none"})):
-        (axes,) = class_plots.reliability_plot(rows, TWO, record).axes
+        (axes,) = class_plots.reliability_plot(bins, TWO, record).axes
         assert len(axes.collections) == 1

@@ -13,9 +13,11 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from assay.class_metrics import class_metrics, log_losses
 from assay.evaluation import class_plots
-from assay.evaluation.class_content import ClassContent, class_figures, class_summary, set_results
+from assay.evaluation.class_content import ClassContent, class_figures, class_summary
+from assay.evaluation.class_coverage import set_results
 from assay.evaluation.class_report import CAPTIONS, render_classes
-from assay.evaluation.class_segments import class_segment_table, probabilities_of, sets_of
+from assay.evaluation.class_segments import class_segment_table, confusion_of, reliability_of
+from assay.evaluation.class_tally import ClassSpec, ClassTally, probabilities_of, sets_of
 from assay.evaluation.content import Gate
 from assay.evaluation.data_facts import data_facts
 from assay.evaluation.ensemble import ensemble_result
@@ -45,9 +47,21 @@ def rows_of(classes, count=600, seed=0):
     )
 
 
+def tallied(rows, classes, **changes):
+    """What is summed of rows, and how."""
+    rivals = tuple(name for name in rows.columns if name.startswith("baseline_"))
+    kept = ("time", "actual", "probabilities", "town", *rivals)
+    spec = ClassSpec(
+        **{"levels": tuple(LEVELS), "segment_columns": ("town",), "rivals": rivals, "kept": kept} | changes,
+        classes=classes,
+    )
+    return ClassTally.merge([ClassTally.measure(rows, spec)], spec), spec
+
+
 def content_of(classes):
     rows = rows_of(classes)
-    table = class_segment_table(rows, ["town"], LEVELS, classes)
+    tally, spec = tallied(rows, classes)
+    table = class_segment_table(tally, spec)
     return ClassContent(
         title="shop: mood",
         target="mood",
@@ -58,11 +72,11 @@ def content_of(classes):
         end=rows["time"].max(),
         metrics=class_metrics(rows["actual"].to_numpy(), probabilities_of(rows, len(classes))),
         baselines={"global_rate": float(rows["baseline_global_rate"].mean())},
-        coverage=set_results(rows, LEVELS, classes, 500),
+        coverage=set_results(tally, spec, 500),
         segments=table,
         figures={
-            "reliability": class_plots.reliability_plot(rows, classes),
-            "confusion": class_plots.confusion_plot(rows, classes),
+            "reliability": class_plots.reliability_plot(reliability_of(tally), classes),
+            "confusion": class_plots.confusion_plot(confusion_of(tally, spec), classes),
             "loss": class_plots.loss_over_time(rows, classes, "mood"),
         },
         data=data_facts([]),
@@ -88,7 +102,7 @@ def test_the_page_is_well_formed_and_speaks_of_classes(classes):
 @pytest.mark.parametrize("classes", [TWO, THREE])
 def test_segments_are_measured_as_scikit_learn_measures_them(classes):
     rows = rows_of(classes)
-    table = class_segment_table(rows, ["town"], LEVELS, classes)
+    table = class_segment_table(*tallied(rows, classes))
     part = rows.filter(pl.col("town") == "t1")
     each, found = (
         probabilities_of(part, len(classes)),
@@ -118,7 +132,8 @@ def test_the_summary_and_figures_are_those_of_the_rows():
 
 
 def test_many_classes_have_no_picture_of_mistakes():
-    assert class_plots.confusion_plot(rows_of(tuple("abcdefghijklmno"), 50), tuple("abcdefghijklmno")) is None
+    classes = tuple("abcdefghijklmno")
+    assert class_plots.confusion_plot(confusion_of(*tallied(rows_of(classes, 50), classes)), classes) is None
 
 
 def test_the_page_says_who_predicts_and_how_disagreement_goes_with_the_loss():

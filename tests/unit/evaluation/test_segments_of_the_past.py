@@ -10,9 +10,9 @@ from assay.config.dataset import ColumnsConfig, DatasetConfig, SourceConfig
 from assay.config.evaluation import ClustersConfig, EvaluationConfig
 from assay.config.target import TargetConfig
 from assay.errors import DataError
-from assay.evaluation.clusters import find_clusters
 from assay.evaluation.cuts import Cuts
 from assay.evaluation.past import Columns, looked_back
+from assay.model.clusters import find_clusters
 
 SEED = 3
 
@@ -55,7 +55,7 @@ def blobs(sizes=(300, 200, 100), seed=SEED):
 
 def test_clusters_find_what_is_there_whatever_its_scale():
     values, truth = blobs()
-    found = find_clusters(values, ("rooms", "lot", "noise"), ClustersConfig(), seed=SEED)
+    found = find_clusters(values, ("rooms", "lot", "noise"), number=0, most=6, seed=SEED)
     assert len(found.centres) == 3  # chosen by the silhouette, of 2 to 6
     names = np.array(found.assign(values))
     for group in range(3):
@@ -69,7 +69,7 @@ def test_clusters_find_what_is_there_whatever_its_scale():
 def test_clusters_are_the_same_for_the_same_seed_and_take_missing_values():
     values, _ = blobs()
     values[::7, 0] = np.nan
-    one, other = (find_clusters(values, ("a", "b", "c"), ClustersConfig(number=4), seed=SEED) for _ in range(2))
+    one, other = (find_clusters(values, ("a", "b", "c"), number=4, most=6, seed=SEED) for _ in range(2))
     np.testing.assert_array_equal(one.centres, other.centres)
     assert len(one.centres) == 4
     assert None not in one.assign(values)
@@ -77,9 +77,9 @@ def test_clusters_are_the_same_for_the_same_seed_and_take_missing_values():
 
 def test_nothing_to_tell_apart_makes_no_clusters():
     values, _ = blobs()
-    assert find_clusters(values, ("a", "b", "c"), ClustersConfig(number=1), seed=SEED) is None
-    assert find_clusters(values[:50], ("a", "b", "c"), ClustersConfig(), seed=SEED) is None
-    assert find_clusters(np.ones((500, 2)), ("a", "b"), ClustersConfig(), seed=SEED) is None
+    assert find_clusters(values, ("a", "b", "c"), number=1, most=6, seed=SEED) is None
+    assert find_clusters(values[:50], ("a", "b", "c"), number=0, most=6, seed=SEED) is None
+    assert find_clusters(np.ones((500, 2)), ("a", "b"), number=0, most=6, seed=SEED) is None
 
 
 def past_table(outcome, prediction=None, order=None):

@@ -13,10 +13,11 @@ from assay.config import load_run
 from assay.config.conformal import ConformalConfig
 from assay.config.profile import ScoringConfig
 from assay.conformal.class_calibration import ClassCalibration
-from assay.conformal.class_rows import CLASS_ROWS, ClassRows, PredictLabelled
+from assay.conformal.class_rows import CLASS_ROWS_APART, ClassRows, PredictLabelled
 from assay.conformal.class_stage import ClassStage
 from assay.conformal.intervals import score_batch
 from assay.conformal.job import PYFUNC
+from assay.conformal.unpriced import split_apart
 from assay.model.carried import Carried
 from assay.model.registry import Calibrated, TrainedRun, champion, register
 from assay.runtime.tracking import Tracking
@@ -43,7 +44,7 @@ def calibrated(request, sold, market):
     )
     batches = [dated(market(500, seed=20 + part), part) for part in range(4)]
     rows = list(PredictLabelled(Carried.of(sold.model), ("city",))(iter(batches)))
-    found = stage.fitted(pa.Table.from_batches(rows, CLASS_ROWS))
+    found = stage.fitted(split_apart(pa.Table.from_batches(rows, CLASS_ROWS_APART))[0])
     return Calibrated(sold.model, found.to_dict(), found.version)
 
 
@@ -58,7 +59,7 @@ def same(found, expected, rows):
 def test_labelled_rows_are_those_of_the_model(sold, market):
     batch = dated(market(30, seed=2), 0)
     (rows,) = PredictLabelled(Carried.of(sold.model), ("city",))(iter([batch]))
-    found = ClassRows.of(pa.Table.from_batches([rows], CLASS_ROWS), 2)
+    found = ClassRows.of(split_apart(pa.Table.from_batches([rows], CLASS_ROWS_APART))[0], 2)
     np.testing.assert_array_equal(found.probabilities, sold.model.probabilities(batch))
     np.testing.assert_array_equal(found.codes, batch.column("sold").to_numpy())
     np.testing.assert_array_equal(found.row_ids, batch.column("row_id").to_numpy())

@@ -13,7 +13,9 @@ from class_harness import BINARY, QUANTILES, THREE, classes, learn, measured
 from engine_harness import labelled
 from sklearn.metrics import log_loss
 
+from assay.class_metrics import class_metrics
 from assay.config.profile import GatesConfig
+from assay.conformal.class_probabilities import FITS, Temperature
 from assay.model.baselines import Baselines
 from assay.model.carried import Carried
 from assay.model.outcome import VALUE
@@ -21,10 +23,11 @@ from assay.model.rates import RateBaselines
 from assay.training.champion import compare, compare_losses
 from assay.training.gates import AdvancedTrainingConfig
 from assay.training.holdout import kernel_of
-from assay.training.judging import gates, merged_sentence, refit_sentence, sentence
+from assay.training.judging import folds_sentence, gates, merged_sentence, refit_sentence, sentence
 
 START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 FLAGS = AdvancedTrainingConfig()
+CV = {"cv_folds": 3.0, "cv_log_loss": 0.5, "cv_log_loss_std": 0.1}
 
 
 def dated(batch):
@@ -78,6 +81,39 @@ def test_models_of_classes_are_measured_beside_rates_and_one_another(outcome):
     said = refit_sentence({**better, "test_log_loss_without_refit": 0.7}, outcome, START)
     assert said.startswith("fitted again on all rows known by then: log loss 0.")
     assert said.endswith("until 2020-01-01")
+
+
+@pytest.mark.parametrize("outcome", [BINARY, THREE], ids=["binary", "multiclass"])
+@pytest.mark.parametrize("method", FITS)
+def test_what_is_judged_is_what_a_map_of_probabilities_serves(outcome, method):
+    """The map is one that changes much, for the better or the worse: the gate follows it, not the raw model."""
+    model, held_back, champion = (learn("linear", [classes(900, outcome, seed=one)], outcome)[1] for one in (1, 2, 3))
+    earlier, later = classes(600, outcome, seed=4), dated(classes(400, outcome, seed=9))
+    maps = {
+        "model": FITS[method](held_back.truth(earlier), Temperature(0.2)(held_back.probabilities(earlier))),
+        "champion": Temperature(3.0),
+    }
+    maps["held_back"] = maps["model"]
+    carried = {name: Carried.of(one) for name, one in zip(maps, (model, champion, held_back), strict=True)}
+    kernel = kernel_of(carried, rates(len(outcome.classes)), "y", outcome, maps)
+    found = collected(kernel, later)
+    metrics, truth = kernel.figures(found), model.truth(later)
+    models = zip(maps, (model, champion, held_back), strict=True)
+    served = {name: maps[name](one.probabilities(later)) for name, one in models}
+    expected = class_metrics(truth, served["model"])
+    assert {f"test_{k}": v for k, v in expected.items()}.items() <= metrics.items()
+    for name, each in served.items():
+        assert kernel.losses(found, name).mean() == pytest.approx(log_loss(truth, each, labels=range(each.shape[1])))
+    raw = measured(model, later)
+    assert metrics["test_log_loss_uncalibrated"] == pytest.approx(raw["log_loss"])
+    assert metrics["test_brier_uncalibrated"] == pytest.approx(raw["brier"])
+    assert metrics["test_log_loss"] != metrics["test_log_loss_uncalibrated"]
+    between = {**metrics, "best_baseline_log_loss": (metrics["test_log_loss"] + raw["log_loss"]) / 2}
+    (verdict,) = gates(between, FLAGS, outcome)
+    assert verdict.passed == (metrics["test_log_loss"] < raw["log_loss"])
+    assert "before calibration" in verdict.rule
+    assert "before calibration" in sentence("mood", between, outcome)
+    assert "not calibrated" in folds_sentence(between | CV, outcome, "kfold")[0]
 
 
 def test_quantiles_are_measured_by_pinball_loss_beside_the_median():

@@ -31,7 +31,11 @@ class Isolating:
     _failed: int = dataclasses.field(default=0, init=False)
 
     def parts(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch | Exception]:
-        """In the batch's order: scored rows, or the error of one row.
+        """In the batch's order: scored rows, or the error of one row. Raises what `told` raises."""
+        return (found for _, found in self.told(batch))
+
+    def told(self, batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch | Exception]]:
+        """In the batch's order: some of its rows and what they score, or one row and its error.
 
         Raises:
             AssayError: it is ours (a changed file, a missing column), or no row at all can be scored.
@@ -49,10 +53,10 @@ class Isolating:
                     waiting += [part.slice(half), part.slice(0, half)]
                     continue
                 self._count(error)
-                yield error
+                yield part, error
             else:
                 self._scored = True
-                yield found
+                yield part, found
 
     def _count(self, error: Exception) -> None:
         self._failed += 1

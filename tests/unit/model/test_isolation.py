@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError
-from assay.scoring.isolation import Isolating, rebatched
+from assay.model.isolation import Isolating, rebatched
 
 
 def doubled(bad, calls=None):

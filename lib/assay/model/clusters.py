@@ -10,13 +10,14 @@ import warnings
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from assay.config.evaluation import ClustersConfig
 from assay.model.scale import Floats
 
 CLIP = (0.01, 0.99)  # quantiles: beyond them a value counts as these, else single giants would be clusters
 SILHOUETTE_ROWS = 5_000
 TELLING = 0.5  # standard deviations from the mean that are worth a word
+Places = npt.NDArray[np.int64]
 WORDS = 2  # columns in a name
 LEAST_ROWS = 100
 
@@ -45,12 +46,16 @@ class Clusters:
         filled = np.where(np.isfinite(values), values, self.middle)
         return (np.clip(filled, self.low, self.high) - self.mean) / self.scale
 
-    def assign(self, values: Floats) -> list[str]:
-        """Name of the nearest cluster of each row (n, m)."""
+    def nearest(self, values: Floats) -> tuple[Places, Floats]:
+        """Of each row (n, m) the nearest cluster, counted from 0 (n,), and the distance to its centre (n,)."""
         seen = self.standardised(values)
         # |x - c|^2 without |x|^2, which is the same for every centre: no (n, k, m) array.
-        nearest = (-2 * seen @ self.centres.T + (self.centres**2).sum(axis=1)).argmin(axis=1)
-        return list(np.array(self.names, dtype=object)[nearest])
+        place = (-2 * seen @ self.centres.T + (self.centres**2).sum(axis=1)).argmin(axis=1)
+        return place, np.sqrt(((seen - self.centres[place]) ** 2).sum(axis=1))
+
+    def assign(self, values: Floats) -> list[str]:
+        """Name of the nearest cluster of each row (n, m)."""
+        return list(np.array(self.names, dtype=object)[self.nearest(values)[0]])
 
     @property
     def names(self) -> list[str]:
@@ -79,11 +84,14 @@ class Clusters:
         ]
 
 
-def find_clusters(values: Floats, columns: tuple[str, ...], config: ClustersConfig, *, seed: int) -> Clusters | None:
-    """Clusters of rows (n, m); None where there is nothing to tell apart. Columns without spread are left out."""
+def find_clusters(values: Floats, columns: tuple[str, ...], *, number: int, most: int, seed: int) -> Clusters | None:
+    """Clusters of rows (n, m); None where there is nothing to tell apart. Columns without spread are left out.
+
+    number: how many; 0 takes the number up to `most` with the best silhouette.
+    """
     from sklearn.metrics import silhouette_score
 
-    if config.number == 1 or len(values) < LEAST_ROWS:
+    if number == 1 or len(values) < LEAST_ROWS:
         return None
     values = np.where(np.isfinite(values), values, np.nan)
     known = ~np.isnan(values).all(axis=0)
@@ -99,8 +107,8 @@ def find_clusters(values: Floats, columns: tuple[str, ...], config: ClustersConf
     seen = (clipped[:, used] - mean[used]) / scale[used]
     sample = np.random.default_rng(seed).permutation(len(seen))[:SILHOUETTE_ROWS]
     best: tuple[float, Any] | None = None
-    for number in [config.number] if config.number else range(2, config.most + 1):
-        found = _fitted(seen, number, seed)
+    for count in [number] if number else range(2, most + 1):
+        found = _fitted(seen, count, seed)
         labels = found.labels_[sample]
         score = float(silhouette_score(seen[sample], labels)) if 1 < len(np.unique(labels)) < len(sample) else -1.0
         if best is None or score > best[0]:

@@ -1,0 +1,221 @@
+"""Consumes evaluated rows of classes of one task, produces what is summed of them: small frames that add up.
+
+`rows` is one scored observation with a known class per row: `time` (UTC), `actual` (its code), `probabilities` (a list
+in the order of the classes), per level `set_<label>` (a list of classes), one text column per segment column, and per
+rival the log loss of its probabilities. Losses, sets, confusions and bins of probability add up exactly. AUC and
+average precision need an order of all rows: exact where the sample is all rows, else they are of fine buckets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from assay.class_counts import bucket_of
+from assay.class_metrics import binned, brier_scores, checked, log_losses
+from assay.evaluation.parts import DAY, KEYS, blocks, packed, sample_of, unpacked
+from assay.evaluation.tally import MERGED, MISSING_SEGMENT, TallySpec
+from assay.runtime.tables import level_label
+
+CLASS = "\0class"  # kept apart from segments: no column is called so
+OF_SETS = ("coverage", "set_size", "empty_share", "single_share", "full_share")
+ADDED = {"marks": ("actual", "said"), "bins": ("bin",), "scores": ("actual", "bucket")}  # keys beside those of segments
+RIVAL_DAYS = {"day": pl.String, "rival": pl.String, "rows": pl.Int64, "model": pl.Float64, "other": pl.Float64}
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassSpec(TallySpec):
+    """What is summed, and which rows are kept. rivals: columns of log losses.  classes: in their order."""
+
+    classes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassTally:
+    """What was summed of some rows.
+
+    sums: per segment_column and segment (both empty: all rows), per day, and per class that came true: rows, first and
+    last time, and sums of losses, hits and sets.  marks: rows by the class that came true and the likeliest one.
+    bins: of probability, rows with their summed probability and how many came true.  scores: of two classes, rows by
+    class and bucket of probability.  days: see `parts.Sums`.  sample: hash and kept columns.
+    """
+
+    sums: pl.DataFrame
+    marks: pl.DataFrame
+    bins: pl.DataFrame
+    scores: pl.DataFrame
+    days: pl.DataFrame
+    sample: pl.DataFrame
+
+    def frames(self) -> dict[str, pl.DataFrame]:
+        """All frames by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @functools.cached_property
+    def rows(self) -> int:
+        """All rows that were summed."""
+        return int(self.of("")["rows"].sum())
+
+    @property
+    def complete(self) -> bool:
+        """Whether the sample is all rows."""
+        return self.sample.height == self.rows
+
+    def of(self, column: str) -> pl.DataFrame:
+        """Sums of one segment column (or `DAY`, `CLASS`, or empty for all rows), by segment."""
+        return self.sums.filter(pl.col("segment_column") == column).sort("segment")
+
+    @classmethod
+    def measure(cls, rows: pl.DataFrame, spec: ClassSpec) -> ClassTally:
+        """Sum rows. Raises ValueError for outcomes and probabilities that mean nothing (`class_metrics`)."""
+        each = probabilities_of(rows, len(spec.classes))
+        p, codes = checked(rows["actual"].to_numpy(), each)
+        losses = log_losses(codes, p)
+        figures = _figures(rows, p, codes, losses, spec)
+        columns = {"": pl.lit(""), **{name: pl.col(f"\0{name}") for name in spec.segment_columns}}
+        beside = {DAY: pl.col(DAY), CLASS: pl.col(CLASS)}
+        sums = [_summed(figures, name, by, spec.labels) for name, by in (columns | beside).items()]
+        groups: dict[str, list[pl.DataFrame]] = {name: [] for name in ADDED}
+        for name, by in columns.items():
+            groups["marks"].append(_grouped(figures, name, by, "marks", pl.len().cast(pl.Int64).alias("count")))
+            of_bin = pl.len().cast(pl.Int64).alias("rows"), pl.col("p").sum(), pl.col("held").sum().cast(pl.Int64)
+            groups["bins"].append(_grouped(figures, name, by, "bins", *of_bin))
+            told = figures if len(spec.classes) == 2 else figures.head(0)
+            groups["scores"].append(_grouped(told, name, by, "scores", pl.len().cast(pl.Int64).alias("count")))
+        days = [_losses(rows, losses, rival) for rival in spec.rivals] or [pl.DataFrame(schema=RIVAL_DAYS)]
+        return cls(
+            pl.concat(sums),
+            **{name: pl.concat(parts) for name, parts in groups.items()},
+            days=pl.concat(days),
+            sample=sample_of(rows, spec.kept, spec.threshold, spec.most),
+        )
+
+    @classmethod
+    def merge(cls, parts: Iterable[ClassTally], spec: ClassSpec) -> ClassTally:
+        """Several as one; any order and any grouping give the same, sums of floats to rounding."""
+        frames = [part.frames() for part in parts]
+        stacked = {name: pl.concat([each[name] for each in frames]) for name in frames[0]}
+        ends = [pl.col("first").min(), pl.col("last").max()]
+        sums = stacked["sums"].group_by(KEYS).agg(pl.exclude(*KEYS, "first", "last").sum(), *ends)
+        return cls(
+            sums.select(stacked["sums"].columns).sort(KEYS),
+            **{
+                name: stacked[name].group_by(*KEYS, *by).agg(pl.exclude(*KEYS, *by).sum()).sort(*KEYS, *by)
+                for name, by in ADDED.items()
+            },
+            days=stacked["days"]
+            .group_by("day", "rival")
+            .agg(pl.col("rows", "model", "other").sum())
+            .sort("rival", "day"),
+            sample=stacked["sample"].sort("hash", "row_id").head(spec.most),
+        )
+
+    def packed(self) -> pa.RecordBatch:
+        """Rows of `PARTS`."""
+        return packed(self.frames())
+
+    @classmethod
+    def unpacked(cls, table: pa.Table, spec: ClassSpec) -> ClassTally | None:
+        """Rows of `PARTS` of all tasks as one; None without rows."""
+        whole: list[ClassTally] = []
+        for frames in unpacked(table):
+            whole.append(cls(**frames))
+            if len(whole) == MERGED:
+                whole = [cls.merge(whole, spec)]
+        return cls.merge(whole, spec) if whole else None
+
+
+@dataclasses.dataclass(frozen=True)
+class TallyClasses:
+    """Kernel: the tally of a task's rows, as rows of `PARTS`."""
+
+    spec: ClassSpec
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Sum in blocks, so that a task holds no more than one of them."""
+        whole: ClassTally | None = None
+        for block in blocks(batches):
+            found = ClassTally.measure(self.prepared(block), self.spec)
+            whole = found if whole is None else ClassTally.merge([whole, found], self.spec)
+        if whole is not None:
+            yield whole.packed()
+
+    def prepared(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """A block's rows as they are summed."""
+        return rows
+
+
+def probabilities_of(rows: pl.DataFrame, classes: int) -> npt.NDArray[np.float64]:
+    """Probabilities (n, K) of rows."""
+    return rows["probabilities"].explode().to_numpy().astype(np.float64).reshape(-1, classes)
+
+
+def sets_of(rows: pl.DataFrame, level: float, classes: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Which classes are in each row's set, (n, K)."""
+    column = pl.col(f"set_{level_label(level)}")
+    found = rows.select(column.list.contains(name).fill_null(False).alias(f"{k}") for k, name in enumerate(classes))
+    return found.to_numpy().astype(bool)
+
+
+def _figures(
+    rows: pl.DataFrame,
+    p: npt.NDArray[np.float64],
+    codes: npt.NDArray[np.intp],
+    losses: npt.NDArray[np.float64],
+    spec: ClassSpec,
+) -> pl.DataFrame:
+    """Columns per row, so that all that follows is plain sums and counts."""
+    said, (place, told, held) = p.argmax(axis=1), binned(codes, p)
+    columns = {
+        "actual": codes.astype(np.int64),
+        "said": said.astype(np.int64),
+        "bin": place.astype(np.int64),
+        "p": told,
+        "held": held,
+        "bucket": bucket_of(told).astype(np.int64),
+        "log_loss": losses,
+        "brier": brier_scores(codes, p),
+        "right": said == codes,
+    }
+    for level in spec.levels:
+        sets, label = sets_of(rows, level, spec.classes), level_label(level)
+        sizes = sets.sum(axis=1)
+        of_sets = (sets[np.arange(len(codes)), codes], sizes, sizes == 0, sizes == 1, sizes == sets.shape[1])
+        columns |= {f"{name}_{label}": found.astype(np.int64) for name, found in zip(OF_SETS, of_sets, strict=True)}
+    names = pl.Series(list(spec.classes), dtype=pl.String)
+    texts = (pl.col(c).cast(pl.String).fill_null(MISSING_SEGMENT).alias(f"\0{c}") for c in spec.segment_columns)
+    days = pl.col("time").dt.date().cast(pl.String).alias(DAY)
+    return rows.select("time", days, *texts).with_columns(
+        pl.Series(CLASS, names.gather(codes)), *(pl.Series(name, values) for name, values in columns.items())
+    )
+
+
+def _summed(figures: pl.DataFrame, column: str, by: pl.Expr, labels: Mapping[str, float]) -> pl.DataFrame:
+    of_sets = [f"{name}_{label}" for label in labels for name in OF_SETS]
+    added = ["log_loss", "brier", "right", *of_sets]
+    found = figures.group_by(by.alias("segment")).agg(
+        pl.len().cast(pl.Int64).alias("rows"),
+        pl.col("time").min().alias("first"),
+        pl.col("time").max().alias("last"),
+        *(pl.col(name).cast(pl.Float64).sum().alias(f"{name}_sum") for name in added),
+        *(pl.len().cast(pl.Int64).alias(f"coverage_{label}_rows") for label in labels),
+    )
+    return found.select(pl.lit(column).alias("segment_column"), pl.all())
+
+
+def _grouped(figures: pl.DataFrame, column: str, by: pl.Expr, name: str, *found: pl.Expr) -> pl.DataFrame:
+    counted = figures.group_by(by.alias("segment"), *ADDED[name]).agg(*found)
+    return counted.select(pl.lit(column).alias("segment_column"), pl.all())
+
+
+def _losses(rows: pl.DataFrame, losses: npt.NDArray[np.float64], rival: str) -> pl.DataFrame:
+    told = rows.select("time", pl.col(rival).alias("other"), pl.Series("model", losses))
+    found = told.filter(pl.col("other").is_finite()).group_by(pl.col("time").dt.date().cast(pl.String).alias("day"))
+    summed = found.agg(pl.len().cast(pl.Int64).alias("rows"), pl.col("model").sum(), pl.col("other").sum())
+    return summed.select("day", pl.lit(rival).alias("rival"), "rows", "model", "other")

@@ -1,0 +1,1 @@
+"""Features of entities -> segments of similar ones, and their profiles."""

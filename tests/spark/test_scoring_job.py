@@ -134,11 +134,12 @@ def test_a_tampered_artifact_is_refused(finished, run_in, name):
 
 @pytest.fixture(scope="module")
 def small(run_in, towns, tmp_path_factory):
-    """A workspace that tests may change, in which a quick pipeline ran; returns (folder, dataset, settings)."""
+    """A workspace that tests may change, in which a quick model scored; returns (folder, dataset, settings)."""
     root = tmp_path_factory.mktemp("small")
     folder, dataset = root / "ws", towns(root / "source", towns=3, months=72)
     settings = ["engine.rounds=15", "training.force_production_quality=false"]
-    run_in(folder, "pipeline", dataset, overrides=settings)
+    for job in ("ingest", "build_features", "train", "score"):
+        run_in(folder, job, dataset, overrides=settings)
     return folder, dataset, settings
 
 

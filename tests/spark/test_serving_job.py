@@ -26,6 +26,7 @@ from assay.serving.served import Loader, Served
 pytestmark = pytest.mark.spark
 
 INPUTS = ("day", "city", "kind")
+TRAINED = ("ingest", "build_features", "train")  # what serving needs of a pipeline
 
 
 def context_of(folder, overrides=(), **options):
@@ -155,7 +156,8 @@ def test_the_newest_row_is_priced_before_a_server_is_ready(pricer):
 def test_a_new_champion_is_noticed_and_a_tampered_one_leaves_the_old_one(run_in, towns, tmp_path):
     folder, dataset = tmp_path / "ws", towns(tmp_path / "source", towns=3, months=72)
     settings = ["engine.rounds=10", "training.force_production_quality=false", "gates.champion=false"]
-    run_in(folder, "pipeline", dataset, overrides=settings)
+    for job in TRAINED:
+        run_in(folder, job, dataset, overrides=settings)
     context = context_of(folder, settings)
     served = Served(Loader(lambda: load_pricer(context, Limits()), lambda: versions(context)))
     served.load()
@@ -196,7 +198,8 @@ def test_classes_are_served_like_numbers(run_in, towns, tmp_path):
     """Two targets of one dataset, one of them whether the price rises."""
     folder, dataset = tmp_path / "ws", towns(tmp_path / "source", towns=4, months=72)
     dataset["targets"].append({"name": "up", "column": "price", "task": "binary", "above": "last_value"})
-    run_in(folder, "pipeline", dataset, overrides=["engine.rounds=10", "training.force_production_quality=false"])
+    for job in (*TRAINED, "score"):
+        run_in(folder, job, dataset, overrides=["engine.rounds=10", "training.force_production_quality=false"])
     pricer = load_pricer(context_of(folder), Limits())
     raw = pl.read_csv(dataset["source"]["path"]).with_row_index("source_row", offset=1)
     rows = (
@@ -222,7 +225,8 @@ def test_intervals_that_follow_their_misses_have_the_very_numbers_of_batch_also_
     folder, dataset = tmp_path / "ws", towns(tmp_path / "source", towns=8, months=120)
     settings = ["engine.rounds=10", "training.force_production_quality=false", "split.calibrate=0.4"]
     settings += ["conformal.min_segment_rows=60", "conformal.adaptive=true", "conformal.step_days=31"]
-    run_in(folder, "pipeline", dataset, overrides=settings)
+    for job in (*TRAINED, "score"):
+        run_in(folder, job, dataset, overrides=settings)
     context = context_of(folder, settings)
     found = load_pricer(context, Limits())
     raw = pl.read_csv(dataset["source"]["path"]).with_row_index("source_row", offset=1)

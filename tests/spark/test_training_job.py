@@ -210,14 +210,17 @@ def test_everything_about_a_training_is_on_record(finished, trained):
 
 
 def test_the_same_training_elsewhere_gives_the_same_model(finished, trained, run_in, tmp_path):
-    run_in(tmp_path / "other", "pipeline", finished.dataset, overrides=[*finished.settings, "conformal.levels=[0.5]"])
+    for job in ("ingest", "build_features", "train"):
+        run_in(tmp_path / "other", job, finished.dataset, overrides=[*finished.settings, "conformal.levels=[0.5]"])
     config = load_run(dataset=tmp_path / "other" / "dataset.yml", workspace=tmp_path / "other")
     assert run_named(Tracking(config), "train").data.tags["assay.model_version"] == trained[1].version
 
 
 def test_a_model_that_is_worse_than_the_champion_is_refused(run_job, towns, tmp_path, workspace):
     dataset, settings = towns(tmp_path / "source", towns=4), ["engine.rounds=60", "engine.early_stopping_rounds=0"]
-    first = run_job("pipeline", dataset, overrides=settings)
+    for job in ("ingest", "build_features"):
+        run_job(job, dataset, overrides=settings)
+    first = run_job("train", dataset, overrides=settings)
     assert "champion_rmse" not in first.metrics
     weak = ["engine.rounds=4", "engine.early_stopping_rounds=0"]
     refused = run_job("train", dataset, overrides=weak)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 BATCH_ROWS = 65_536
+SMALL_BYTES = 1 << 19  # of a file that is read at once
 CHUNK_ROWS = 131_072
 
 
@@ -53,7 +54,7 @@ class Share:
 
 def _decoded(piece: Piece, types: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The piece's rows with the columns of `types`; a column that is younger than the file is null."""
-    with pq.ParquetFile(piece.path) as file:
+    with pq.ParquetFile(_source(piece.path)) as file:
         stored = set(file.schema_arrow.names)
         columns = [name for name in types.names if name in stored and name not in piece.partition]
         groups = list(piece.row_groups) if piece.row_groups is not None else None
@@ -67,13 +68,20 @@ def _decoded(piece: Piece, types: pa.Schema) -> Iterator[pa.RecordBatch]:
                 return
 
 
+def _source(path: str) -> str | pa.BufferReader:
+    """The file, or what is in it: a small one of many columns takes longer to read column by column than to decode."""
+    with open(path, "rb") as file:
+        small = os.fstat(file.fileno()).st_size <= SMALL_BYTES
+        return pa.BufferReader(file.read()) if small else path
+
+
 def _completed(batch: pa.RecordBatch, partition: Mapping[str, str | None], types: pa.Schema) -> pa.RecordBatch:
-    columns = []
+    columns, places = [], {name: place for place, name in enumerate(batch.schema.names)}
     for field in types:
         if field.name in partition:
             column = pa.repeat(pa.scalar(partition[field.name], pa.string()), batch.num_rows)
-        elif field.name in batch.schema.names:
-            column = batch.column(field.name)
+        elif field.name in places:
+            column = batch.column(places[field.name])
         else:
             column = pa.nulls(batch.num_rows, field.type)
         columns.append(column if column.type == field.type else pc.cast(column, field.type))

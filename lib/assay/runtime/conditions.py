@@ -53,12 +53,12 @@ def columns_of(conditions: Sequence[Condition]) -> list[str]:
 
 
 def mask(batch: pa.RecordBatch, conditions: Sequence[Condition]) -> pa.RecordBatch:
-    """Rows of a batch for which every condition holds."""
-    for condition in conditions:
-        if batch.num_rows == 0:
-            break
-        batch = batch.filter(_holds(batch, condition), null_selection_behavior="drop")
-    return batch
+    """Rows of a batch for which every condition holds; the batch itself where that is so for all rows."""
+    if not conditions:
+        return batch
+    # Copied at most once: files of a month are mostly inside a period as a whole.
+    kept = functools.reduce(pc.and_, (_holds(batch, condition).fill_null(False) for condition in conditions))
+    return batch if kept.true_count == batch.num_rows else batch.filter(kept)
 
 
 def _holds(batch: pa.RecordBatch, condition: Condition) -> pa.Array:

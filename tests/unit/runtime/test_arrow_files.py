@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.runtime import table_writer
+from assay.runtime import arrow_files, table_writer
 from assay.runtime.arrow_files import Share, Spilled, conform, conform_table, spill_by_key
 from assay.runtime.conditions import Condition
 from assay.runtime.sharing import Piece
@@ -43,8 +43,9 @@ def read(root: Path, files, columns=SCHEMA) -> list[dict]:
     labels=st.lists(st.sampled_from(LABELS), max_size=30),
     batch_rows=st.integers(1, 9),
     limit=st.sampled_from([1, 500, 1 << 20]),
+    small=st.sampled_from([0, 1 << 20]),
 )
-def test_what_is_written_is_read_again_whatever_its_partition(tmp_path_factory, labels, batch_rows, limit):
+def test_what_is_written_is_read_again_whatever_its_partition(tmp_path_factory, labels, batch_rows, limit, small):
     root = tmp_path_factory.mktemp("table")
     start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     rows = [
@@ -59,8 +60,10 @@ def test_what_is_written_is_read_again_whatever_its_partition(tmp_path_factory, 
         for first in range(0, len(rows), batch_rows):
             writer.write(whole.slice(first, batch_rows))
         files = writer.close()
+        patch.setattr(arrow_files, "SMALL_BYTES", small)
+        found = read(root, files)
     expected = [row | {"p": row["p"] or None} for row in whole.to_pylist()]  # to Delta, an empty partition is null
-    assert read(root, files) == expected
+    assert found == expected
     assert sum(file.rows for file in files) == len(rows)
     if limit > 500:
         assert len(files) == len({row["p"] for row in expected})

@@ -49,8 +49,10 @@ def test_masks_are_what_python_says(data, kind):
         )
     )
     batch = pa.record_batch({"row": pa.array(range(len(column)), pa.int64()), "c": pa.array(column, arrow_type)})
-    found = mask(batch, conditions).column("row").to_pylist()
+    kept = mask(batch, conditions)
+    found = kept.column("row").to_pylist()
     assert found == [i for i, value in enumerate(column) if all(holds(value, c) for c in conditions)]
+    assert (kept is batch) == (len(found) == len(column))  # nothing is copied for nothing
 
 
 @settings(deadline=None)

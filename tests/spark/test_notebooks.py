@@ -73,7 +73,7 @@ def test_the_quickstart_runs_on_a_finished_run(run_job, workspace, empty_store, 
 @pytest.mark.spark
 def test_uncertainty_and_segments_run_on_a_market_of_their_own(empty_store, tmp_path, monkeypatch):
     """One market and one workspace for both; the second finds what the first has trained."""
-    folder = tmp_path / "a folder"
+    folder = tmp_path / "market"
     (folder / "market_run").mkdir(parents=True)
     (folder / "market_run" / "mlflow.db").write_bytes(empty_store.read_bytes())
     monkeypatch.setenv("ASSAY_FOLDER", str(folder))
@@ -99,12 +99,11 @@ def check_coverage(found):
     segments = found["segments"]
     assert segments.height == 6
     assert ((segments["adaptive"] - 0.9).abs() < (segments["absolute"] - 0.9).abs()).all()
-    spread = {
-        way: part["held"].max() - part["held"].min()
-        for (way,), part in found["by_condition"].partition_by("way", as_dict=True).items()
-    }
-    assert spread["normalised"] < spread["absolute"]
-    assert spread["cqr"] < spread["absolute"]
+    quarters = found["by_condition"].partition_by("way", as_dict=True)
+    spread = {way: part["held"].max() - part["held"].min() for (way,), part in quarters.items()}
+    assert spread["cqr"] < spread["absolute"] - 0.02
+    for way in ("cqr", "normalised"):  # wider where noise was planted
+        assert quarters[way,]["width"][-1] > 1.05 * quarters[way,]["width"][0]
 
 
 def check_calibration(found):
@@ -125,7 +124,7 @@ def check_predictions(found):
     assert all("infinite_interval:90" in reasons for reasons in found["unsure_rows"]["quality_reasons"])
     assert found["unsure_rows"]["upper_80"].cast(pl.Float64).is_finite().all()
     fifths = found["fifths"]
-    assert fifths["median_error"][0] > 1.2 * fifths["median_error"][-1]
+    assert fifths["median_error"][0] > 1.1 * fifths["median_error"][-1]
     assert fifths["confidence"].is_sorted()
     assert {"ok", "warn"} <= set(found["flags"]["quality"])
 

@@ -37,9 +37,7 @@ def test_customers_without_dates_and_of_two_classes(run_job, workspace, real_dat
     tables = dict(open_workspace(workspace).tables().select("table", "rows").iter_rows())
     assert tables["observations"] == 7_043
     assert tables["predictions"] == 1_409
-    segments = run_job(
-        "segment", dataset("telco_churn"), overrides=[*overrides, "segmentation.logarithm=[TotalCharges]"]
-    )
+    segments = run_job("segment", dataset("telco_churn"), overrides=overrides)
     profile = open_workspace(workspace).table("segment_profiles")
     assert profile.filter(pl.col("input") == "tenure")["rows"].sum() == segments.metrics["entities"] == 7_043
     tenure = profile.filter(pl.col("input") == "tenure")["mean"]

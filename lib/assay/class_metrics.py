@@ -38,7 +38,8 @@ def class_metrics(actual: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[s
     Keys: `log_loss`, `brier`, `calibration_error` (see there), shares from 0 to 1 `accuracy`, `balanced_accuracy` (mean
     share found of each class that came true) and `macro_f1` (of the likeliest class). Of two classes also `auc`
     (area under the ROC curve), `average_precision`, `precision`, `recall` and `f1` of the second one at a probability
-    of 0.5, and `base_rate`, its share. NaN where a figure is not defined: `auc` and the precision of what never came.
+    of 0.5, `base_rate`, its share, and `top_tenth_lift` (see `top_lift`). NaN where a figure is not defined: `auc`,
+    precision and lift of what never came.
 
     Raises ValueError for no rows, unequal lengths, codes that are none, and probabilities that do not add up.
     """
@@ -67,8 +68,27 @@ def class_metrics(actual: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[s
                 "recall": float(metrics.recall_score(**told)),
                 "f1": float(metrics.f1_score(**told)),
                 "base_rate": float(codes.mean()),
+                "top_tenth_lift": top_lift(codes, p[:, 1]),
             }
     return figures
+
+
+def top_lift(actual: npt.ArrayLike, scores: npt.ArrayLike, share: float = 0.1) -> float:
+    """How many times as often what is sought is among the rows with the highest scores as among all; NaN without any.
+
+    Rows at the edge that have one score stand for their mean, as any of them might have been taken.
+
+    Args:
+        actual: (n,), 1 where it came, else 0.
+        scores: (n,).
+        share: of the rows, that is taken; at least one row.
+    """
+    came, scored = np.asarray(actual, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    taken = max(1, round(share * len(came)))
+    edge = np.partition(scored, -taken)[-taken]
+    above, tied = scored > edge, scored == edge
+    found = came[above].sum() + came[tied].mean() * (taken - above.sum())
+    return float(found / taken / came.mean()) if came.any() else math.nan
 
 
 def calibration_error(actual: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS) -> float:

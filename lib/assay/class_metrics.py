@@ -38,7 +38,8 @@ def class_metrics(actual: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[s
     Keys: `log_loss`, `brier`, `calibration_error` (see there), shares from 0 to 1 `accuracy`, `balanced_accuracy` (mean
     share found of each class that came true) and `macro_f1` (of the likeliest class). Of two classes also `auc`
     (area under the ROC curve), `average_precision`, `precision`, `recall` and `f1` of the second one at a probability
-    of 0.5, and `base_rate`, its share. NaN where a figure is not defined: `auc` and the precision of what never came.
+    of 0.5, `base_rate`, its share, and `top_tenth_lift` (see `top_lift`). NaN where a figure is not defined: `auc`,
+    precision and lift of what never came.
 
     Raises ValueError for no rows, unequal lengths, codes that are none, and probabilities that do not add up.
     """
@@ -70,7 +71,10 @@ def class_metrics(actual: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[s
 
 
 def ranking(actual: npt.ArrayLike, probability: npt.ArrayLike) -> dict[str, float]:
-    """`auc` and `average_precision` of the second class's probability (n,); NaN where it, or the other, never came."""
+    """`auc`, `average_precision` and `top_tenth_lift` (see `top_lift`) of the second class's probability (n,).
+
+    NaN where it, or for `auc` the other, never came.
+    """
     from sklearn import metrics
 
     codes = np.asarray(actual).astype(np.intp)
@@ -78,7 +82,26 @@ def ranking(actual: npt.ArrayLike, probability: npt.ArrayLike) -> dict[str, floa
     return {
         "auc": float(metrics.roc_auc_score(codes, probability)) if both else math.nan,
         "average_precision": float(metrics.average_precision_score(codes, probability)) if some else math.nan,
+        "top_tenth_lift": top_lift(codes, probability),
     }
+
+
+def top_lift(actual: npt.ArrayLike, scores: npt.ArrayLike, share: float = 0.1) -> float:
+    """How many times as often what is sought is among the rows with the highest scores as among all; NaN without any.
+
+    Rows at the edge that have one score stand for their mean, as any of them might have been taken.
+
+    Args:
+        actual: (n,), 1 where it came, else 0.
+        scores: (n,).
+        share: of the rows, that is taken; at least one row.
+    """
+    came, scored = np.asarray(actual, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    taken = max(1, round(share * len(came)))
+    edge = np.partition(scored, -taken)[-taken]
+    above, tied = scored > edge, scored == edge
+    found = came[above].sum() + came[tied].mean() * (taken - above.sum())
+    return float(found / taken / came.mean()) if came.any() else math.nan
 
 
 def calibration_error(actual: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS) -> float:

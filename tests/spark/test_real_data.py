@@ -37,16 +37,14 @@ def test_customers_without_dates_and_of_two_classes(run_job, workspace, real_dat
     tables = dict(open_workspace(workspace).tables().select("table", "rows").iter_rows())
     assert tables["observations"] == 7_043
     assert tables["predictions"] == 1_409
-    segments = run_job(
-        "segment", dataset("telco_churn"), overrides=[*overrides, "segmentation.logarithm=[TotalCharges]"]
-    )
+    segments = run_job("segment", dataset("telco_churn"), overrides=overrides)
     profile = open_workspace(workspace).table("segment_profiles")
     assert profile.filter(pl.col("input") == "tenure")["rows"].sum() == segments.metrics["entities"] == 7_043
     tenure = profile.filter(pl.col("input") == "tenure")["mean"]
     assert tenure.max() > 1.5 * tenure.min()  # months: customers of long standing and new ones are told apart
 
 
-def test_customers_by_week_are_made_of_invoice_lines(run_job, workspace, real_data, tmp_path, monkeypatch):
+def test_customers_by_week_are_made_of_invoice_lines(run_job, workspace, real_data, tmp_path):
     """A sixth of the customers: who buys is told better than by the best rule, and than by who bought last."""
     lines = pl.read_parquet(real_data / "online_retail.parquet")
     few = lines.filter(pl.col("CustomerID").cast(pl.Int64) % 6 == 0)

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from assay.class_metrics import brier_scores, calibration_error, class_metrics, log_losses, reliability, set_metrics
+from assay.class_metrics import (
+    brier_scores,
+    calibration_error,
+    class_metrics,
+    log_losses,
+    reliability,
+    set_metrics,
+    top_lift,
+)
 
 
 def drawn(classes, rows=300, seed=0):
@@ -55,6 +63,17 @@ def test_what_is_said_and_what_came_differ_by_no_more_than_one(classes, seed):
     assert rows.sum() == 40
     assert calibration_error(actual, each) == pytest.approx(np.sum(np.abs(said - held) * rows) / 40)
     assert 0 <= calibration_error(actual, each) <= 1
+
+
+def test_the_best_tenth_is_compared_with_all():
+    actual, each = drawn(2)
+    best = np.argsort(-each[:, 1])[:30]
+    assert class_metrics(actual, each)["top_tenth_lift"] == pytest.approx(actual[best].mean() / actual.mean())
+    came = np.array([1, 1, 0, 0, 0, 0, 0, 0, 0, 0])
+    assert top_lift(came, np.arange(10)[::-1], 0.2) == 5
+    assert top_lift(came, np.ones(10), 0.2) == pytest.approx(1)  # scores that tell nothing
+    assert top_lift(came, [3, 2, 2, 1, 1, 1, 1, 1, 1, 1], 0.2) == pytest.approx((1 + 1 / 2) / 2 / 0.2)
+    assert math.isnan(top_lift(np.zeros(10), np.arange(10)))
 
 
 def test_true_probabilities_are_well_calibrated():

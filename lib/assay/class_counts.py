@@ -46,7 +46,7 @@ def bucket_of(probability: npt.ArrayLike) -> npt.NDArray[np.int32]:
 
 
 def counted_ranking(others: npt.ArrayLike, ours: npt.ArrayLike) -> tuple[dict[str, float], float]:
-    """`auc` and `average_precision` of rows counted by bucket, and how far the former may be off.
+    """`auc`, `average_precision` and `top_tenth_lift` of rows counted by bucket, and how far the first may be off.
 
     others, ours: rows of the first and of the second class per bucket (B,), buckets rising. Rows of a bucket count as
     equally probable; AUC is then right to half the share of pairs of both classes that share a bucket, and no bound of
@@ -59,7 +59,12 @@ def counted_ranking(others: npt.ArrayLike, ours: npt.ArrayLike) -> tuple[dict[st
     hits, taken = np.cumsum(p[::-1]), np.cumsum((n + p)[::-1])
     precision = hits / np.maximum(taken, 1)
     average = float((p[::-1] * precision).sum() / p.sum()) if p.sum() else math.nan
-    return {"auc": auc, "average_precision": average}, float((n * p).sum() / pairs / 2) if pairs else math.nan
+    wanted = max(1, round(0.1 * (n + p).sum()))  # of the last bucket that is needed, rows stand for their mean
+    shares = np.clip((wanted - (taken - (n + p)[::-1])) / np.maximum((n + p)[::-1], 1), 0, 1)
+    lift = float((shares * p[::-1]).sum() / wanted / (p.sum() / (n + p).sum())) if p.sum() else math.nan
+    return {"auc": auc, "average_precision": average, "top_tenth_lift": lift}, float(
+        (n * p).sum() / pairs / 2
+    ) if pairs else math.nan
 
 
 def binned_error(rows: npt.ArrayLike, said: npt.ArrayLike, held: npt.ArrayLike) -> float:

@@ -11,7 +11,7 @@ import pytest
 from test_class_report import LEVELS, THREE, TWO, rows_of, tallied
 
 from assay.class_counts import BUCKET, bucket_of, counted_metrics, counted_ranking
-from assay.class_metrics import class_metrics, confusion, ranking, reliability
+from assay.class_metrics import class_metrics, confusion, ranking, reliability, top_lift
 from assay.conformal.class_probabilities import Temperature
 from assay.evaluation.class_segments import (
     class_figures_of,
@@ -106,11 +106,15 @@ def test_a_ranking_of_buckets_is_right_to_the_bound_that_it_tells(seed):
     bound = ranking_error(tally, spec)
     assert 0 < abs(found["auc"] - exact["auc"]) <= bound < 0.001
     assert found["average_precision"] == pytest.approx(exact["average_precision"], abs=0.001)
+    assert found["top_tenth_lift"] == pytest.approx(exact["top_tenth_lift"], abs=0.01)
     assert ranking_error(*tallied(rows, TWO)) == 0
     coarse = {c: np.bincount((p[actual == c] * 8).astype(int), minlength=8) for c in (0, 1)}
     worse, wide = counted_ranking(coarse[0], coarse[1])
     assert abs(worse["auc"] - exact["auc"]) > bound  # the control: eight buckets miss it, within their own bound
     assert abs(worse["auc"] - exact["auc"]) <= wide
+    eighths = top_lift(actual, np.floor(p * 8))  # ties stand for their mean in both
+    assert worse["top_tenth_lift"] == pytest.approx(eighths)
+    assert abs(eighths - exact["top_tenth_lift"]) > 0.01
 
 
 def test_buckets_keep_the_order_of_probabilities_and_take_any():

@@ -238,11 +238,8 @@ class _Run:
         )
         self.experts: Experts | None = None
         if settings.step_sizes:
-            groups, steps = (
-                self.ancestors[self.judged_groups],
-                {"at": self.judged_at + self.start, "known": self.judged_known},
-            )
-            self.experts = Experts(settings, len(parents), groups, self.judged_scores, **steps)
+            groups, scores, at = self.ancestors[self.judged_groups], self.judged_scores, self.judged_at + self.start
+            self.experts = Experts(settings, len(parents), groups, scores, at=at, known=self.judged_known)
             self.experts.find(self.known)
 
     def take(self, step: int) -> None:

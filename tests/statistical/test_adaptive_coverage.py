@@ -181,36 +181,36 @@ def test_alpha_trembles_as_little_as_the_formula_says(rows_per_step, damping_row
 
 # --- step sizes that need not be chosen -------------------------------------------------------------------------------
 
-CALM, REGIMES = 0.002, 0.128  # the step sizes that are best, by far, in one of two worlds each
+CALM, REGIMES = 0.002, 0.128  # step sizes that suit a world without change, and one with much of it
+WORLDS, LONG = 40, 1_200
 
 
 def world(kind: str, seed: int) -> ScoredRows:
-    """One row a step of 60 segments over 1,500 steps: scores alike, or of a scale that jumps every 150 steps."""
+    """One row a step of each segment: scores alike for ever, or of a scale that jumps every 150 steps."""
     rng = np.random.default_rng(seed)
-    at = np.tile(np.arange(-200, 1_500), 60)
+    at = np.tile(np.arange(-200, LONG), WORLDS)
     jumps = np.where((at // 150) % 2 == 1, 4.0, 1.0) if kind == "regimes" else 1.0
-    return ScoredRows(np.repeat(np.arange(60), 1_700), rng.exponential(size=len(at)) * jumps, at, np.maximum(at + 1, 0))
+    scores = rng.exponential(size=len(at)) * jumps
+    return ScoredRows(np.repeat(np.arange(WORLDS), LONG + 200), scores, at, np.maximum(at + 1, 0))
 
 
-def pinball(rows: ScoredRows, *step_sizes: float) -> tuple[float, float]:
-    """Coverage, and the mean distance from 90 % of coverage in stretches of 50 steps of a segment."""
-    how = Adaptation(
-        (0.9,), step_size=step_sizes[0], damping_rows=0, min_rows=1, window=200,
-        step_sizes=step_sizes if len(step_sizes) > 1 else (),
-    )  # fmt: skip
-    timeline = adapt(rows, np.full(60, -1), how, stop=1_500)
-    judged = rows.where(rows.at >= 0)
-    held = judged.scores[:, 0] <= timeline.quantiles_for(judged.groups, judged.at)[:, 0]
-    return float(held.mean()), float(np.abs(held.reshape(60, 30, 50).mean(axis=2) - 0.9).mean())
+def judged(rows: ScoredRows, *step_sizes: float) -> tuple[float, float]:
+    """Coverage, and the mean pinball loss of the quantiles at 90 %: of two that cover alike the steadier has less."""
+    several = step_sizes if len(step_sizes) > 1 else ()
+    how = Adaptation((0.9,), step_sizes[0], damping_rows=0, min_rows=1, window=200, step_sizes=several)
+    timeline = adapt(rows, np.full(WORLDS, -1), how, stop=LONG)
+    later = rows.where(rows.at >= 0)
+    apart = later.scores[:, 0] - timeline.quantiles_for(later.groups, later.at)[:, 0]
+    return float((apart <= 0).mean()), float(np.maximum(0.9 * apart, -0.1 * apart).mean())
 
 
 @pytest.mark.parametrize("kind", ["alike", "regimes"])
-def test_experts_hold_the_promise_and_follow_as_well_as_a_step_size_that_was_chosen_for_the_world(kind):
-    """Controls: the step size that suits the other world is worse than the experts, in each of them."""
+def test_experts_do_nearly_as_well_as_the_step_size_that_suits_the_world(kind):
+    """Control: the step size that suits the other world does worse than the experts, in each of the two."""
     rows = world(kind, seed=11)
     right, wrong = (CALM, REGIMES) if kind == "alike" else (REGIMES, CALM)
-    coverage, local = pinball(rows, *STEP_SIZES)
-    assert abs(coverage - 0.9) < 0.01
-    best, worst = (pinball(rows, size)[1] for size in (right, wrong))
-    print(kind, coverage, local, best, worst)
-    assert local < best * 1.15
+    coverage, loss = judged(rows, *STEP_SIZES)
+    (_, best), (_, worst) = judged(rows, right), judged(rows, wrong)
+    assert abs(coverage - 0.9) < (0.01 if kind == "alike" else 0.02)
+    assert loss < 1.05 * best
+    assert loss < worst

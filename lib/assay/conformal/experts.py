@@ -114,6 +114,8 @@ class Experts:
 
     def _said(self, at: Integers, group: Integers, level: int) -> Integers:
         """Alphas (m, E) that experts had at the steps of predictions."""
+        if len(at) and at.min() == at.max():
+            return np.asarray(self._kept[int(at[0])][group, level])
         found = np.empty((len(at), len(self.steps)), dtype=np.int64)
         for step in np.unique(at).tolist():
             which = at == step
@@ -123,12 +125,12 @@ class Experts:
     def _sums(self, beta: Integers, said: Integers, group: Integers, level: int) -> tuple[Floats, Floats]:
         """Misses and summed losses of each group and expert, (G, E); sums of integers, exact below 2^53."""
         misses, losses = (np.zeros((self.size, said.shape[1])) for _ in "ml")
-        aim = int(self.aims[level])
+        aim = float(self.aims[level])
         for expert in range(said.shape[1]):
             apart = beta - said[:, expert]
-            misses[:, expert] = np.bincount(group[apart <= 0], minlength=self.size)
-            loss = aim * apart // BILLION - np.minimum(apart, 0)
-            losses[:, expert] = np.bincount(group, loss, minlength=self.size)
+            misses[:, expert] = np.bincount(group, apart <= 0, minlength=self.size)
+            below = np.bincount(group, np.minimum(apart, 0), minlength=self.size)
+            losses[:, expert] = aim / BILLION * np.bincount(group, apart, minlength=self.size) - below
         return misses, losses
 
     def _beta(self, known: KnownScores, column: int, rows: Integers, places: Places) -> npt.NDArray[np.int32]:

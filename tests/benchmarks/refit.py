@@ -137,15 +137,16 @@ def _following(context: Any, calibration: Any, calibrate: Any, later: Any) -> An
     """Quantiles of later rows, (n, levels), that follow their misses."""
     import datetime as dt
 
-    from assay.conformal.following import Known, followed, usual_step_days
+    from assay.conformal.following import Known, followed, own_step_days
     from assay.conformal.pace import Pace
 
     conformal, dataset = context.config.profile.conformal, context.config.dataset
     times = [frame["time"].dt.replace_time_zone(None).to_numpy() for frame in (calibrate, later)]
     pace = Pace(
-        step_days=conformal.step_days or usual_step_days(times[0]),
+        step_days=conformal.step_days or own_step_days(times[0]),
         step_size=conformal.step_size,
         damping_rows=conformal.damping_rows,
+        way=conformal.adaptive_way,
         delay_days=dataset.delay_days(dataset.targets[0].name),
     )
     labels, errors = ([told(frame) for frame in (calibrate, later)] for told in (_labels, _errors))

@@ -150,7 +150,8 @@ def both(earlier: Known, later: Known) -> Known:
 def write_states(
     context: JobContext, target: str, found: Champion, state: Adapted, commit: Commit
 ) -> Sequence[Written]:
-    """Each step's quantiles as rows of `calibrations`."""
+    """Each step's quantiles as rows of `calibrations`; in a slot of their own, so that `calibrate` finds its own."""
+    commit = dataclasses.replace(commit, slot=f"{commit.slot}: {ADAPTIVE}")
     own = class_labels_of(found, state.calibration, target)
     parts = [_states(state.following, state.calibration, found, target)]
     for label, one in zip(own, state.following.by_class, strict=True):

@@ -50,6 +50,7 @@ TOLD = pa.schema(
         pa.field("segment", pa.string()),
         pa.field("y", pa.float64()),
         pa.field("zero", pa.float64()),
+        pa.field("scale", pa.float64()),
         pa.field("told", pa.list_(pa.float64())),
     ]
 )
@@ -95,13 +96,15 @@ def outputs(state: Any) -> Mapping[str, float]:
 
 
 def _figures(context: Any, quantile_run: str) -> dict[tuple[str, float], dict[str, float]]:
+    from assay.conformal import Calibration
     from assay.model.registry import champion, load_trained
 
     target = context.config.dataset.targets[0]
     found = champion(context.tracking, target.name)
     mean, quantile = (load_trained(context.tracking, run) for run in (found.run_id, quantile_run))
-    calibrate, known = _rows(context, mean, quantile, "calibrate")
-    test, frame = _rows(context, mean, quantile, "test")
+    calibration = Calibration.from_dict((found.tested or found).calibration)
+    calibrate, known = _rows(context, mean, quantile, "calibrate", calibration.difficulty)
+    test, frame = _rows(context, mean, quantile, "test", calibration.difficulty)
     log = found.judged.scale.transform == "log"
     zero = frame["zero"].to_numpy()
 
@@ -116,7 +119,7 @@ def _figures(context: Any, quantile_run: str) -> dict[tuple[str, float], dict[st
         label = f"{level * 100:g}"
         ours = (frame[f"lower_{label}"].to_numpy(), frame[f"upper_{label}"].to_numpy())
         every[OURS, level] = figures(y, ours, test.segments, months, level)
-        bounds = in_unit(_fitted(found, test, level))
+        bounds = in_unit(_fitted(calibration, test, frame, level))
         every["assay_fitted", level] = figures(y, bounds, test.segments, months, level)
         corrected = in_unit((cqr[0][:, place], cqr[1][:, place]))
         every["assay_cqr", level] = figures(y, corrected, test.segments, months, level)
@@ -129,14 +132,14 @@ def _figures(context: Any, quantile_run: str) -> dict[tuple[str, float], dict[st
     return every
 
 
-def _fitted(found: Any, test: Rows, level: float) -> Bounds:
+def _fitted(calibration: Any, test: Rows, frame: Any, level: float) -> Bounds:
     """Intervals with the tested model's calibration as it was fitted."""
-    from assay.conformal import SCORES, Calibration, Forecast
+    from assay.conformal import SCORES, Forecast
 
-    calibration = Calibration.from_dict((found.tested or found).calibration)
     labels, rows = np.unique(test.segments.astype(str), return_inverse=True)
     quantiles = calibration.quantiles_for(labels.astype(object))[0][rows]
-    lower, upper = SCORES[calibration.score].interval(Forecast.of(test.prediction), quantiles, calibration.levels)
+    forecast = Forecast(test.prediction, frame["scale"].to_numpy())
+    lower, upper = SCORES[calibration.score].interval(forecast, quantiles, calibration.levels)
     place = calibration.levels.index(level)
     return lower[:, place], upper[:, place]
 
@@ -171,7 +174,7 @@ def _at(rows: Rows, level: float) -> Rows:
     return dataclasses.replace(rows, quantiles=rows.quantiles[:, list(ENDS[level])])
 
 
-def _rows(context: Any, mean: Any, quantile: Any, period: str) -> tuple[Rows, Any]:
+def _rows(context: Any, mean: Any, quantile: Any, period: str, difficulty: Any) -> tuple[Rows, Any]:
     """Rows of a period with both models' forecasts; of the test period with the intervals that were scored."""
     import polars as pl
 
@@ -180,7 +183,8 @@ def _rows(context: Any, mean: Any, quantile: Any, period: str) -> tuple[Rows, An
     told = {}
     for name, trained in (("mean", mean), ("quantiles", quantile)):
         model = (trained.held_back or trained.model) if period == "calibrate" else trained.model
-        told[name] = _forecasts(context, model, trained.model.facts["split"][period]).sort("row_id")
+        usual = difficulty if name == "mean" else None
+        told[name] = _forecasts(context, model, trained.model.facts["split"][period], usual).sort("row_id")
     frame = told["mean"]
     if frame["row_id"].to_list() != told["quantiles"]["row_id"].to_list():
         raise AssertionError("both models are asked of the same rows")
@@ -200,7 +204,7 @@ def _rows(context: Any, mean: Any, quantile: Any, period: str) -> tuple[Rows, An
     return rows, frame.join(predictions.select("row_id", "month", *bounds), on="row_id", how="left").sort("row_id")
 
 
-def _forecasts(context: Any, model: Any, period: Mapping[str, Any]) -> Any:
+def _forecasts(context: Any, model: Any, period: Mapping[str, Any], difficulty: Any) -> Any:
     """Rows of `TOLD` of a period with known outcomes."""
     import polars as pl
 
@@ -213,15 +217,19 @@ def _forecasts(context: Any, model: Any, period: Mapping[str, Any]) -> Any:
     columns = list(dict.fromkeys(["row_id", "time", *model.input_columns, *segments, column]))
     where = [Condition(column, "not_null"), *period_conditions(period)]
     read = context.plane.read("features", version=context.plane.version("features"), columns=columns, where=where)
-    return pl.from_arrow(read.map(Forecasts(Carried.of(model), segments), TOLD).collect())
+    return pl.from_arrow(read.map(Forecasts(Carried.of(model), segments, difficulty), TOLD).collect())
 
 
 @dataclasses.dataclass(frozen=True)
 class Forecasts:
-    """Kernel: outcomes and forecasts on the model's scale, and what its 0 is in the target's unit."""
+    """Kernel: outcomes and forecasts on the model's scale, and what its 0 is in the target's unit.
+
+    difficulty: how large an error is usual for a row; 1 for all without one.
+    """
 
     carried: Any
     segments: tuple[str, ...]
+    difficulty: Any = None
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Rows of `TOLD`."""
@@ -235,8 +243,11 @@ class Forecasts:
                 told = model.predict_scaled(batch)[:, None]
             zero = model.scale.inverse(np.zeros(batch.num_rows), batch)
             lists = pa.FixedSizeListArray.from_arrays(told.ravel(), told.shape[1]).cast(TOLD.field("told").type)
+            usual = self.difficulty
+            scale = np.ones(batch.num_rows) if usual is None else usual.of(batch, model.encoding)
             keys = [batch.column("row_id"), batch.column("time"), labels_of(batch, self.segments)]
-            yield pa.record_batch([*keys, pa.array(model.truth(batch)), pa.array(zero), lists], schema=TOLD)
+            numbers = [pa.array(each) for each in (model.truth(batch), zero, scale)]
+            yield pa.record_batch([*keys, *numbers, lists], schema=TOLD)
 
 
 def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:

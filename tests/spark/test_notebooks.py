@@ -151,7 +151,7 @@ def check_segments(outputs, found):
     assert "Held least: " in told
     pages = [o["data"]["text/html"] for o in outputs if "iframe" in o.get("data", {}).get("text/html", "")]
     assert len(pages) == 1
-    assert "What moves predictions most" in pages[0]
+    assert "Where is it best, and where worst?" in pages[0]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)

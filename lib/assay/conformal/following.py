@@ -174,8 +174,11 @@ def served_from(calibration: Calibration, following: Following) -> Calibration:
 
 
 def own_step_days(times: Times) -> float:
-    """Least time between two dates of rows, in days, so that no step holds two; one where there are not two dates."""
-    days = np.unique(times.astype("datetime64[D]")).astype(np.int64)
+    """Least time between two dates of rows, in days, so that no step holds two; one where there are not two dates.
+
+    times: (n,), or whole microseconds since 1970.
+    """
+    days = np.unique(times.astype("datetime64[us]").astype("datetime64[D]")).astype(np.int64)
     return float(np.diff(days).min()) if len(days) > 1 else 1.0
 
 

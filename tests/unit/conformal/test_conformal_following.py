@@ -108,4 +108,4 @@ def test_order_of_rows_changes_nothing():
 def test_a_step_never_holds_two_dates(days, step):
     times = np.datetime64("2024-01-01T05:00", "us") + np.array(days, dtype="timedelta64[D]")
     again = np.concatenate([times, times + np.timedelta64(9, "h")])  # hours of a day are one date
-    assert own_step_days(again) == step
+    assert own_step_days(again) == own_step_days(again.astype(np.int64)) == step

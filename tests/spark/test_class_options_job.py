@@ -52,6 +52,7 @@ def workspace_of_ways(run_in, tmp_path_factory):
         overrides = [
             *SETTINGS,
             "explain.rows=0",
+            "conformal.adaptive=false",
             f"conformal.set_score={score}",
             f"conformal.probabilities={probabilities}",
             f"conformal.by_class={str(by_class).lower()}",

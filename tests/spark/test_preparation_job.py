@@ -31,6 +31,7 @@ QUICK = [
     "training.force_production_quality=false",
     "training.enable_advanced_features=false",
     "serving.learns_until=tune",
+    "conformal.adaptive=false",  # a served model has the last step's intervals for all rows
 ]
 CLEANED = [
     "preparation.outliers.bounds={x0: [-3, 3]}",

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.spark
 
 SETTINGS = [
     "engine.rounds=15", "training.force_production_quality=false", "serving.learns_until=tune", "explain.rows=0",
-    "gates.champion=false",
+    "gates.champion=false", "conformal.adaptive=false",
 ]  # fmt: skip
 DAMAGED = b"\xff\xfe"  # no UTF-8
 

@@ -230,7 +230,7 @@ def load_registered(uri: str, tracking_uri: str) -> Champion:
     """
     import mlflow
 
-    client = mlflow.MlflowClient(tracking_uri)
+    client = mlflow.MlflowClient(tracking_uri, registry_uri=tracking_uri)
     name, separator, which = uri.removeprefix("models:/").rpartition("@")
     if not separator:
         name, separator, which = uri.removeprefix("models:/").rpartition("/")
@@ -250,7 +250,7 @@ def registered_models(tracking_uri: str) -> dict[str, str]:
     """Name of each registered model of an MLflow store that has a champion -> its target."""
     import mlflow
 
-    client = mlflow.MlflowClient(tracking_uri)
+    client = mlflow.MlflowClient(tracking_uri, registry_uri=tracking_uri)
     found = {}
     for model in client.search_registered_models():
         if CHAMPION in model.aliases:
@@ -297,7 +297,9 @@ def _registered(tracking_uri: str, name: str, version: Any) -> Champion:
     if not tracking_uri.startswith(
         "databricks"
     ):  # else MLflow looks for it in the store that this process happens to use
-        source = mlflow.MlflowClient(tracking_uri).get_model_version_download_uri(name, version.version)
+        source = mlflow.MlflowClient(tracking_uri, registry_uri=tracking_uri).get_model_version_download_uri(
+            name, version.version
+        )
     with tempfile.TemporaryDirectory(prefix="assay-champion-") as folder:
         local = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=tracking_uri)
         root = Path(local) / "artifacts"

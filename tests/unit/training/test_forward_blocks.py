@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from assay.conformal import fit
 from assay.conformal.blocks import ScoredBlock, calibration_blocks, together
-from assay.conformal.conformity import SCORED, ConformityScores
+from assay.conformal.conformity import SCORED_APART, ConformityScores
 from assay.conformal.scores import scores_in
+from assay.conformal.unpriced import split_apart
 from assay.errors import AssayError
 from assay.model.bundle import Model
 from assay.model.carried import Carried
@@ -130,7 +131,11 @@ def test_pooled_scores_of_all_blocks_calibrate_as_by_hand():
     found = []
     for block in calibration_blocks(trained_on(folds, calibrate, fitted), folds=3):
         kernel = ConformityScores(Carried.of(block.model), ("town",), (0.8, 0.9), "absolute")
-        found.append(ScoredBlock(block, pa.Table.from_batches(kernel(iter([mask(batch, block.where)])), SCORED)))
+        found.append(
+            ScoredBlock(
+                block, split_apart(pa.Table.from_batches(kernel(iter([mask(batch, block.where)])), SCORED_APART))[0]
+            )
+        )
     pooled = together(found)
     labels = np.array(pooled.column("label").to_pylist(), dtype=object)
     calibration = fit(scores_in(pooled), labels, (0.8, 0.9), min_segment_rows=5, segment_columns=("town",))

@@ -16,7 +16,10 @@ from assay.config import RunConfig, load_run
 from assay.runtime.job import Result
 from assay.runtime.tracking import Tracking
 
-SETTINGS = ("engine.rounds=80", "engine.early_stopping_rounds=15", "conformal.adaptive=false")
+SETTINGS = (
+    *("engine.rounds=80", "engine.early_stopping_rounds=15"),
+    *("conformal.adaptive=false", "conformal.min_segment_rows=20"),
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import math
 
 import numpy as np
 import polars as pl
@@ -21,6 +22,7 @@ from assay.evaluation.class_tally import ClassSpec, ClassTally, probabilities_of
 from assay.evaluation.content import Gate
 from assay.evaluation.data_facts import data_facts
 from assay.evaluation.ensemble import ensemble_result
+from assay.evaluation.rivals import RivalResult
 
 THREE, TWO = ("bad", "fine", "good & <new>"), ("no", "yes")
 LEVELS = [0.8, 0.9]
@@ -97,6 +99,16 @@ def test_the_page_is_well_formed_and_speaks_of_classes(classes):
         assert expected in words
     assert ("AUC" in words.split("Terms")[0]) == (classes is TWO)
     assert set(content.figures) <= set(CAPTIONS)
+
+
+@pytest.mark.parametrize("days", [1, 40])
+def test_the_page_compares_rules_also_where_rows_have_no_days(days):
+    band = (math.nan, math.nan) if days == 1 else (-0.2, -0.1)
+    rival = RivalResult("global_rate", 300, days, 0.5, 0.65, *band)
+    bands = {} if days == 1 else {"log_loss": (0.4, 0.6), "accuracy": (0.7, 0.8)}
+    words = text_of(render_classes(dataclasses.replace(content_of(TWO), rivals=[rival], bands=bands)))
+    assert ("Whole days are drawn again" in words) == ("its accuracy 70" in words) == (days > 1)
+    assert ("There is no band" in words) == (days == 1)
 
 
 @pytest.mark.parametrize("classes", [TWO, THREE])

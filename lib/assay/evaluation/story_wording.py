@@ -13,10 +13,13 @@ from assay.evaluation.wording import NARROW_SPACE, count, day, number, percent, 
 
 
 def rivals_sentence(rivals: Sequence[RivalResult]) -> str:
-    """Against how many simple rules the model is better, on the same rows."""
+    """Against how many simple rules the model is better, on the same rows; beyond chance only where days tell of it."""
     rules = [one for one in rivals if one.name != "champion before"]
     if not rules:
         return ""
+    if all(one.days < 2 for one in rules):
+        below = sum(one.loss < one.rival_loss for one in rules)
+        return f"On the same rows it errs less than {below} of {count(len(rules), 'simple rule')}."
     better = sum(one.verdict == "better" for one in rules)
     told = f"On the same rows it errs less than {better} of {count(len(rules), 'simple rule')}, beyond chance"
     others = [readable(one.name) for one in rules if one.verdict != "better"]

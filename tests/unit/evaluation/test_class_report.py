@@ -109,6 +109,8 @@ def test_the_page_compares_rules_also_where_rows_have_no_days(days):
     words = text_of(render_classes(dataclasses.replace(content_of(TWO), rivals=[rival], bands=bands)))
     assert ("Whole days are drawn again" in words) == ("its accuracy 70" in words) == (days > 1)
     assert ("There is no band" in words) == (days == 1)
+    assert ("errs less than 1 of 1 simple rule" in words) == (days == 1 or rival.verdict == "better")
+    assert ("beyond chance" in words) == (days > 1)
 
 
 @pytest.mark.parametrize("classes", [TWO, THREE])

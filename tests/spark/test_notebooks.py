@@ -171,7 +171,7 @@ def test_notebooks_are_committed_as_written_and_define_nothing(path):
             assert set(re.findall(r"\d+(?:[.,]\d+)* ?%", cell.source)) <= {"80 %", "90 %", "95 %"}
 
 
-@pytest.mark.parametrize("text", ['open("/home/me/x.csv")', "see ~/data/x", "file:///x", r"C:\data", "read /work/x"])
+@pytest.mark.parametrize("text", ['open("/home/me/x.csv")', "see ~/data/x", "file:///x", r"C:\data", "read /srv/x"])
 def test_a_machine_path_is_found(text):
     assert MACHINE_PATH.search(text)
 

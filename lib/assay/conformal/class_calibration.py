@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from assay.conformal.calibration import ALL_ROWS, Calibration, SegmentQuantiles, fit, segment_labels
+from assay.conformal.calibration import ALL_ROWS, Calibration, SegmentQuantiles, factorise, fit, segment_labels
 from assay.conformal.class_probabilities import ProbabilityMap, read_map
 from assay.conformal.class_sets import SET_SCORES, Floats, SetScore
 from assay.model.registry import Champion
@@ -123,6 +123,12 @@ def class_labels(classes: Sequence[str], target: str) -> list[str]:
     return [str(segment_labels({target: np.array([name], dtype=object)})[0]) for name in classes]
 
 
+def labels_by_class(calibration: Calibration, classes: Sequence[str], target: str) -> list[str]:
+    """Labels of the classes where sets are calibrated by class; else none."""
+    by_class = isinstance(calibration, ClassCalibration) and calibration.by_class
+    return class_labels(classes, target) if by_class else []
+
+
 def of_class(own: str, label: str) -> str:
     """Label of a segment's rows of one class. own: of the class."""
     return f"{own}|{label}" if label != ALL_ROWS else own
@@ -135,14 +141,14 @@ def classes_of(
 
     Raises ValueError for a label that begins with none of them.
     """
-    distinct, rows = np.unique(labels.astype(str), return_inverse=True)
+    rows, distinct = factorise(labels)
     codes, rest = np.full(len(distinct), -1, dtype=np.int64), np.full(len(distinct), ALL_ROWS, dtype=object)
     for k, label in enumerate(own):
-        for place, text in enumerate(distinct.tolist()):
+        for place, text in enumerate(distinct):
             if text == label or text.startswith(f"{label}|"):
                 codes[place], rest[place] = k, text[len(label) + 1 :]
-    if (codes < 0).any():
-        raise ValueError(f"segment {distinct[codes < 0][0]!r} is of none of the classes {', '.join(own)}")
+    if strange := [text for text, code in zip(distinct, codes, strict=True) if code < 0]:
+        raise ValueError(f"segment {min(strange)!r} is of none of the classes {', '.join(own)}")
     return codes[rows], rest[rows]
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from assay.class_metrics import class_metrics, reliability
 from assay.config.conformal import ConformalConfig
+from assay.conformal.calibration import factorise
 from assay.conformal.class_calibration import ClassCalibration, fit_classes, of_class
 from assay.conformal.class_probabilities import FITS, ProbabilityMap
 from assay.conformal.class_rows import ClassRows
@@ -60,7 +61,7 @@ class ClassStage:
         found = {}
         for place, (period, table) in enumerate(periods.items()):
             rows = ClassRows.of(table, self.classes)
-            rows = taught(rows, self.config, drawn=self.drawn)[1] if place == 0 else rows
+            rows = shared_out(rows, self.config, drawn=self.drawn)[1] if place == 0 else rows
             found[period] = class_scores(rows, calibration, own)
         return found
 
@@ -71,9 +72,9 @@ class ClassStage:
         if follows is None:
             each = calibration.sets(p, rows.labels, rows.draws)
         else:
-            distinct, place = np.unique(rows.labels.astype(str), return_inverse=True)
+            place, distinct = factorise(rows.labels)
             times = rows.times.astype("datetime64[us]")
-            quantiles = follows.class_quantiles(distinct.tolist(), place, times, self.classes)
+            quantiles = follows.class_quantiles(distinct, place, times, self.classes)
             each = calibration.sets_within(p, quantiles, rows.draws)
         return [float(sets[np.arange(len(rows.codes)), rows.codes].mean()) for sets in each]
 
@@ -122,11 +123,22 @@ def taught(rows: ClassRows, config: ConformalConfig, *, drawn: bool) -> tuple[Pr
     Raises:
         DataError: there are too few rows for both.
     """
-    if config.probabilities == "none":
-        return None, rows
-    earlier, later = rows.parted(config.probabilities_share, drawn=drawn)
+    earlier, later = shared_out(rows, config, drawn=drawn)
+    if earlier is None:
+        return None, later
     order = np.argsort(earlier.row_ids, kind="stable")  # tasks bring rows in any order, which would show in last bits
     return FITS[config.probabilities](earlier.codes[order], earlier.probabilities[order]), later
+
+
+def shared_out(rows: ClassRows, config: ConformalConfig, *, drawn: bool) -> tuple[ClassRows | None, ClassRows]:
+    """The earlier rows, which teach a map of probabilities, None without one, and those that are left for sets.
+
+    Raises:
+        DataError: there are too few rows for both.
+    """
+    if config.probabilities == "none":
+        return None, rows
+    return rows.parted(config.probabilities_share, drawn=drawn)
 
 
 def figures_of(record: dict[str, Any]) -> dict[str, float]:

@@ -119,14 +119,30 @@ class Following:
 
 
 def followed(
-    known: Known, calibration: Calibration, pace: Pace, *, origin: dt.datetime, until: dt.datetime
+    known: Known,
+    calibration: Calibration,
+    pace: Pace,
+    *,
+    origin: dt.datetime,
+    until: dt.datetime,
+    own: Sequence[str] = (),
 ) -> Following:
     """Let quantiles follow the misses, from the step of `origin` to that of `until`.
 
     known: rows before `origin` calibrate; those from it on are judged, too, by the interval that their own step gave
     them. An outcome is used from the first step that begins after it is known: its row's time and the delay.
     calibration: says levels, score and the least rows of a segment.
+    own: labels of the classes, with which those of rows begin where sets are calibrated by class: each one's rows
+    follow the misses of that class alone, and so do those of all together.
     """
+    if own:
+        codes, segments = classes_of(known.labels, own)
+
+        def part(which: npt.NDArray[np.bool_] | slice) -> Following:
+            rows = Known(segments[which], known.times[which], known.scores[which])
+            return followed(rows, calibration, pace, origin=origin, until=until)
+
+        return dataclasses.replace(part(slice(None)), by_class=tuple(part(codes == k) for k in range(len(own))))
     labels, groups, parents = _tree(known.labels)
     delay = np.timedelta64(round(pace.delay_days * DAY_US), "us")
     rows = ScoredRows(
@@ -138,30 +154,6 @@ def followed(
     stop = int(steps_of(np.array([until.replace(tzinfo=None)], dtype="datetime64[us]"), origin, pace.step_days)[0]) + 1
     timeline = adapt(rows, parents, pace.adaptation(calibration.parts, calibration.min_segment_rows), stop=max(stop, 1))
     return Following(origin, pace.step_days, labels, timeline)
-
-
-def followed_classes(
-    known: Known,
-    calibration: ClassCalibration,
-    pace: Pace,
-    own: Sequence[str],
-    *,
-    origin: dt.datetime,
-    until: dt.datetime,
-) -> Following:
-    """The same of sets of classes. own: labels of the classes, with which those of rows begin; none, if they do not.
-
-    Calibrated by class, each one's rows follow the misses of that class alone, and so do those of all together.
-    """
-    if not own:
-        return followed(known, calibration, pace, origin=origin, until=until)
-    codes, labels = classes_of(known.labels, own)
-
-    def part(which: npt.NDArray[np.bool_] | slice) -> Following:
-        rows = Known(labels[which], known.times[which], known.scores[which])
-        return followed(rows, calibration, pace, origin=origin, until=until)
-
-    return dataclasses.replace(part(slice(None)), by_class=tuple(part(codes == k) for k in range(len(own))))
 
 
 def served_from(calibration: Calibration, following: Following) -> Calibration:

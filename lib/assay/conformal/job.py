@@ -17,12 +17,12 @@ from assay.conformal.blocks import Block, ScoredBlock, calibration_blocks, toget
 from assay.conformal.calibration import Calibration, fit, labels_in
 from assay.conformal.calibration_rows import quantile_names, rows_of
 from assay.conformal.choice import MARGIN, relative_interval_score
-from assay.conformal.class_calibration import ClassCalibration, class_labels
+from assay.conformal.class_calibration import ClassCalibration, labels_by_class
 from assay.conformal.class_rows import CLASS_ROWS_APART, PredictLabelled
 from assay.conformal.class_stage import ClassStage, figures_of
 from assay.conformal.conformity import BEST, ERRORS_APART, SCORED_APART, ConformityScores, ErrorRows, Older, score_of
 from assay.conformal.difficulty import LEAST_ROWS, Difficulty
-from assay.conformal.following import Following, after, followed, followed_classes, known_in, own_step_days, served_from
+from assay.conformal.following import Following, after, followed, known_in, own_step_days, served_from
 from assay.conformal.held import coverage_of, share_followed, verdict
 from assay.conformal.pace import Pace
 from assay.conformal.scores import AbsoluteResidual, NormalisedResidual, scores_in
@@ -80,6 +80,7 @@ class Calibrating:
         self.segments = tuple(stored_name(s) for s in context.config.dataset.segments)
         outcome, conformal = trained.model.outcome, context.config.profile.conformal
         self.unpriced: dict[tuple[str, int], Unpriced] = {}  # by period and block
+        self.scored_before: dict[tuple[str, int, str], ScoredBlock] = {}  # by period, block and kind of score
         self.chosen = ""  # what is told of a kind of score that was chosen among two
         self.classes = (
             ClassStage(conformal, self.segments, len(outcome.classes), drawn=trained.model.drawn)
@@ -234,14 +235,20 @@ class Calibrating:
         return Difficulty.learned(inputs, found.column("error").to_numpy(), types, encoding=encoding)
 
     def scored(self, block: Block, kind: str, difficulty: Difficulty | None) -> ScoredBlock:
-        """Conformity scores of the labelled rows of a block: rows of `SCORED`, of classes of `CLASS_ROWS`."""
+        """Conformity scores of the labelled rows of a block: rows of `SCORED`, of classes of `CLASS_ROWS`.
+
+        What was scored to choose a kind is not scored again: a run has one scale.
+        """
+        if (key := (block.period, block.number, kind)) in self.scored_before:
+            return self.scored_before[key]
         rows, carried, levels = self.labelled(block), Carried.of(block.model), self.config.profile.conformal.levels
         if self.classes is not None:
             rows = rows.map(PredictLabelled(carried, self.segments), CLASS_ROWS_APART)
         else:
             rows = rows.map(ConformityScores(carried, self.segments, levels, kind, difficulty), SCORED_APART)
         found, self.unpriced[block.period, block.number] = split_apart(rows.collect())
-        return ScoredBlock(block, found)
+        self.scored_before[key] = ScoredBlock(block, found)
+        return self.scored_before[key]
 
     def labelled(self, block: Block) -> Flow:
         """The labelled rows of a block, with all that their scores need."""
@@ -286,14 +293,12 @@ class Calibrating:
         if tested.pace is None:
             return None
         known = known_in(pa.concat_tables(periods.values()))
-        when = {"origin": self.trained.model.test_start, "until": after(known, tested.pace)}
-        if isinstance(tested, ClassCalibration):
-            return followed_classes(known, tested, tested.pace, self.own(tested), **when)
-        return followed(known, tested, tested.pace, **when)
+        origin, until = self.trained.model.test_start, after(known, tested.pace)
+        return followed(known, tested, tested.pace, origin=origin, until=until, own=self.own(tested))
 
-    def own(self, calibration: ClassCalibration) -> list[str]:
+    def own(self, calibration: Calibration) -> list[str]:
         """Labels of the classes, where sets are calibrated by class."""
-        return class_labels(self.trained.model.outcome.classes, self.target.name) if calibration.by_class else []
+        return labels_by_class(calibration, self.trained.model.outcome.classes, self.target.name)
 
     def fitted(self, scored: pa.Table, kind: str, difficulty: Difficulty | None) -> Calibration:
         """The calibration of rows of `SCORED`, of classes of `CLASS_ROWS`."""

@@ -34,20 +34,6 @@ DAY_US = 86_400_000_000
 
 
 @dataclasses.dataclass(frozen=True)
-class NewestTime:
-    """Kernel over events: one row per task with the newest time of its rows."""
-
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Column time."""
-        import pyarrow.compute as pc
-
-        found = [pc.max(batch.column("time")) for batch in batches if batch.num_rows]
-        if found:
-            newest = max(found, key=lambda moment: moment.as_py())
-            yield pa.RecordBatch.from_arrays([pa.array([newest.as_py()], newest.type)], names=["time"])
-
-
-@dataclasses.dataclass(frozen=True)
 class BuildPanel:
     """Kernel over events of whole entities: their observations.
 

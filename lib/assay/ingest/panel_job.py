@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
-import pyarrow as pa
-
 from assay.config.dataset import stored_name
 from assay.errors import AssayError, DataError, from_worker
-from assay.ingest.panel import BuildPanel, NewestTime
+from assay.ingest.panel import BuildPanel
 from assay.runtime.job import Done, JobContext, Plan
+from assay.runtime.newest import newest_time
 from assay.runtime.plane import Output
-from assay.runtime.tables import EVENTS, OBSERVATIONS, TIME, observation_fields
+from assay.runtime.tables import EVENTS, OBSERVATIONS, observation_fields
 
 JOB = "panel"
 
@@ -32,7 +29,9 @@ def _execute(context: JobContext, identity: str, version: int) -> Done:
     plane, dataset = context.plane, context.config.dataset
     assert dataset.events is not None
     schema = OBSERVATIONS.schema(observation_fields(dataset))
-    newest = _newest(context, version)
+    newest = newest_time(plane.read(EVENTS.name, version=version, columns=["time"]))
+    if newest is None:
+        raise DataError("table events has no rows to make observations of; change dataset.source")
     with context.reporter.step(f"observations per {' and '.join(dataset.entity)} and {dataset.events.period}"):
         rows = (
             plane.read(EVENTS.name, version=version)
@@ -47,13 +46,3 @@ def _execute(context: JobContext, identity: str, version: int) -> Done:
             raise from_worker(error) or error from None
     told = f"{written.rows:,} observations of {newest:%Y-%m-%d} and before, one per {dataset.events.period}"
     return Done(metrics={"rows_made": written.rows}, written=[written], summary=[told])
-
-
-def _newest(context: JobContext, version: int) -> dt.datetime:
-    flow = context.plane.read(EVENTS.name, version=version, columns=["time"])
-    found = flow.map(NewestTime(), pa.schema([pa.field("time", TIME)])).collect()
-    if not found.num_rows:
-        raise DataError("table events has no rows to make observations of; change dataset.source")
-    newest = max(found.column("time").to_pylist())
-    assert isinstance(newest, dt.datetime)
-    return newest

@@ -7,30 +7,28 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.conformal.calibration import Calibration
-from assay.conformal.class_calibration import ClassCalibration, class_labels, of_class, read_calibration
+from assay.conformal.class_calibration import ClassCalibration, labels_by_class, of_class, read_calibration
 from assay.conformal.class_rows import CLASS_ROWS_APART, ClassRows, PredictLabelled
 from assay.conformal.class_stage import class_scores
 from assay.conformal.conformity import SCORED_APART, ConformityScores
-from assay.conformal.following import Following, Known, followed, followed_classes, known_in, latest
+from assay.conformal.following import Following, Known, followed, known_in, latest
 from assay.conformal.unpriced import Unpriced, split_apart
 from assay.errors import DataError
 from assay.model.carried import Carried
 from assay.model.registry import Champion
 from assay.runtime.conditions import Condition, columns_of
 from assay.runtime.job import JobContext
+from assay.runtime.newest import newest_time
 from assay.runtime.plane import Commit, Output, Written
-from assay.runtime.tables import ADAPTIVE, CALIBRATIONS, CONFORMITY_SCORES, FEATURES, TIME
-
-NEWEST = pa.schema([pa.field("time", TIME)])
+from assay.runtime.tables import ADAPTIVE, CALIBRATIONS, CONFORMITY_SCORES, FEATURES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +92,7 @@ def _adapted(
     ahead: dt.timedelta,
 ) -> Adapted | None:
     calibration = read_calibration(found.calibration, classes=found.model.outcome.decides)
-    own = class_labels_of(found, calibration, target.name)
+    own = labels_by_class(calibration, found.model.outcome.classes, target.name)
     assert calibration.pace is not None
     plane, column = context.plane, stored_name(target.name)
     # A later calibration replaces the scores of an earlier one; the table's history still has them.
@@ -126,15 +124,10 @@ def _adapted(
             )
             later, unpriced = split_apart(rows.map(kernel, SCORED_APART).collect())
         times = plane.read(FEATURES.name, version=version, columns=["time", *_columns(where)], where=where)
-        newest = times.map(NewestTime(), NEWEST).collect().column("time")
-        until = max([latest(known), *(pc.max(newest).as_py(),) * bool(len(newest))]) + ahead
+        until = max(moment for moment in (latest(known), newest_time(times)) if moment is not None) + ahead
         whole = both(known, known_in(later)) if later.num_rows else known
-        pace, origin = calibration.pace, found.judged.test_start
-        state = (
-            followed_classes(whole, calibration, pace, own, origin=origin, until=until)
-            if isinstance(calibration, ClassCalibration)
-            else followed(whole, calibration, pace, origin=origin, until=until)
-        )
+        origin = found.judged.test_start
+        state = followed(whole, calibration, calibration.pace, origin=origin, until=until, own=own)
     return Adapted(calibration, state, later.num_rows, unpriced)
 
 
@@ -152,7 +145,7 @@ def write_states(
 ) -> Sequence[Written]:
     """Each step's quantiles as rows of `calibrations`; in a slot of their own, so that `calibrate` finds its own."""
     commit = dataclasses.replace(commit, slot=f"{commit.slot}: {ADAPTIVE}")
-    own = class_labels_of(found, state.calibration, target)
+    own = labels_by_class(state.calibration, found.model.outcome.classes, target)
     parts = [_states(state.following, state.calibration, found, target)]
     for label, one in zip(own, state.following.by_class, strict=True):
         parts.append(_states(one, state.calibration, found, target, label))
@@ -160,12 +153,6 @@ def write_states(
     return context.plane.rows_of(CALIBRATIONS, schema, pa.concat_tables(parts)).write(
         [Output(CALIBRATIONS, schema, commit, owns={"target": target, "kind": ADAPTIVE})]
     )
-
-
-def class_labels_of(found: Champion, calibration: Calibration, target: str) -> list[str]:
-    """Labels of the classes, where sets are calibrated by class."""
-    by_class = isinstance(calibration, ClassCalibration) and calibration.by_class
-    return class_labels(found.model.outcome.classes, target) if by_class else []
 
 
 def _states(following: Following, calibration: Calibration, found: Champion, target: str, own: str = "") -> pa.Table:
@@ -184,17 +171,6 @@ def _states(following: Following, calibration: Calibration, found: Champion, tar
     }
     columns |= {name: pa.repeat(text, rows) for name, text in told.items()}
     return pa.table({field.name: columns[field.name] for field in schema}, schema=schema)
-
-
-@dataclasses.dataclass(frozen=True)
-class NewestTime:
-    """Kernel: the newest time of a task's rows, in one row; none of none."""
-
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of `NEWEST`."""
-        found = [pc.max(batch.column("time")) for batch in batches if batch.num_rows]
-        if found:
-            yield pa.record_batch([pa.array([max(one.as_py() for one in found)], TIME)], schema=NEWEST)
 
 
 def _columns(where: Sequence[Condition]) -> list[str]:

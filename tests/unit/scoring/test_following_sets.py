@@ -15,7 +15,7 @@ from assay.conformal.calibration import ALL_ROWS
 from assay.conformal.class_calibration import class_labels, classes_of, of_class
 from assay.conformal.class_rows import CLASS_ROWS, ClassRows
 from assay.conformal.class_stage import ClassStage, taught
-from assay.conformal.following import followed_classes, known_in, latest, served_from
+from assay.conformal.following import followed, known_in, latest, served_from
 from assay.conformal.intervals import score_batch
 from assay.conformal.pace import Pace
 from assay.model.registry import Calibrated
@@ -57,7 +57,7 @@ def follow(way, table, *, pace=None):
     tested = dataclasses.replace(stage.fitted(periods["calibrate"]), pace=pace)
     own = class_labels(("no", "yes"), "sold") if by_class else []
     known = known_in(pa.concat_tables(stage.scores(periods, tested, own).values()))
-    return stage, tested, followed_classes(known, tested, pace, own, origin=ORIGIN, until=latest(known)), periods
+    return stage, tested, followed(known, tested, pace, own=own, origin=ORIGIN, until=latest(known)), periods
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)

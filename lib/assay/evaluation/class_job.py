@@ -28,9 +28,9 @@ from assay.evaluation.ensemble import COLUMN as DISAGREEMENT
 from assay.evaluation.ensemble import ensemble_result
 from assay.evaluation.evaluated import BEFORE, CLUSTER, MONTH, PROBABILITY_BAND, JudgeClasses
 from assay.evaluation.over_time import coverage_over_time, time_lines
+from assay.evaluation.parts import TallySpec
 from assay.evaluation.rivals import compared, rival_lines
 from assay.evaluation.tallied_job import TalliedEvaluation
-from assay.evaluation.tally import TallySpec
 from assay.evaluation.target_job import Pictures, Report
 from assay.evaluation.wording import gate_outcome
 from assay.runtime.plane import Kernel

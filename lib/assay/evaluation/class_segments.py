@@ -13,8 +13,7 @@ from assay.class_counts import binned_error, counted_metrics, counted_ranking
 from assay.class_metrics import ranking
 from assay.evaluation.class_tally import OF_SETS, ClassSpec, ClassTally, probabilities_of
 from assay.evaluation.over_time import LEAST_DAYS, Z
-from assay.evaluation.parts import DAY
-from assay.evaluation.tally import MISSING_SEGMENT
+from assay.evaluation.parts import DAY, MISSING_SEGMENT
 from assay.metrics import adjusted_p_values, binomial_bands, wilson_bands
 
 SCHEMA = {

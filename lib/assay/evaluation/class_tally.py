@@ -9,24 +9,21 @@ average precision need an order of all rows: exact where the sample is all rows,
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 
 from assay.class_counts import bucket_of
 from assay.class_metrics import binned, brier_scores, checked, log_losses
-from assay.evaluation.parts import DAY, KEYS, blocks, packed, sample_of, unpacked
-from assay.evaluation.tally import MERGED, MISSING_SEGMENT, TallySpec
+from assay.evaluation.parts import DAY, KEYS, MISSING_SEGMENT, RIVAL_DAYS, SumRows, Sums, TallySpec, sample_of
 from assay.runtime.tables import level_label
 
 CLASS = "\0class"  # kept apart from segments: no column is called so
 OF_SETS = ("coverage", "set_size", "empty_share", "single_share", "full_share")
 ADDED = {"marks": ("actual", "said"), "bins": ("bin",), "scores": ("actual", "bucket")}  # keys beside those of segments
-RIVAL_DAYS = {"day": pl.String, "rival": pl.String, "rows": pl.Int64, "model": pl.Float64, "other": pl.Float64}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,42 +34,21 @@ class ClassSpec(TallySpec):
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassTally:
-    """What was summed of some rows.
+class ClassTally(Sums[ClassSpec]):
+    """What was summed of rows with a class.
 
-    sums: per segment_column and segment (both empty: all rows), per day, and per class that came true: rows, first and
-    last time, and sums of losses, hits and sets.  marks: rows by the class that came true and the likeliest one.
-    bins: of probability, rows with their summed probability and how many came true.  scores: of two classes, rows by
-    class and bucket of probability.  days: see `parts.Sums`.  sample: hash and kept columns.
+    sums: per segment, per day, and per class that came true: rows, first and last time, and sums of losses, hits and
+    sets.  marks: rows by the class that came true and the likeliest one.  bins: of probability, rows with their summed
+    probability and how many came true.  scores: of two classes, rows by class and bucket of probability.  days: losses
+    are log losses.
     """
 
-    sums: pl.DataFrame
     marks: pl.DataFrame
     bins: pl.DataFrame
     scores: pl.DataFrame
-    days: pl.DataFrame
-    sample: pl.DataFrame
-
-    def frames(self) -> dict[str, pl.DataFrame]:
-        """All frames by name."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-
-    @functools.cached_property
-    def rows(self) -> int:
-        """All rows that were summed."""
-        return int(self.of("")["rows"].sum())
-
-    @property
-    def complete(self) -> bool:
-        """Whether the sample is all rows."""
-        return self.sample.height == self.rows
-
-    def of(self, column: str) -> pl.DataFrame:
-        """Sums of one segment column (or `DAY`, `CLASS`, or empty for all rows), by segment."""
-        return self.sums.filter(pl.col("segment_column") == column).sort("segment")
 
     @classmethod
-    def measure(cls, rows: pl.DataFrame, spec: ClassSpec) -> ClassTally:
+    def measure(cls, rows: pl.DataFrame, spec: ClassSpec) -> Self:
         """Sum rows. Raises ValueError for outcomes and probabilities that mean nothing (`class_metrics`)."""
         each = probabilities_of(rows, len(spec.classes))
         p, codes = checked(rows["actual"].to_numpy(), each)
@@ -90,65 +66,29 @@ class ClassTally:
             groups["scores"].append(_grouped(told, name, by, "scores", pl.len().cast(pl.Int64).alias("count")))
         days = [_losses(rows, losses, rival) for rival in spec.rivals] or [pl.DataFrame(schema=RIVAL_DAYS)]
         return cls(
-            pl.concat(sums),
+            sums=pl.concat(sums),
             **{name: pl.concat(parts) for name, parts in groups.items()},
             days=pl.concat(days),
             sample=sample_of(rows, spec.kept, spec.threshold, spec.most),
         )
 
     @classmethod
-    def merge(cls, parts: Iterable[ClassTally], spec: ClassSpec) -> ClassTally:
-        """Several as one; any order and any grouping give the same, sums of floats to rounding."""
-        frames = [part.frames() for part in parts]
-        stacked = {name: pl.concat([each[name] for each in frames]) for name in frames[0]}
+    def added(cls, stacked: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+        """Sums, marks, bins and scores of the whole."""
         ends = [pl.col("first").min(), pl.col("last").max()]
         sums = stacked["sums"].group_by(KEYS).agg(pl.exclude(*KEYS, "first", "last").sum(), *ends)
-        return cls(
-            sums.select(stacked["sums"].columns).sort(KEYS),
-            **{
-                name: stacked[name].group_by(*KEYS, *by).agg(pl.exclude(*KEYS, *by).sum()).sort(*KEYS, *by)
-                for name, by in ADDED.items()
-            },
-            days=stacked["days"]
-            .group_by("day", "rival")
-            .agg(pl.col("rows", "model", "other").sum())
-            .sort("rival", "day"),
-            sample=stacked["sample"].sort("hash", "row_id").head(spec.most),
-        )
-
-    def packed(self) -> pa.RecordBatch:
-        """Rows of `PARTS`."""
-        return packed(self.frames())
-
-    @classmethod
-    def unpacked(cls, table: pa.Table, spec: ClassSpec) -> ClassTally | None:
-        """Rows of `PARTS` of all tasks as one; None without rows."""
-        whole: list[ClassTally] = []
-        for frames in unpacked(table):
-            whole.append(cls(**frames))
-            if len(whole) == MERGED:
-                whole = [cls.merge(whole, spec)]
-        return cls.merge(whole, spec) if whole else None
+        counted = {
+            name: stacked[name].group_by(*KEYS, *by).agg(pl.exclude(*KEYS, *by).sum()).sort(*KEYS, *by)
+            for name, by in ADDED.items()
+        }
+        return {"sums": sums.select(stacked["sums"].columns).sort(KEYS), **counted}
 
 
 @dataclasses.dataclass(frozen=True)
-class TallyClasses:
+class TallyClasses(SumRows[ClassSpec]):
     """Kernel: the tally of a task's rows, as rows of `PARTS`."""
 
-    spec: ClassSpec
-
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Sum in blocks, so that a task holds no more than one of them."""
-        whole: ClassTally | None = None
-        for block in blocks(batches):
-            found = ClassTally.measure(self.prepared(block), self.spec)
-            whole = found if whole is None else ClassTally.merge([whole, found], self.spec)
-        if whole is not None:
-            yield whole.packed()
-
-    def prepared(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """A block's rows as they are summed."""
-        return rows
+    summed = ClassTally
 
 
 def probabilities_of(rows: pl.DataFrame, classes: int) -> npt.NDArray[np.float64]:

@@ -25,12 +25,13 @@ from assay.evaluation.content import (
 from assay.evaluation.ensemble import COLUMN as DISAGREEMENT
 from assay.evaluation.ensemble import ensemble_result, errors
 from assay.evaluation.evaluated import BEFORE, PRICE_BAND, JudgeRows
+from assay.evaluation.parts import TallySpec
 from assay.evaluation.report import render
 from assay.evaluation.risk import RankedDecisions, ranked_decisions
 from assay.evaluation.segments import best_and_worst, rival_table, table_of
 from assay.evaluation.story import cluster_table, rules_for, told
 from assay.evaluation.tallied_job import TalliedEvaluation
-from assay.evaluation.tally import Tally, TallySpec
+from assay.evaluation.tally import Tally
 from assay.evaluation.target_job import Pictures, Report
 from assay.evaluation.wording import gate_outcome, headline, number, percent, skill_sentence
 from assay.metrics import binomial_band

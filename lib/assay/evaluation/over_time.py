@@ -6,6 +6,7 @@ import datetime as dt
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -87,7 +88,7 @@ def _worst(periods: Sequence[PeriodCoverage]) -> PeriodCoverage | None:
 
 
 def coverage_over_time(
-    tally: Sums, levels: Sequence[float], *, window_days: int, false_discovery_rate: float
+    tally: Sums[Any], levels: Sequence[float], *, window_days: int, false_discovery_rate: float
 ) -> list[LevelOverTime]:
     """Of each level, by sums per day. A level without any interval is left out."""
     days = tally.of(DAY).with_columns(pl.col("segment").str.to_date().alias("day")).sort("day")

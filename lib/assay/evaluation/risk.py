@@ -15,7 +15,8 @@ import polars as pl
 
 from assay.evaluation.decisions import ABSTAIN, ACT, REVIEW, Rule, relative_width
 from assay.evaluation.over_time import Line, long_lines
-from assay.evaluation.tally import DAY, Tally
+from assay.evaluation.parts import DAY
+from assay.evaluation.tally import Tally
 from assay.runtime.tables import level_label
 
 SHARES = tuple(k / 20 for k in range(1, 21))

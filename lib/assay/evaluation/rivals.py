@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -48,7 +49,7 @@ class RivalResult:
         return (-self.high / self.rival_loss, -self.low / self.rival_loss) if self.rival_loss else (np.nan, np.nan)
 
 
-def compared(tally: Sums, *, seed: int, root: bool = True) -> list[RivalResult]:
+def compared(tally: Sums[Any], *, seed: int, root: bool = True) -> list[RivalResult]:
     """The model against each rival, the strongest rival first. root: of mean losses their roots are compared."""
     found = []
     for (rival,), part in tally.days.partition_by("rival", as_dict=True).items():

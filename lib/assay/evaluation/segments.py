@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
+from assay.evaluation.parts import KEYS, MISSING_SEGMENT, TallySpec
 from assay.evaluation.row_figures import figures
-from assay.evaluation.tally import KEYS, MISSING_SEGMENT, RIVAL, Tally, TallySpec, medians
+from assay.evaluation.tally import RIVAL, Tally, medians
 from assay.metrics import adjusted_p_values, binomial_bands, check_level, wilson_bands
 from assay.runtime.tables import level_label
 

@@ -9,7 +9,7 @@ import dataclasses
 import datetime as dt
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -20,9 +20,8 @@ from assay.conformal.class_calibration import tested_map
 from assay.errors import DataError
 from assay.evaluation.content import BASELINE_PREFIX
 from assay.evaluation.evaluated import CLUSTER, FACTOR, MONTH, KnownRows
-from assay.evaluation.parts import PARTS, Sums
+from assay.evaluation.parts import PARTS, Sums, TallySpec
 from assay.evaluation.past import Columns, Past, looked_back, past_rows
-from assay.evaluation.tally import TallySpec
 from assay.evaluation.target_job import C, Evaluation
 from assay.model.baselines import Baselines
 from assay.model.carried import Carried
@@ -35,7 +34,7 @@ from assay.runtime.job import JobContext
 from assay.runtime.plane import Kernel
 from assay.runtime.tables import FEATURES, PREDICTIONS
 
-T = TypeVar("T", bound=Sums)
+T = TypeVar("T", bound=Sums[Any])
 S = TypeVar("S", bound=TallySpec)
 
 

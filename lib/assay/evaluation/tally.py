@@ -8,87 +8,34 @@ same however the rows were cut. So ten million rows leave their executors as som
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
+from typing import Self
 
 import polars as pl
-import pyarrow as pa
 
-from assay.evaluation.parts import DAY, KEYS, PARTS, blocks, packed, sample_of, unpacked
+from assay.evaluation.parts import DAY, KEYS, MISSING_SEGMENT, RIVAL_DAYS, SumRows, Sums, TallySpec, sample_of
 from assay.evaluation.row_figures import REFERENCE, additive, per_row
-from assay.model.row_sample import EVERY_ROW, ROW
-from assay.runtime.tables import level_label
 
-__all__ = ["DAY", "KEYS", "PARTS", "Tally", "TallyRows", "TallySpec", "medians"]
-
-MISSING_SEGMENT = "(missing)"
 RIVAL = "\0rival"  # kept apart from segments: no column is called so
 ACCURACY = 0.001
 GAMMA = (1 + ACCURACY) / (1 - ACCURACY)
 LEAST, MOST = 1e-9, 1e9  # relative errors outside count as these
 ZERO_BUCKET = -(1 << 30)
-MERGED = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class TallySpec:
-    """What is summed, and which rows are kept.
+class Tally(Sums[TallySpec]):
+    """What was summed of rows with a number.
 
-    segment_columns: text columns that split the rows.  rivals: columns of other predictions, NaN where they have none.
-    kept: columns of sampled rows.  threshold: greatest hash of those.  most: how many at most.
-    relative: whether a return is a share of `reference`.
+    sums: `additive` per segment, per day, and per rival as if it were the model.  buckets: rows per bucket of the
+    relative error, likewise, but for days.  days: losses are squared errors.
     """
 
-    levels: tuple[float, ...]
-    segment_columns: tuple[str, ...] = ()
-    rivals: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
-    threshold: int = EVERY_ROW
-    most: int = 200_000
-    relative: bool = True
-
-    @property
-    def labels(self) -> dict[str, float]:
-        """Levels by the suffix of their columns."""
-        return {level_label(level): level for level in self.levels}
-
-
-@dataclasses.dataclass(frozen=True)
-class Tally:
-    """What was summed of some rows.
-
-    sums: `additive` per segment_column and segment (both empty: all rows), per day, and per rival as if it were the
-    model.  buckets: rows per bucket of the relative error, likewise, but for days.  days: per day and rival, of the
-    rows that it predicts: rows, squared errors of the model and of the rival.  sample: hash and kept columns.
-    """
-
-    sums: pl.DataFrame
     buckets: pl.DataFrame
-    days: pl.DataFrame
-    sample: pl.DataFrame
-
-    def frames(self) -> dict[str, pl.DataFrame]:
-        """All frames by name."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-
-    @functools.cached_property
-    def rows(self) -> int:
-        """All rows that were summed."""
-        whole = self.sums.filter((pl.col("segment_column") == "") & (pl.col("segment") == ""))
-        return int(whole["rows"].sum())
-
-    @property
-    def complete(self) -> bool:
-        """Whether the sample is all rows."""
-        return self.sample.height == self.rows
-
-    def of(self, column: str) -> pl.DataFrame:
-        """Sums of one segment column (or `DAY`, `RIVAL`, or empty for all rows), by segment."""
-        return self.sums.filter(pl.col("segment_column") == column).sort("segment")
 
     @classmethod
-    def measure(cls, rows: pl.DataFrame, spec: TallySpec) -> Tally:
+    def measure(cls, rows: pl.DataFrame, spec: TallySpec) -> Self:
         """Sum rows, as in `segments.py`. One group_by per segment column, one pass per rival."""
         labels = spec.labels
         figures = rows.lazy().select(
@@ -109,56 +56,23 @@ class Tally:
             if other.height:
                 sums.append(_summed(other.lazy(), RIVAL, pl.lit(rival), labels))
                 buckets.append(_bucketed(other.lazy(), RIVAL, pl.lit(rival)))
-        schema = {"day": pl.String, "rival": pl.String, "rows": pl.Int64, "model": pl.Float64, "other": pl.Float64}
-        days = [_losses(rows, rival) for rival in spec.rivals] or [pl.DataFrame(schema=schema)]
+        days = [_losses(rows, rival) for rival in spec.rivals] or [pl.DataFrame(schema=RIVAL_DAYS)]
         sample = sample_of(rows, spec.kept, spec.threshold, spec.most)
-        return cls(pl.concat(sums, how="diagonal_relaxed"), pl.concat(buckets), pl.concat(days), sample)
+        whole = pl.concat(sums, how="diagonal_relaxed")
+        return cls(sums=whole, buckets=pl.concat(buckets), days=pl.concat(days), sample=sample)
 
     @classmethod
-    def merge(cls, parts: Iterable[Tally], spec: TallySpec) -> Tally:
-        """Several as one; any order and any grouping give the same, sums of floats to rounding."""
-        frames = [part.frames() for part in parts]
-        stacked = {name: pl.concat([each[name] for each in frames], how="diagonal_relaxed") for name in frames[0]}
-        return cls(
-            _added(stacked["sums"]),
-            stacked["buckets"].group_by(*KEYS, "bucket").agg(pl.col("count").sum()).sort(*KEYS, "bucket"),
-            stacked["days"].group_by("day", "rival").agg(pl.col("rows", "model", "other").sum()).sort("rival", "day"),
-            stacked["sample"].sort("hash", ROW).head(spec.most),
-        )
-
-    def packed(self) -> pa.RecordBatch:
-        """Rows of `PARTS`."""
-        return packed(self.frames())
-
-    @classmethod
-    def unpacked(cls, table: pa.Table, spec: TallySpec) -> Tally | None:
-        """Rows of `PARTS` of all tasks as one; None without rows."""
-        whole: list[Tally] = []
-        for frames in unpacked(table):
-            whole.append(cls(**frames))
-            if len(whole) == MERGED:  # so that the driver holds no more of them at once
-                whole = [cls.merge(whole, spec)]
-        return cls.merge(whole, spec) if whole else None
+    def added(cls, stacked: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+        """Sums and buckets of the whole."""
+        buckets = stacked["buckets"].group_by(*KEYS, "bucket").agg(pl.col("count").sum()).sort(*KEYS, "bucket")
+        return {"sums": _added(stacked["sums"]), "buckets": buckets}
 
 
 @dataclasses.dataclass(frozen=True)
-class TallyRows:
+class TallyRows(SumRows[TallySpec]):
     """Kernel: the tally of a task's rows, as rows of `PARTS`."""
 
-    spec: TallySpec
-
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Sum in blocks, so that a task holds no more than one of them."""
-        whole: Tally | None = None
-        for block in blocks(batches):
-            found = Tally.measure(self.prepared(block), self.spec)
-            whole = found if whole is None else Tally.merge([whole, found], self.spec)
-        if whole is not None:
-            yield whole.packed()
-
-    def prepared(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """A block's rows as they are summed."""
-        return rows
+    summed = Tally
 
 
 def medians(buckets: pl.DataFrame) -> pl.DataFrame:

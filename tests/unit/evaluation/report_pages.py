@@ -13,6 +13,7 @@ from assay.config.evaluation import EvaluationConfig
 from assay.config.target import TargetConfig
 from assay.evaluation import plots, story_plots
 from assay.evaluation.evaluated import CLUSTER, FACTOR, MONTH, PRICE_BAND, JudgeRows
+from assay.evaluation.parts import TallySpec
 from assay.evaluation.past import Columns, looked_back
 from assay.evaluation.report import (
     DataFacts,
@@ -27,7 +28,7 @@ from assay.evaluation.risk import RankedDecisions
 from assay.evaluation.row_figures import REFERENCE
 from assay.evaluation.segments import segment_table, table_of
 from assay.evaluation.story import rules_for, told
-from assay.evaluation.tally import Tally, TallySpec
+from assay.evaluation.tally import Tally
 from assay.metrics import point_metrics
 
 UTC = dt.UTC

@@ -10,12 +10,13 @@ import pytest
 from assay.config.evaluation import EvaluationConfig
 from assay.evaluation.decisions import ABSTAIN, ACT, REVIEW, rules_of
 from assay.evaluation.over_time import coverage_over_time
+from assay.evaluation.parts import TallySpec
 from assay.evaluation.risk import abstention, direction, lower_bounds, ranked_decisions
 from assay.evaluation.rivals import compared
 from assay.evaluation.row_figures import REFERENCE
 from assay.evaluation.slabs import worst_slab
 from assay.evaluation.story_wording import direction_sentence, drift_sentence, kept_sentence, slab_sentence
-from assay.evaluation.tally import Tally, TallySpec
+from assay.evaluation.tally import Tally
 from assay.model.row_sample import row_hash
 
 START = dt.datetime(2021, 1, 1, tzinfo=dt.UTC)

@@ -5,9 +5,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from assay.evaluation.parts import DAY, PARTS, TallySpec
 from assay.evaluation.row_figures import REFERENCE
 from assay.evaluation.segments import rival_table, segment_table, table_of
-from assay.evaluation.tally import ACCURACY, DAY, PARTS, Tally, TallyRows, TallySpec, medians
+from assay.evaluation.tally import ACCURACY, Tally, TallyRows, medians
 from assay.metrics import pinball_losses, point_metrics
 
 LEVELS = (0.8, 0.9)

@@ -1,9 +1,10 @@
 """Consumes scores of many groups and how much mass is needed, produces the scores at which each group has it.
 
 The mass of a row is 1, or a weight in fixed point. Few rows are sorted as they are. Of many, a sample tells between
-which two scores each wanted one nearly surely lies; one pass adds up the masses below, between and above, and only the
-rows in between are sorted (Floyd and Rivest 1975, for all groups at once). What is not found there is sorted whole, so
-the result is exact whatever the sample was.
+which two scores each group's wanted ones nearly surely lie. That stretch is cut into cells of one width, what lies
+outside is a cell on either side, and one pass adds up the masses of cells. Only the rows of those cells are sorted in
+which a wanted score lies, some hundredths of all: distributive partitioning (Dobosiewicz 1978) for a few ranks alone.
+Rows fall into cells in the order of their scores whatever the sample was, so the result is always exact.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ Integers = npt.NDArray[np.int64]
 RADIX_GROUPS = 2**16  # NumPy sorts 16-bit codes by radix: one linear pass instead of a comparison sort
 UNIT = 2**32  # weight 1 in fixed point
 
-_CHUNK = 2**16  # rows of one pass: they stay in cache, and sums of as many weights are exact in 53 bits
-_SAMPLED = 16  # one row of so many is in the sample
-_SAMPLE_ROWS = 64  # per group on average: with fewer, the brackets are too wide to be worth it
-_DEVIATIONS = 3.5  # half the width of a bracket, in standard deviations of the sample's share below it
+_CHUNK = 2**16  # rows of one pass: they stay in cache
+_COUNTED = 2**20  # rows that are added up at once: sums of as many weights are exact in 53 bits
+_CELLS = 128  # of each group, between the two outer ones
+_SAMPLED = 32  # one row of so many is in the sample
+_SAMPLE_ROWS = 32  # per group on average: with fewer, sorting everything is as quick
+_DEVIATIONS = 5.0  # how far cells reach beyond the wanted shares, in standard deviations of the sample's share below
 
 
 def scores_at(
@@ -39,25 +42,86 @@ def scores_at(
     else multiples of 2^-32. needed_of: masses of the groups (G,) -> those that are needed (G, L); 0 gives -inf, more
     than there is gives +inf. shares: (G, L) about what part of a group's mass is needed, to know where to look.
     """
-    found, totals, done = np.empty(shares.shape), np.zeros(groups, dtype=np.int64), np.zeros(shares.shape, dtype=bool)
-    if len(values) >= _SAMPLED * _SAMPLE_ROWS * max(groups, _CHUNK // (_SAMPLED * _SAMPLE_ROWS)):
-        totals, needed, done = _bracketed(group, values, weights, groups, needed_of, shares, found)
-    else:
-        for rows in _chunks(len(values)):
-            totals += _masses(group[rows], None if weights is None else np.rint(weights[rows] * UNIT), groups)
-        needed = needed_of(totals)
-    finite = (needed > 0) & (needed <= totals[:, None])
-    found[~finite] = np.where(needed > 0, np.inf, -np.inf)[~finite]
-    owner, level = np.nonzero(finite & ~done)
+    many = len(values) >= _SAMPLED * _SAMPLE_ROWS * max(groups, _CHUNK // (_SAMPLED * _SAMPLE_ROWS))
+    width = _CELLS + 2 if many else 1  # cells of a group
+    cell = _cells(group, values, weights, shares) if many else group
+    upto = np.cumsum(_masses(cell, weights, groups * width).reshape(groups, width), axis=1)
+    totals = upto[:, -1]
+    needed = needed_of(totals)
+    place = (upto[:, None, :] < needed[:, :, None]).sum(axis=2)  # cell in which the needed mass is reached
+    found = np.where(needed > 0, np.inf, -np.inf)
+    owner, level = np.nonzero((needed > 0) & (place < width))
     if len(owner):
-        rest = np.flatnonzero(np.isin(group, owner)) if done.any() else slice(None)
-        some = None if weights is None else weights[rest]
-        found[owner, level] = _at_masses(group[rest], values[rest], some, groups, owner, needed[owner, level])
+        place, needed = place[owner, level], needed[owner, level]
+        within = needed - np.where(place > 0, upto[owner, place - 1], 0)
+        wanted, slot = np.unique(owner * width + place, return_inverse=True)
+        slots = np.full(groups * width, -1, dtype=np.int64)
+        slots[wanted] = np.arange(len(wanted))
+        rows = _rows_where(slots >= 0, cell)
+        some = None if weights is None else weights[rows]
+        found[owner, level] = _at_masses(slots[cell[rows]], values[rows], some, len(wanted), slot, within)
     return found + 0.0, totals  # ties of signed zeros have one bit pattern
 
 
-def _masses(codes: Integers, masses: Floats | None, size: int) -> Integers:
-    return np.bincount(codes, weights=masses, minlength=size).astype(np.int64)
+def _cells(group: Integers, values: Floats, weights: Floats | None, shares: Floats) -> npt.NDArray[np.int32]:
+    """Cell of each row, (n,): its group's first one, and how many cells of that group lie below. Rises with the score.
+
+    shares: (G, L) of each group's mass that lie about up to the wanted scores.
+    """
+    lower, slope = _stretches(group, values, weights, shares)
+    cell, width = np.empty(len(values), dtype=np.int32), _CELLS + 2
+    place, slopes = np.empty(_CHUNK), np.empty(_CHUNK)
+    for rows in _chunks(len(values), _CHUNK):
+        of = group[rows]
+        at, by = place[: len(of)], slopes[: len(of)]
+        np.take(lower, of, out=at, mode="clip")  # of the modes of `take`, the one without a copy
+        np.subtract(values[rows], at, out=at)
+        np.take(slope, of, out=by, mode="clip")
+        at *= by
+        at += 1.0
+        np.clip(at, 0.0, width - 1, out=at)
+        np.multiply(of, width, out=cell[rows], casting="unsafe")
+        cell[rows] += at.astype(np.int32)
+    return cell
+
+
+def _stretches(group: Integers, values: Floats, weights: Floats | None, shares: Floats) -> tuple[Floats, Floats]:
+    """Where each group's cells begin, finite, and how many there are per unit, finite and above 0: (G,) each."""
+    rows = np.random.default_rng(0).integers(0, len(values), len(values) // _SAMPLED)
+    order, starts, ends = _together(group[rows], len(shares))
+    rows = rows[order]
+    sample, weighing = values[rows], np.ones(len(rows)) if weights is None else weights[rows]
+    _sort_blocks(sample, weighing, starts, ends)
+    running = np.concatenate([[0.0], np.cumsum(weighing)])
+    squares = np.concatenate([[0.0], np.cumsum(weighing**2)])
+    before, total = running[starts], running[ends] - running[starts]
+    effective = np.maximum(total**2 / np.maximum(squares[ends] - squares[starts], 1e-300), 1.0)[:, None]
+    shares = np.clip(shares, 0.0, 1.0)
+    margin = _DEVIATIONS * (np.sqrt(shares * (1 - shares) / effective) + 1 / effective)
+    least, most = (shares - margin).min(axis=1), (shares + margin).max(axis=1)
+    sample, last = np.append(sample, 0.0), np.maximum(ends - 1, starts)
+    lower, upper = (
+        sample[np.clip(np.searchsorted(running[1:], before + share * total), starts, last)] for share in (least, most)
+    )
+    lower = np.where(np.isfinite(lower), lower, 0.0)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        slope = _CELLS / (upper - lower)
+    return lower, np.where(np.isfinite(slope) & (slope > 0), slope, 1.0)
+
+
+def _masses(cell: npt.NDArray[np.integer], weights: Floats | None, cells: int) -> Integers:
+    """Mass of the rows of each cell, (cells,)."""
+    masses = np.zeros(cells, dtype=np.int64)
+    for rows in _chunks(len(cell), _COUNTED):
+        each = None if weights is None else np.rint(weights[rows] * UNIT)
+        masses += np.bincount(cell[rows], weights=each, minlength=cells).astype(np.int64, copy=False)
+    return masses
+
+
+def _rows_where(chosen: npt.NDArray[np.bool_], cell: npt.NDArray[np.integer]) -> Integers:
+    """Positions of the rows whose cell is chosen. chosen: (cells,)."""
+    parts = [np.flatnonzero(chosen[cell[rows]]) + rows.start for rows in _chunks(len(cell), _CHUNK)]
+    return np.concatenate(parts)
 
 
 def _at_masses(
@@ -93,81 +157,5 @@ def _sort_blocks(values: Floats, weights: Floats, starts: Integers, ends: Intege
             values[block], weights[block] = values[block][order], weights[block][order]
 
 
-def _bracketed(
-    group: Integers,
-    values: Floats,
-    weights: Floats | None,
-    groups: int,
-    needed_of: Callable[[Integers], Integers],
-    shares: Floats,
-    found: Floats,
-) -> tuple[Integers, Integers, npt.NDArray[np.bool_]]:
-    """Write into `found` what lies in its bracket; return masses, what is needed of them, and where that is so."""
-    levels = shares.shape[1]
-    cuts = _cuts(group, values, weights, shares)
-    parts = 2 * levels + 1  # below the first bracket, in it, between it and the next, ...
-    masses, kept = np.zeros(groups * parts, dtype=np.int64), []
-    for rows in _chunks(len(values)):
-        of, one = group[rows], values[rows]
-        above = np.zeros(len(of), dtype=np.uint8)
-        for cut in cuts:
-            above += (one > cut[of]).view(np.uint8)
-        inside = np.flatnonzero((above & 1).view(np.bool_))
-        part = of * parts
-        part += above
-        weight = None if weights is None else weights[rows]
-        masses += _masses(part, None if weight is None else np.rint(weight * UNIT), len(masses))
-        kept.append((part[inside], one[inside], None if weight is None else weight[inside]))
-    parts_inside, values, weights = _joined(kept)
-    upto = np.cumsum(masses.reshape(groups, parts), axis=1)
-    needed = needed_of(upto[:, -1])
-    place = (upto[:, None, :] < needed[:, :, None]).sum(axis=2)
-    hit: npt.NDArray[np.bool_] = (place % 2 == 1) & (needed > 0) & (place < parts)
-    owner, level = np.nonzero(hit)
-    place = place[owner, level]
-    within = needed[owner, level] - upto[owner, place - 1]
-    code = parts_inside // parts * levels + parts_inside % parts // 2
-    found[owner, level] = _at_masses(code, values, weights, groups * levels, owner * levels + place // 2, within)
-    return upto[:, -1], needed, hit
-
-
-def _cuts(group: Integers, values: Floats, weights: Floats | None, shares: Floats) -> list[Floats]:
-    """Lower and upper end of each bracket by a sample, rising: 2 L arrays of (G,); a bracket is lower < score <= upper.
-
-    shares: (G, L) of each group's mass that lie about up to the wanted scores.
-    """
-    groups = len(shares)
-    rows = np.random.default_rng(0).integers(0, len(values), len(values) // _SAMPLED)
-    group, values = group[rows], values[rows]
-    weight = np.ones(len(rows)) if weights is None else weights[rows]
-    order, starts, ends = _together(group, groups)
-    sample, weight = values[order], weight[order]
-    _sort_blocks(sample, weight, starts, ends)
-    running = np.concatenate([[0.0], np.cumsum(weight)])
-    before, total = running[starts], running[ends] - running[starts]
-    squares = np.concatenate([[0.0], np.cumsum(weight**2)])
-    effective = total**2 / np.maximum(squares[ends] - squares[starts], 1e-300)
-    shares = np.sort(np.clip(shares, 0.0, 1.0), axis=1)
-    rows_behind = np.maximum(effective, 1.0)[:, None]
-    margin = _DEVIATIONS * np.sqrt(shares * (1 - shares) / rows_behind) + _DEVIATIONS / rows_behind
-    sample = np.append(sample, np.inf)
-    cuts: list[Floats] = []
-    floor = np.full(groups, -np.inf)
-    for share, wide in zip(shares.T, margin.T, strict=True):
-        low = np.searchsorted(running[1:], before + (share - wide) * total) - 1
-        high = np.searchsorted(running[1:], before + (share + wide) * total)
-        lower = np.where((low >= starts) & (low < ends), sample[np.clip(low, 0, len(sample) - 1)], -np.inf)
-        upper = np.where(high < ends, sample[np.minimum(high, len(sample) - 1)], np.inf)
-        cuts.append(np.maximum(lower, floor))
-        floor = np.maximum(upper, cuts[-1])
-        cuts.append(floor)
-    return cuts
-
-
-def _chunks(rows: int) -> Iterator[slice]:
-    return (slice(start, start + _CHUNK) for start in range(0, rows, _CHUNK))
-
-
-def _joined(kept: list[tuple[Integers, Floats, Floats | None]]) -> tuple[Integers, Floats, Floats | None]:
-    codes, values, weights = zip(*kept, strict=True)
-    return np.concatenate(codes), np.concatenate(values), None if weights[0] is None else np.concatenate(weights)
+def _chunks(rows: int, most: int) -> Iterator[slice]:
+    return (slice(start, min(start + most, rows)) for start in range(0, rows, most))

@@ -1,4 +1,4 @@
-"""Selection between brackets gives what a sort of everything gives, whatever the sample said."""
+"""Selection by cells gives what a sort of everything gives, whatever the sample said."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ def bits(values) -> bytes:
 
 @pytest.fixture
 def early(monkeypatch):
-    """Brackets from 16 rows on, by samples so poor that some are missed, in passes of 16 rows."""
+    """Cells from 16 rows on, by samples so poor that some scores lie outside of them, in passes of 16 rows."""
     monkeypatch.setattr(selection, "_CHUNK", 16)
+    monkeypatch.setattr(selection, "_COUNTED", 32)
+    monkeypatch.setattr(selection, "_CELLS", 5)
     monkeypatch.setattr(selection, "_SAMPLED", 2)
     monkeypatch.setattr(selection, "_SAMPLE_ROWS", 1)
     monkeypatch.setattr(selection, "_DEVIATIONS", 0.7)
@@ -39,7 +41,7 @@ def early(monkeypatch):
 
 @pytest.mark.usefixtures("early")
 @given(rows_of, st.lists(st.floats(0.01, 0.99), min_size=1, max_size=4))
-def test_brackets_give_what_one_group_at_a_time_gives(rows, levels):
+def test_cells_give_what_one_group_at_a_time_gives(rows, levels):
     codes, scores, weights = (np.array(c) for c in zip(*rows, strict=True)) if rows else (np.zeros(0, int),) * 3
     plain, counts = grouped_quantiles(codes, scores, GROUPS, levels)
     weighted, _ = grouped_weighted_quantiles(codes, scores, weights, GROUPS, levels)
@@ -62,18 +64,38 @@ def _needed(total: int, levels) -> list[int]:
     return [-int(-(total + 2**32) * Fraction(str(level)) // 1) for level in levels]
 
 
+@pytest.fixture
+def sorted_rows(monkeypatch):
+    """How many rows were sorted, call by call."""
+    found, sort = [], selection._at_masses
+    monkeypatch.setattr(selection, "_at_masses", lambda *args: found.append(len(args[1])) or sort(*args))
+    return found
+
+
 @pytest.mark.usefixtures("early")
-def test_both_ways_are_taken():
-    """A sample that finds most brackets and misses some: else one of the two ways would go untested."""
-    rng = np.random.default_rng(1)
+def test_scores_are_found_between_the_outer_cells_and_in_them(monkeypatch):
+    """A sample that brackets most of the wanted scores and misses some: else one of the two would go untested."""
+    rng, places, outer = np.random.default_rng(1), [], 6
     codes, scores = rng.integers(0, 40, 4000), rng.exponential(size=4000)
-    found, shares = np.full((40, 2), np.nan), np.broadcast_to([0.8, 0.4], (40, 2))
-    rows, _, hit = selection._bracketed(
-        codes, scores, None, 40, lambda rows: rows[:, None] * [4, 2] // 5, shares, found
-    )
-    assert rows.tolist() == np.bincount(codes).tolist()
-    assert 8 < hit.sum() < 80
-    assert (np.isnan(found) == ~hit).all()
+    cells = selection._cells
+    monkeypatch.setattr(selection, "_cells", lambda *args: places.append(cells(*args)) or places[-1])
+    found, _ = grouped_quantiles(codes, scores, 40, (0.8, 0.4))
+    at = [places[0][(codes == g) & (scores == found[g, k])][0] % 7 for g in range(40) for k in range(2)]
+    assert {0, outer} & set(at)
+    assert sum(0 < place < outer for place in at) > 40
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_few_rows_are_sorted(weighted, sorted_rows):
+    rng = np.random.default_rng(2)
+    codes, age = rng.integers(0, 100, 1_000_000), rng.integers(0, 365, 1_000_000)
+    scores = rng.exponential(size=1_000_000) * (1 + 3 * (age < 60))  # the newest rows err more
+    if weighted:
+        grouped_weighted_quantiles(codes, scores, exponential_weights(age, 30), 100, (0.8, 0.9))
+    else:
+        grouped_quantiles(codes, scores, 100, (0.8, 0.9))
+    assert len(sorted_rows) == 1
+    assert sorted_rows[0] < 30_000
 
 
 @pytest.mark.parametrize("kind", ["exponential", "cauchy", "ties", "sorted", "infinite"])

@@ -37,6 +37,8 @@ def test_customers_without_dates_and_of_two_classes(run_job, workspace, real_dat
     tables = dict(open_workspace(workspace).tables().select("table", "rows").iter_rows())
     assert tables["observations"] == 7_043
     assert tables["predictions"] == 1_409
+    table = open_workspace(workspace).table("segment_metrics").filter(pl.col("metric") == "log_loss_difference")
+    assert table["high"].max() < 0  # beyond chance better than each rule, though rows have no days to draw again
     segments = run_job("segment", dataset("telco_churn"), overrides=overrides)
     profile = open_workspace(workspace).table("segment_profiles")
     assert profile.filter(pl.col("input") == "tenure")["rows"].sum() == segments.metrics["entities"] == 7_043

@@ -149,7 +149,7 @@ def class_before_sentence(content: ClassContent) -> str:
     size, (low, high) = "less" if before.gain >= 0 else "more", before.gains
     return (
         f"Its log loss is {percent(abs(before.gain))} {size} than that of the champion before it on "
-        f"{count(before.rows, 'row')} of {count(before.days, 'day')}; 95 % band {percent(low)} to {percent(high)} "
+        f"{count(before.rows, 'row')} of {before.drawn}; 95 % band {percent(low)} to {percent(high)} "
         f"less: {before.verdict}."
     )
 

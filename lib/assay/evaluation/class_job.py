@@ -62,7 +62,7 @@ class ClassEvaluation(TalliedEvaluation[ClassContent, ClassTally, ClassSpec]):
     def segment_table(self, rows: pl.DataFrame, levels: list[float]) -> pl.DataFrame:
         """See `class_segment_table`, and `class_coverage_table` of the target; rivals, and coverage over time."""
         config, seed = self.settings, self.config.profile.engine.seed
-        self.rivals = compared(self.tally, seed=seed, root=False)
+        self.rivals = compared(self.tally, seed=seed, root=False, dated=self.dated)
         rate = config.false_discovery_rate
         self.over_time = (
             coverage_over_time(self.tally, levels, window_days=config.window_days, false_discovery_rate=rate)

@@ -18,7 +18,17 @@ import polars as pl
 
 from assay.class_counts import bucket_of
 from assay.class_metrics import binned, brier_scores, checked, log_losses
-from assay.evaluation.parts import DAY, KEYS, MISSING_SEGMENT, RIVAL_DAYS, SumRows, Sums, TallySpec, sample_of
+from assay.evaluation.parts import (
+    DAY,
+    KEYS,
+    MISSING_SEGMENT,
+    RIVAL_DAYS,
+    SumRows,
+    Sums,
+    TallySpec,
+    sample_of,
+    with_days,
+)
 from assay.runtime.tables import level_label
 
 CLASS = "\0class"  # kept apart from segments: no column is called so
@@ -50,6 +60,7 @@ class ClassTally(Sums[ClassSpec]):
     @classmethod
     def measure(cls, rows: pl.DataFrame, spec: ClassSpec) -> Self:
         """Sum rows. Raises ValueError for outcomes and probabilities that mean nothing (`class_metrics`)."""
+        rows = with_days(rows, dated=spec.dated)
         each = probabilities_of(rows, len(spec.classes))
         p, codes = checked(rows["actual"].to_numpy(), each)
         losses = log_losses(codes, p)
@@ -130,8 +141,7 @@ def _figures(
         columns |= {f"{name}_{label}": found.astype(np.int64) for name, found in zip(OF_SETS, of_sets, strict=True)}
     names = pl.Series(list(spec.classes), dtype=pl.String)
     texts = (pl.col(c).cast(pl.String).fill_null(MISSING_SEGMENT).alias(f"\0{c}") for c in spec.segment_columns)
-    days = pl.col("time").dt.date().cast(pl.String).alias(DAY)
-    return rows.select("time", days, *texts).with_columns(
+    return rows.select("time", DAY, *texts).with_columns(
         pl.Series(CLASS, names.gather(codes)), *(pl.Series(name, values) for name, values in columns.items())
     )
 
@@ -155,7 +165,7 @@ def _grouped(figures: pl.DataFrame, column: str, by: pl.Expr, name: str, *found:
 
 
 def _losses(rows: pl.DataFrame, losses: npt.NDArray[np.float64], rival: str) -> pl.DataFrame:
-    told = rows.select("time", pl.col(rival).alias("other"), pl.Series("model", losses))
-    found = told.filter(pl.col("other").is_finite()).group_by(pl.col("time").dt.date().cast(pl.String).alias("day"))
+    told = rows.select(pl.col(DAY).alias("day"), pl.col(rival).alias("other"), pl.Series("model", losses))
+    found = told.filter(pl.col("other").is_finite()).group_by("day")
     summed = found.agg(pl.len().cast(pl.Int64).alias("rows"), pl.col("model").sum(), pl.col("other").sum())
     return summed.select("day", pl.lit(rival).alias("rival"), "rows", "model", "other")

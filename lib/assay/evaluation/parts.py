@@ -16,13 +16,14 @@ import pyarrow as pa
 from assay.model.row_sample import EVERY_ROW, ROW, row_hash
 from assay.runtime.tables import level_label
 
-DAY = "\0day"  # kept apart from segments: no column is called so
+DAY = "\0day"  # kept apart from segments: no column is called so; of rows without days it is the group
 KEYS = ("segment_column", "segment")
 PARTS = pa.schema([pa.field("name", pa.string()), pa.field("frame", pa.binary())])
 RIVAL_DAYS = {"day": pl.String, "rival": pl.String, "rows": pl.Int64, "model": pl.Float64, "other": pl.Float64}
 MISSING_SEGMENT = "(missing)"
 BLOCK_ROWS = 200_000
 MERGED = 8
+GROUPS = 200  # of rows without days; each is one draw of a band, as a day is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,8 @@ class TallySpec:
 
     segment_columns: text columns that split the rows.  rivals: columns of other predictions, NaN where they have none.
     kept: columns of sampled rows.  threshold: greatest hash of those.  most: how many at most.
-    relative: whether a return is a share of `reference`.
+    relative: whether a return is a share of `reference`.  dated: whether rows have days, which err together; else
+    `GROUPS` of rows by their hash stand for them.
     """
 
     levels: tuple[float, ...]
@@ -41,6 +43,7 @@ class TallySpec:
     threshold: int = EVERY_ROW
     most: int = 200_000
     relative: bool = True
+    dated: bool = True
 
     @property
     def labels(self) -> dict[str, float]:
@@ -175,10 +178,22 @@ def _frame(held: Sequence[pa.RecordBatch]) -> pl.DataFrame:
     return found
 
 
+def with_days(rows: pl.DataFrame, *, dated: bool) -> pl.DataFrame:
+    """Rows with text column `DAY`: the date (UTC), or without days the group, by the hash of `row_id`."""
+    if dated:
+        return rows.with_columns(pl.col("time").dt.date().cast(pl.String).alias(DAY))
+    group = row_hash(_ids(rows).to_numpy()) % np.uint64(GROUPS)
+    return rows.with_columns(pl.Series(DAY, group).cast(pl.String))
+
+
 def sample_of(rows: pl.DataFrame, kept: Sequence[str], threshold: int, most: int) -> pl.DataFrame:
     """`hash` and kept columns of the rows with the least hashes of `row_id`, at most so many of them."""
-    # Rows without an id, as small frames in memory may be, are taken in their order.
-    ids = rows[ROW] if ROW in rows.columns else pl.Series(ROW, np.arange(rows.height), pl.Int64)
+    ids = _ids(rows)
     columns = [name for name in dict.fromkeys(kept) if name in rows.columns and name != ROW]
     found = rows.select(pl.Series("hash", row_hash(ids.to_numpy())), ids, *columns)
     return found.filter(pl.col("hash") <= threshold).sort("hash", ROW).head(most)
+
+
+def _ids(rows: pl.DataFrame) -> pl.Series:
+    """Ids of rows; those without, as small frames in memory may be, are taken in their order."""
+    return rows[ROW] if ROW in rows.columns else pl.Series(ROW, np.arange(rows.height), pl.Int64)

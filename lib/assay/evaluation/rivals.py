@@ -12,6 +12,7 @@ import polars as pl
 from assay.evaluation.content import BASELINE_PREFIX
 from assay.evaluation.over_time import Line, long_lines
 from assay.evaluation.parts import Sums
+from assay.evaluation.wording import count
 from assay.model.comparison import difference_band, mean_loss
 
 RESAMPLES, CONFIDENCE = 2_000, 0.95
@@ -23,6 +24,7 @@ class RivalResult:
     """The model and a rival on the rows that both predict. loss, rival_loss: RMSE, of classes the mean log loss.
 
     low, high: 95 % band of their difference (model minus rival), by a paired bootstrap of whole days; NaN with one day.
+    dated: whether they are days, or groups of rows that have none.
     """
 
     name: str
@@ -32,6 +34,12 @@ class RivalResult:
     rival_loss: float
     low: float
     high: float
+    dated: bool = True
+
+    @property
+    def drawn(self) -> str:
+        """What is drawn again as a whole, and how many there are."""
+        return count(self.days, "day" if self.dated else "random group")
 
     @property
     def verdict(self) -> str:
@@ -49,15 +57,19 @@ class RivalResult:
         return (-self.high / self.rival_loss, -self.low / self.rival_loss) if self.rival_loss else (np.nan, np.nan)
 
 
-def compared(tally: Sums[Any], *, seed: int, root: bool = True) -> list[RivalResult]:
-    """The model against each rival, the strongest rival first. root: of mean losses their roots are compared."""
+def compared(tally: Sums[Any], *, seed: int, root: bool = True, dated: bool = True) -> list[RivalResult]:
+    """The model against each rival, the strongest rival first. root: of mean losses their roots are compared.
+
+    dated: whether rows have days.
+    """
     found = []
     for (rival,), part in tally.days.partition_by("rival", as_dict=True).items():
         ours, theirs, rows = (part.sort("day")[n].to_numpy().astype(np.float64) for n in ("model", "other", "rows"))
         total = rows.sum()
         band = difference_band(ours, theirs, rows, confidence=CONFIDENCE, resamples=RESAMPLES, seed=seed, root=root)
         loss, other = (float(mean_loss(losses.sum(), total, root=root)) for losses in (ours, theirs))
-        found.append(RivalResult(str(rival).removeprefix(BASELINE_PREFIX), int(total), len(rows), loss, other, *band))
+        name = str(rival).removeprefix(BASELINE_PREFIX)
+        found.append(RivalResult(name, int(total), len(rows), loss, other, *band, dated=dated))
     return sorted(found, key=lambda one: (one.rival_loss, one.name))
 
 

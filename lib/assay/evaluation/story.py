@@ -128,7 +128,7 @@ def told(
         cut=cut,
         sampled=tally.sample.height,
         past_rows=past.rows,
-        rivals=compared(tally, seed=seed),
+        rivals=compared(tally, seed=seed, dated=dated),
         before_why=before_why,
         over_time=over_time,
         slabs=[one for one in slabs if one is not None],

@@ -58,7 +58,8 @@ def rivals(found: Sequence[RivalResult], loss: str = "RMSE") -> Figure | None:
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
-    subtitle(figure, axes, f"share of the other's {loss} that is saved, same rows; bar: 95 %, by whole days")
+    drawn = "whole days" if found[0].dated else "random groups of rows"
+    subtitle(figure, axes, f"share of the other's {loss} that is saved, same rows; bar: 95 %, by {drawn}")
     words = "● better beyond chance   ■ not told apart   ◆ worse beyond chance"
     figure.supxlabel(words, size=8, color=MUTED, x=TITLE_LEFT, ha="left")
     return figure

@@ -35,7 +35,7 @@ def before_sentence(story: Story) -> str:
     low, high = before.gains
     return (
         f"It errs {percent(abs(before.gain))} {size} (RMSE) than the champion before it on {count(before.rows, 'row')} "
-        f"of {count(before.days, 'day')}; 95 % band {percent(low)} to {percent(high)} less: {before.verdict}."
+        f"of {before.drawn}; 95 % band {percent(low)} to {percent(high)} less: {before.verdict}."
     )
 
 

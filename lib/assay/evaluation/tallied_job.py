@@ -175,4 +175,5 @@ class TalliedEvaluation(Evaluation[C], Generic[C, T, S]):
             threshold=sample_threshold(rows, most),
             most=most,
             relative=self.past.direction != "zero",
+            dated=self.dated,
         )

@@ -14,7 +14,17 @@ from typing import Self
 
 import polars as pl
 
-from assay.evaluation.parts import DAY, KEYS, MISSING_SEGMENT, RIVAL_DAYS, SumRows, Sums, TallySpec, sample_of
+from assay.evaluation.parts import (
+    DAY,
+    KEYS,
+    MISSING_SEGMENT,
+    RIVAL_DAYS,
+    SumRows,
+    Sums,
+    TallySpec,
+    sample_of,
+    with_days,
+)
 from assay.evaluation.row_figures import REFERENCE, additive, per_row
 
 RIVAL = "\0rival"  # kept apart from segments: no column is called so
@@ -37,9 +47,9 @@ class Tally(Sums[TallySpec]):
     @classmethod
     def measure(cls, rows: pl.DataFrame, spec: TallySpec) -> Self:
         """Sum rows, as in `segments.py`. One group_by per segment column, one pass per rival."""
-        labels = spec.labels
+        labels, rows = spec.labels, with_days(rows, dated=spec.dated)
         figures = rows.lazy().select(
-            pl.col("time").dt.date().cast(pl.String).alias(DAY),
+            DAY,
             *(pl.col(c).cast(pl.String).fill_null(MISSING_SEGMENT).alias(f"\0{c}") for c in spec.segment_columns),
             *per_row(labels, reference=REFERENCE in rows.columns, relative=spec.relative),
         )
@@ -112,7 +122,7 @@ def _losses(rows: pl.DataFrame, rival: str) -> pl.DataFrame:
     squared = [(pl.col(name) - pl.col("actual")).pow(2).sum() for name in ("prediction", rival)]
     return (
         rows.filter(pl.col(rival).is_finite())
-        .group_by(pl.col("time").dt.date().cast(pl.String).alias("day"))
+        .group_by(pl.col(DAY).alias("day"))
         .agg(pl.len().cast(pl.Int64).alias("rows"), squared[0].alias("model"), squared[1].alias("other"))
         .select("day", pl.lit(rival).alias("rival"), "rows", "model", "other")
     )

@@ -89,6 +89,14 @@ def content_of(classes):
     )
 
 
+def test_the_page_says_what_is_drawn_again_where_rows_have_no_days():
+    rival = RivalResult("global_rate", 1_409, 200, 0.5, 0.65, -0.2, -0.1, dated=False)
+    words = text_of(render_classes(dataclasses.replace(content_of(TWO), rivals=[rival])))
+    assert "Rows have no days: 200 random groups of them are drawn again 2,000 times." in words
+    assert "Whole days" not in words
+    assert "beyond chance" in words
+
+
 @pytest.mark.parametrize("classes", [TWO, THREE])
 def test_the_page_is_well_formed_and_speaks_of_classes(classes):
     content = content_of(classes)

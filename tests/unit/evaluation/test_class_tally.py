@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,7 @@ import pytest
 from test_class_report import LEVELS, THREE, TWO, rows_of, tallied
 
 from assay.class_counts import BUCKET, bucket_of, counted_metrics, counted_ranking
-from assay.class_metrics import class_metrics, confusion, ranking, reliability, top_lift
+from assay.class_metrics import checked, class_metrics, confusion, log_losses, ranking, reliability, top_lift
 from assay.conformal.class_probabilities import Temperature
 from assay.evaluation.class_segments import (
     class_figures_of,
@@ -209,3 +210,21 @@ def test_baselines_and_the_champion_before_are_told_by_their_log_loss():
     assert found.column("baseline_global_rate").to_pylist() == pytest.approx(-np.log([0.25, 0.75]))
     served = Temperature(2.0)([[0.9, 0.1]])[0]
     assert found.column(BEFORE).to_pylist() == pytest.approx((-np.log(served[[1, 0]])).tolist())
+
+
+def test_rows_without_days_have_bands_as_wide_as_their_own():
+    rows = known(TWO, count=2_000).with_columns(time=pl.lit(dt.datetime(1970, 1, 1, tzinfo=dt.UTC)))
+    one_day, _ = tallied(rows, TWO)
+    assert day_band(one_day, "accuracy") is None
+    assert math.isnan(compared(one_day, seed=1, root=False)[0].low)
+    tally, spec = tallied(rows, TWO, dated=False)
+    alike(through_tasks(rows, spec, 7).days, tally.days)
+    low, high = day_band(tally, "accuracy")
+    share = class_metrics(rows["actual"].to_numpy(), probabilities_of(rows, 2))["accuracy"]
+    assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(share * (1 - share) / 2_000), rel=0.2)
+    (rare,) = (one for one in compared(tally, seed=1, root=False, dated=False) if one.name == "rare")
+    assert rare.verdict == "worse"
+    assert rare.drawn.replace("\u00a0", " ") == "200 random groups"
+    p, codes = checked(rows["actual"].to_numpy(), probabilities_of(rows, 2))
+    spread = np.std(log_losses(codes, p) - 0.4)
+    assert rare.high - rare.low == pytest.approx(2 * 1.96 * spread / np.sqrt(2_000), rel=0.2)

@@ -209,6 +209,10 @@ def test_the_better_model_is_told_apart_and_a_twin_is_not():
     assert found["champion before"].verdict == "worse"
     assert found["twin"].verdict == "not told apart"
     assert found["worse"].days == 200
+    undated = TallySpec((0.8,), rivals=rivals, dated=False)
+    drawn = {one.name: one for one in compared(Tally.measure(rows, undated), seed=1, dated=False)}
+    assert drawn["worse"].loss == pytest.approx(found["worse"].loss)
+    assert drawn["worse"].high - drawn["worse"].low == pytest.approx(found["worse"].high - found["worse"].low, rel=0.3)
 
 
 def test_sharpe_is_of_days_and_reasons_are_said():

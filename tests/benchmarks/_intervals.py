@@ -17,6 +17,10 @@ Floats = npt.NDArray[np.float64]
 Bounds = tuple[Floats, Floats]
 SEGMENT_ROWS = 500  # fewer say little of a segment
 MONTH_ROWS = 100
+FIGURES = ("rows", "coverage", "worst_segment", "worst_month", "mean_width", "interval_score")
+COLUMNS = (
+    f"{'rows':>9s}{'coverage':>10s}{'segment':>9s}{'month':>8s}{'mean width':>12s}{'interval score':>16s}"  # of `line`
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +153,20 @@ def figures(
         "mean_width": float((upper - lower).mean()),
         "interval_score": float((upper - lower + miss).mean()),
     }
+
+
+def line(each: Mapping[str, float]) -> str:
+    """Figures for people, under `COLUMNS`."""
+    segment, month = ("-" if np.isnan(each[name]) else f"{each[name]:.1%}" for name in ("worst_segment", "worst_month"))
+    return (
+        f"{each['rows']:9,.0f}{each['coverage']:10.1%}{segment:>9s}{month:>8s}{each['mean_width']:12.5g}"
+        f"{each['interval_score']:16.5g}"
+    )
+
+
+def finite(each: Mapping[str, float]) -> dict[str, float | None]:
+    """Figures for JSON, which knows no NaN and no infinity."""
+    return {name: value if np.isfinite(value) else None for name, value in each.items()}
 
 
 def _worst(inside: npt.NDArray[np.bool_], groups: npt.NDArray[Any], level: float, least: int) -> float:

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks._intervals import OTHERS, Bounds, Floats, Rows, figures
+from benchmarks._intervals import COLUMNS, FIGURES, OTHERS, Bounds, Floats, Rows, figures, finite, line
 from benchmarks._real import generate, observed, opened
 from benchmarks.harness import OURS, Benchmark, Contender, Outcome
 
@@ -41,7 +41,6 @@ QUANTILES = ["engine.quantiles=[0.05, 0.1, 0.5, 0.9, 0.95]", "engine.rounds=200"
 ENDS = {0.8: (1, 3), 0.9: (0, 4)}  # places of a level's quantiles among those
 TAILS = {0.8: (0.1, 0.9), 0.9: (0.05, 0.95)}
 QUANTILE_PLACES = [0, 1, 3, 4]
-FIGURES = ("rows", "coverage", "worst_segment", "worst_month", "mean_width", "interval_score")
 METHODS = (OURS, "assay_fitted", "assay_cqr", "split", "mapie", "crepes", "quantiles")
 TOLD = pa.schema(
     [
@@ -252,9 +251,7 @@ class Forecasts:
 
 def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
     """A line per data set, method and level, and the same as a list of objects."""
-    lines = [
-        f"{'':36s}{'rows':>9s}{'coverage':>10s}{'segment':>9s}{'month':>8s}{'mean width':>12s}{'interval score':>16s}"
-    ]
+    lines = [f"{'':36s}{COLUMNS}"]
     found: list[dict[str, Any]] = []
     for name, told in outcome.outputs.items():
         dataset = name.partition(":")[0]
@@ -263,21 +260,9 @@ def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
                 each = {figure: told.get(f"{method}|{level}|{figure}", math.nan) for figure in FIGURES}
                 if math.isnan(each["rows"]):
                     continue
-                found.append({"dataset": dataset, "method": method, "level": level, **_finite(each)})
-                lines.append(
-                    f"{f'{dataset} {level:.0%} {method}':36s}{each['rows']:9,.0f}{each['coverage']:10.1%}"
-                    f"{_share(each['worst_segment']):>9s}{_share(each['worst_month']):>8s}{each['mean_width']:12.5g}"
-                    f"{each['interval_score']:16.5g}"
-                )
+                found.append({"dataset": dataset, "method": method, "level": level, **finite(each)})
+                lines.append(f"{f'{dataset} {level:.0%} {method}':36s}{line(each)}")
     return "\n".join(lines), {"coverage": found}
-
-
-def _share(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.1%}"
-
-
-def _finite(each: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in each.items()}
 
 
 BENCHMARK = Benchmark(

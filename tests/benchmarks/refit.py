@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._intervals import figures
+from benchmarks._intervals import COLUMNS, FIGURES, figures, finite, line
 from benchmarks._real import generate, observed, opened
 from benchmarks.coverage import DATASETS, LEVELS, ONE_TARGET, TOLD, Forecasts
 from benchmarks.harness import OURS, Benchmark, Contender, Outcome
@@ -35,7 +35,6 @@ FORWARD = {folds: f"refit_{folds}" for folds in FOLDS}
 FOLLOWS = " + follows"
 METHODS = tuple(f"{name}{how}" for how in ("", FOLLOWS) for name in ("held_back", "refit", *FORWARD.values()))
 POINT = ("r2", "rmse", "seconds")
-FIGURES = ("rows", "coverage", "worst_segment", "worst_month", "mean_width", "interval_score")
 
 
 def overrides(dataset: str, folds: int) -> list[str]:
@@ -191,10 +190,7 @@ def _forecasts(context: Any, block: Any) -> Any:
 
 def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
     """A line per data set, level and method, and the same as a list of objects."""
-    lines = [
-        f"{'':44s}{'R²':>7s}{'RMSE':>10s}{'rows':>9s}{'coverage':>10s}{'segment':>9s}{'month':>8s}{'mean width':>12s}"
-        f"{'interval score':>16s}"
-    ]
+    lines = [f"{'':44s}{'R²':>7s}{'RMSE':>10s}{COLUMNS}"]
     found: list[dict[str, Any]] = []
     for name, told in outcome.outputs.items():
         dataset = name.partition(":")[0]
@@ -204,20 +200,12 @@ def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
                 each |= {f: told.get(f"{method}|point|{f}", math.nan) for f in POINT}
                 if math.isnan(each["rows"]):
                     continue
-                finite = {f: value if math.isfinite(value) else None for f, value in each.items()}
-                found.append({"dataset": dataset, "method": method, "level": level, **finite})
-                lines.append(
-                    f"{f'{dataset} {level:.0%} {method}':44s}{each['r2']:7.3f}{each['rmse']:10.5g}"
-                    f"{each['rows']:9,.0f}{each['coverage']:10.1%}{_share(each['worst_segment']):>9s}"
-                    f"{_share(each['worst_month']):>8s}{each['mean_width']:12.5g}{each['interval_score']:16.5g}"
-                )
+                found.append({"dataset": dataset, "method": method, "level": level, **finite(each)})
+                name_of = f"{dataset} {level:.0%} {method}"
+                lines.append(f"{name_of:44s}{each['r2']:7.3f}{each['rmse']:10.5g}{line(each)}")
         taken = ", ".join(f"{folds} blocks {told[f'{FORWARD[folds]}|point|seconds']:.0f} s" for folds in FOLDS)
         lines.append(f"{dataset}: training with {taken}")
     return "\n".join(lines), {"refit": found}
-
-
-def _share(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.1%}"
 
 
 BENCHMARK = Benchmark(

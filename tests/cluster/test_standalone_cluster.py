@@ -6,9 +6,12 @@ import dataclasses
 import json
 import sys
 import sysconfig
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyspark
 import pytest
 import yaml
@@ -165,6 +168,41 @@ def test_a_training_that_loses_an_executor_ends_with_the_model_of_one_that_does_
         assert disturbed[told] == alone[told]
     assert sorted(set(disturbed["heard"])) == alone["heard"]
     assert len(disturbed["heard"]) - len(alone["heard"]) <= 4  # rounds between checkpoints
+
+
+def test_a_study_that_loses_an_executor_makes_each_of_its_trials_once(cluster, trained):
+    workspace, trials = trained[0], 8
+    arguments = ["--dataset", str(workspace.parent / "dataset.yml"), "--workspace", str(workspace), "--json"]
+    settings = [
+        f"training.max_evals={trials}",
+        "engine.rounds=100",
+        "engine.early_stopping_rounds=100",
+        "tuning.pruner=none",
+    ]
+    arguments += [*("--profile", "development"), *(word for each in settings for word in ("--set", each))]
+    with ThreadPoolExecutor() as pool:
+        run = pool.submit(cluster.job, "tune", *arguments)
+        while len(_trials(workspace)) < 3 and not run.done():
+            time.sleep(0.05)
+        lost = 0
+        for process in [] if run.done() else psutil.process_iter(["cmdline"]):
+            if any("CoarseGrainedExecutorBackend" in word for word in process.info["cmdline"] or []):
+                process.kill()
+                lost += 1
+                break
+        done = run.result()
+    assert done.returncode == 0, done.stderr
+    assert lost == 1
+    found = _trials(workspace)
+    assert [trial["number"] for trial in found] == list(range(trials))
+    assert {trial["state"] for trial in found} == {"complete"}
+    assert json.loads(done.stdout.splitlines()[-1])["metrics"]["test_r2"] > 0.5
+
+
+def _trials(workspace: Path) -> list[dict]:
+    """The trials of the workspace's study that have ended, in order of their numbers."""
+    lines = [line for path in (workspace / "studies").glob("*.jsonl") for line in path.read_text().splitlines()]
+    return sorted((trial for line in lines if "number" in (trial := json.loads(line))), key=lambda one: one["number"])
 
 
 def test_rows_that_cannot_be_read_end_a_training_at_the_first_try(fitted):

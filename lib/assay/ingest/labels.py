@@ -32,8 +32,8 @@ def as_code(column: pl.Series, target: TargetConfig) -> tuple[pl.Series, pl.Seri
     return found, text.is_not_null() & found.is_null()
 
 
-def code_rule(bad: pl.Series, target: TargetConfig) -> pl.Series:
-    """The reason why values that are no class cannot be used."""
+def code_rule(bad: pl.Series, target: TargetConfig) -> list[pl.Series]:
+    """The reason why values that are no class cannot be used; nothing where all are one."""
     return when(bad, f"column {target.source_column!r}: {NOT_A_CLASS} ({setting(target)})")
 
 

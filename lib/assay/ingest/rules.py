@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -63,10 +64,7 @@ class CheckRows:
             frame = pl.DataFrame(columns).with_columns(
                 pl.Series("source_row", chunk.source_row, dtype=pl.Int64), source_file=pl.lit(source_file)
             )
-            checked = pl.DataFrame({f"rule_{i}": rule for i, rule in enumerate(rules)})
-            reasons = checked.select(
-                pl.concat_str(pl.all(), separator=SEPARATOR, ignore_nulls=True).replace("", None).alias("reasons")
-            ).to_series()
+            reasons = _reasons(rules, raw.height)
             frame = frame.with_columns(reasons)
             if (align := self.dataset.time.align) is not None:
                 start = period_start(frame["time"], align.frequency, self.dataset.time.zone).alias("time")
@@ -82,47 +80,52 @@ class CheckRows:
 def typed_columns(
     raw: pl.DataFrame, dataset: DatasetConfig, now: dt.datetime
 ) -> tuple[list[pl.Series], list[pl.Series]]:
-    """Columns under their stored names and types, and one text series per rule (null where the row is fine)."""
+    """Columns under their stored names and types, and texts per rule that a row breaks, null where a row is fine."""
     time = times_of(raw, dataset.time)
     rules = time_rules(raw[dataset.time.column], time, dataset.time, now) if dataset.time.dated else []
     columns = [time.alias("time")]
     for name in dataset.text_columns:
         text = as_text(raw[name])
         columns.append(text.alias(stored_name(name)))
-        if name in dataset.entity:
-            rules.append(when(text.is_null(), f"column {name!r}: entity key is missing (dataset.entity)"))
+        if name in dataset.entity and text.null_count():
+            rules += when(text.is_null(), f"column {name!r}: entity key is missing (dataset.entity)")
     targets = {target.name: target for target in dataset.observed_targets}
     for name, target in dataset.labels.items():
         code, bad = as_code(raw[target.source_column], target)
-        rules.append(code_rule(bad, target))
+        rules += code_rule(bad, target)
         columns.append(code.alias(stored_name(name)))
     for name in dataset.numeric_columns:
         if name in dataset.labels:
             continue
         number, bad = as_number(raw[name])
-        rules.append(
-            when(bad, f"column {name!r}: not a number (dataset.{'targets' if name in targets else 'columns'})")
-        )
-        if name in targets:
-            unusable = (number.is_nan() | number.is_infinite()).fill_null(False)
-            rules.append(when(unusable, f"column {name!r}: target is NaN or infinite (dataset.targets)"))
-            if targets[name].transform == "log":
-                low = ((number <= 0) & ~number.is_infinite()).fill_null(False)
-                rules.append(
-                    when(low, f"column {name!r}: not above 0, as transform log needs (dataset.targets.transform)")
-                )
-        else:
-            rules.append(when(number.is_infinite().fill_null(False), f"column {name!r}: infinite (dataset.columns)"))
+        rules += when(bad, f"column {name!r}: not a number (dataset.{'targets' if name in targets else 'columns'})")
+        finite = math.isfinite(number.sum())
+        if not finite and name in targets:
+            unusable = number.is_nan() | number.is_infinite()
+            rules += when(unusable, f"column {name!r}: target is NaN or infinite (dataset.targets)")
+        elif not finite:
+            rules += when(number.is_infinite(), f"column {name!r}: infinite (dataset.columns)")
+        if name in targets and targets[name].transform == "log":
+            low = (number <= 0) & (number > -math.inf)
+            rules += when(low, f"column {name!r}: not above 0, as transform log needs (dataset.targets.transform)")
+        number = number if finite else number.fill_nan(None)
         if name in dataset.bounds:
-            low_bound, high_bound = dataset.bounds[name]
-            outside = ((number < low_bound) | (number > high_bound)).fill_null(False) & ~number.is_nan().fill_null(
-                False
-            )
-            rules.append(
-                when(outside, f"column {name!r}: outside {low_bound:g} to {high_bound:g} (dataset.bounds.{name})")
-            )
-        columns.append(number.fill_nan(None).alias(stored_name(name)))
+            least, most = dataset.bounds[name]
+            outside = (number < least) | (number > most)
+            rules += when(outside, f"column {name!r}: outside {least:g} to {most:g} (dataset.bounds.{name})")
+        columns.append(number.alias(stored_name(name)))
     return columns, rules
+
+
+def _reasons(rules: list[pl.Series], rows: int) -> pl.Series:
+    """All reasons of each row as one text, null without any."""
+    import polars as pl
+
+    if not rules:
+        return pl.Series("reasons", [None] * rows, dtype=pl.String)
+    broken = pl.DataFrame([rule.alias(f"rule_{place}") for place, rule in enumerate(rules)])
+    joined = pl.concat_str(pl.all(), separator=SEPARATOR, ignore_nulls=True).replace("", None)
+    return broken.select(joined.alias("reasons")).to_series()
 
 
 def _raw_of(raw: pl.DataFrame, reasons: pl.Series) -> pl.Series:

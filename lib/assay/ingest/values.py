@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from assay.config.dataset import FIRST_YEAR, LAST_YEAR, TimeConfig
 
 if TYPE_CHECKING:
@@ -19,22 +21,22 @@ ISO = (
 )
 
 
-def when(broken: pl.Series, reason: str) -> pl.Series:
-    """`reason` where a rule is broken, else null."""
+def when(broken: pl.Series, reason: str) -> list[pl.Series]:
+    """`reason` where a rule is broken, else null; nothing where no row breaks it. broken: null is not broken."""
     import polars as pl
 
-    return pl.select(pl.when(broken).then(pl.lit(reason)).otherwise(pl.lit(None, dtype=pl.String))).to_series()
+    if not broken.any():
+        return []
+    return [pl.select(pl.when(broken).then(pl.lit(reason)).otherwise(pl.lit(None, dtype=pl.String))).to_series()]
 
 
 def time_rules(raw: pl.Series, time: pl.Series, config: TimeConfig, now: dt.datetime) -> list[pl.Series]:
     """Why times cannot be used: unreadable, skipped by daylight saving, out of range, or not yet come."""
     import polars as pl
 
-    name = f"column {config.column!r}"
-    unread = time.is_null()
-    if not unread.any():
-        wrong = []
-    else:
+    name, wrong = f"column {config.column!r}", list[pl.Series]()
+    if time.null_count():
+        unread = time.is_null()
         # Read the bad ones again, by rules that forgive one thing at a time.
         in_utc = _read(raw.filter(unread), config, zone="UTC")
         far = ~_in_range(in_utc)
@@ -43,16 +45,12 @@ def time_rules(raw: pl.Series, time: pl.Series, config: TimeConfig, now: dt.date
         def back(found: pl.Series) -> pl.Series:
             return pl.repeat(False, len(raw), eager=True).scatter(places.filter(found), True)
 
-        wrong = [
-            when(back(in_utc.is_null()), f"{name}: no readable time (dataset.time.format)"),
-            when(back(far.fill_null(False)), f"{name}: not between {FIRST_YEAR} and {LAST_YEAR}, so no real time"),
-            when(
-                back((~far).fill_null(False)),
-                f"{name}: no such time in {config.zone}, where clocks were put forward (dataset.time.zone)",
-            ),
-        ]
+        forward = f"{name}: no such time in {config.zone}, where clocks were put forward (dataset.time.zone)"
+        wrong += when(back(in_utc.is_null()), f"{name}: no readable time (dataset.time.format)")
+        wrong += when(back(far.fill_null(False)), f"{name}: not between {FIRST_YEAR} and {LAST_YEAR}, so no real time")
+        wrong += when(back((~far).fill_null(False)), forward)
     if config.future == "quarantine":
-        wrong.append(when((time > now).fill_null(False), f"{name}: {FUTURE} (dataset.time.future)"))
+        wrong += when(time > now, f"{name}: {FUTURE} (dataset.time.future)")
     return wrong
 
 
@@ -127,8 +125,7 @@ def as_text(column: pl.Series) -> pl.Series:
         text = pl.select(pl.when(whole).then(as_int).otherwise(number.cast(pl.String))).to_series()
     else:
         text = column.cast(pl.String, strict=False)
-    text = text.str.strip_chars()
-    return text.set(text == "", None).alias(column.name)
+    return _filled(text).alias(column.name)
 
 
 def as_number(column: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -136,11 +133,17 @@ def as_number(column: pl.Series) -> tuple[pl.Series, pl.Series]:
     import polars as pl
 
     if column.dtype == pl.String:
-        text = column.str.strip_chars()
-        text = text.set(text == "", None)
-        number = text.cast(pl.Float64, strict=False)
-        return number, text.is_not_null() & number.is_null()
-    if column.dtype.is_numeric() or column.dtype in {pl.Boolean, pl.Null}:
+        column = _filled(column)
+    if column.dtype.is_numeric() or column.dtype in {pl.String, pl.Boolean, pl.Null}:
         number = column.cast(pl.Float64, strict=False)
+        if number.null_count() == column.null_count():
+            return number, pl.Series(column.name, np.zeros(len(column), dtype=bool))
         return number, column.is_not_null() & number.is_null()
     return pl.Series(column.name, [None] * len(column), dtype=pl.Float64), column.is_not_null()
+
+
+def _filled(text: pl.Series) -> pl.Series:
+    """Without blanks around, null where there is nothing else."""
+    text = text.str.strip_chars()
+    empty = text == ""
+    return text.set(empty, None) if empty.any() else text

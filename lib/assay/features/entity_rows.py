@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 KEY = "__key"
 LARGE_ROWS = 1_000_000  # a key with more rows is built by itself
+FEW_ROWS = 10_000  # memory is of no concern
 
 
 class Codes:
@@ -151,12 +152,14 @@ def _ordered(
 
 
 def _sorted(frames: list[pl.DataFrame]) -> pl.DataFrame:
-    """The frames as one in order; the list is emptied, and each column let go of as soon as it is moved."""
+    """The frames as one in order; the list is emptied. Of many rows each column is let go of as soon as it is moved."""
     import polars as pl
 
     whole = pl.concat(frames)
     frames.clear()
     order = pl.Series(np.lexsort([whole[name].to_physical().to_numpy() for name in ("row_id", "time", KEY)]))
+    if whole.height <= FEW_ROWS:
+        return whole[order]
     return pl.DataFrame([whole.drop_in_place(name).rechunk().gather(order) for name in whole.columns])
 
 

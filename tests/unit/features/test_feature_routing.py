@@ -108,6 +108,7 @@ def test_what_is_large_is_built_with_less_memory_and_the_same_features(world, da
     cuts = {("x",): (int(START.timestamp()) // 86_400 + day,)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("assay.features.entity_rows.LARGE_ROWS", 3)  # keys by themselves
+        patch.setattr("assay.features.entity_rows.FEW_ROWS", 2)
         patch.setattr("assay.features.timeline.LARGE_CELLS", 2)  # sums that are not kept
         patch.setattr("assay.features.kernel.ASKED_AT_ONCE", 4)
         patch.setattr("assay.features.kernel.BLOCK_ROWS", 3)

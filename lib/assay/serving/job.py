@@ -124,7 +124,7 @@ def serve(options: ServeOptions) -> None:
     if options.workers > 1:
         champion_plan(options.context())  # refuse here what each process would fail at
         os.environ[OPTIONS] = json.dumps(dataclasses.asdict(options))
-        listening = _listening(options)
+        listening = listening_socket(options)
         config = uvicorn.Config(APP, factory=True, workers=options.workers, **common)
         _say(options, listening)
         from uvicorn.supervisors import Multiprocess
@@ -137,7 +137,7 @@ def serve(options: ServeOptions) -> None:
         servers[0].should_exit = True
 
     served = options.served(on_failure=give_up)
-    listening = _listening(options)
+    listening = listening_socket(options)
     server = uvicorn.Server(uvicorn.Config(app_of(served, options.limits), **common))
     servers.append(server)
     signal.signal(signal.SIGHUP, lambda *_: served.refresh())
@@ -176,9 +176,15 @@ def save(options: ServeOptions, folder: Path) -> None:
     print(f"saved {folder}: mlflow models serve -m {shlex.quote(str(folder))} --env-manager local", flush=True)
 
 
-def _listening(options: ServeOptions) -> socket.socket:
-    """A bound socket."""
-    found = socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET)
+def listening_socket(options: ServeOptions) -> socket.socket:
+    """A bound socket.
+
+    Raises:
+        UserError: the address is taken, or not of this machine.
+    """
+    # asyncio sends at once only where a socket says that it is of TCP: else a body waits 40 ms for its head's receipt.
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((options.host, options.port))

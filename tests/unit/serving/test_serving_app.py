@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -17,6 +18,7 @@ import uvicorn
 from assay.errors import DataError
 from assay.serving.app import app_of
 from assay.serving.desk import TOGETHER, Desk, Order, grouped
+from assay.serving.job import ServeOptions, listening_socket
 from assay.serving.pricer import Priced
 from assay.serving.request import BadRequest, Limits, Raw
 from assay.serving.served import Loader, Served
@@ -244,3 +246,25 @@ def test_a_desk_that_closes_answers_who_waits():
         time.sleep(0.05)
         desk.close()
         assert [w.result(5).answers[0]["prediction"] for w in waiting] == [0, 2, 4, 6]
+
+
+def test_answers_leave_at_once():
+    """A head and a body are two writes, of which the second would wait for the first to be acknowledged: 40 ms."""
+    at_once = []
+
+    class Seen(asyncio.Protocol):
+        def connection_made(self, transport):
+            own = transport.get_extra_info("socket")
+            at_once.append(own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            transport.close()
+
+    async def one_client(listening):
+        server = await asyncio.get_running_loop().create_server(Seen, sock=listening)
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        await reader.read()
+        writer.close()
+        server.close()
+
+    with contextlib.closing(listening_socket(ServeOptions(dataset="", port=0))) as listening:
+        asyncio.run(one_client(listening))
+    assert at_once == [1]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +17,7 @@ import polars as pl
 
 from assay.class_counts import bucket_of
 from assay.class_metrics import binned, brier_scores, checked, log_losses
-from assay.evaluation.parts import (
-    DAY,
-    KEYS,
-    MISSING_SEGMENT,
-    RIVAL_DAYS,
-    SumRows,
-    Sums,
-    TallySpec,
-    sample_of,
-    with_days,
-)
+from assay.evaluation.parts import DAY, KEYS, MISSING_SEGMENT, SumRows, Sums, TallySpec
 from assay.runtime.tables import level_label
 
 CLASS = "\0class"  # kept apart from segments: no column is called so
@@ -58,9 +47,8 @@ class ClassTally(Sums[ClassSpec]):
     scores: pl.DataFrame
 
     @classmethod
-    def measure(cls, rows: pl.DataFrame, spec: ClassSpec) -> Self:
+    def sum_up(cls, rows: pl.DataFrame, spec: ClassSpec) -> tuple[dict[str, pl.DataFrame], list[pl.DataFrame]]:
         """Sum rows. Raises ValueError for outcomes and probabilities that mean nothing (`class_metrics`)."""
-        rows = with_days(rows, dated=spec.dated)
         each = probabilities_of(rows, len(spec.classes))
         p, codes = checked(rows["actual"].to_numpy(), each)
         losses = log_losses(codes, p)
@@ -75,13 +63,8 @@ class ClassTally(Sums[ClassSpec]):
             groups["bins"].append(_grouped(figures, name, by, "bins", *of_bin))
             told = figures if len(spec.classes) == 2 else figures.head(0)
             groups["scores"].append(_grouped(told, name, by, "scores", pl.len().cast(pl.Int64).alias("count")))
-        days = [_losses(rows, losses, rival) for rival in spec.rivals] or [pl.DataFrame(schema=RIVAL_DAYS)]
-        return cls(
-            sums=pl.concat(sums),
-            **{name: pl.concat(parts) for name, parts in groups.items()},
-            days=pl.concat(days),
-            sample=sample_of(rows, spec.kept, spec.threshold, spec.most),
-        )
+        frames = {"sums": pl.concat(sums), **{name: pl.concat(parts) for name, parts in groups.items()}}
+        return frames, [_losses(rows, losses, rival) for rival in spec.rivals]
 
     @classmethod
     def added(cls, stacked: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:

@@ -86,9 +86,19 @@ class Sums(abc.ABC, Generic[S]):
         return self.sums.filter(pl.col("segment_column") == column).sort("segment")
 
     @classmethod
-    @abc.abstractmethod
     def measure(cls, rows: pl.DataFrame, spec: S) -> Self:
-        """Sum rows."""
+        """Sum rows. Raises what `sum_up` raises."""
+        rows = with_days(rows, dated=spec.dated)
+        frames, days = cls.sum_up(rows, spec)
+        sample = sample_of(rows, spec.kept, spec.threshold, spec.most)
+        return cls(
+            days=pl.concat([pl.DataFrame(schema=RIVAL_DAYS), *days], how="vertical_relaxed"), sample=sample, **frames
+        )
+
+    @classmethod
+    @abc.abstractmethod
+    def sum_up(cls, rows: pl.DataFrame, spec: S) -> tuple[dict[str, pl.DataFrame], list[pl.DataFrame]]:
+        """Frames of rows with `DAY`, all but `days` and `sample`; and of each rival the rows of `days`."""
 
     @classmethod
     @abc.abstractmethod

@@ -10,21 +10,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Self
 
 import polars as pl
 
-from assay.evaluation.parts import (
-    DAY,
-    KEYS,
-    MISSING_SEGMENT,
-    RIVAL_DAYS,
-    SumRows,
-    Sums,
-    TallySpec,
-    sample_of,
-    with_days,
-)
+from assay.evaluation.parts import DAY, KEYS, MISSING_SEGMENT, SumRows, Sums, TallySpec
 from assay.evaluation.row_figures import REFERENCE, additive, per_row
 
 RIVAL = "\0rival"  # kept apart from segments: no column is called so
@@ -45,9 +34,9 @@ class Tally(Sums[TallySpec]):
     buckets: pl.DataFrame
 
     @classmethod
-    def measure(cls, rows: pl.DataFrame, spec: TallySpec) -> Self:
+    def sum_up(cls, rows: pl.DataFrame, spec: TallySpec) -> tuple[dict[str, pl.DataFrame], list[pl.DataFrame]]:
         """Sum rows, as in `segments.py`. One group_by per segment column, one pass per rival."""
-        labels, rows = spec.labels, with_days(rows, dated=spec.dated)
+        labels = spec.labels
         figures = rows.lazy().select(
             DAY,
             *(pl.col(c).cast(pl.String).fill_null(MISSING_SEGMENT).alias(f"\0{c}") for c in spec.segment_columns),
@@ -66,10 +55,8 @@ class Tally(Sums[TallySpec]):
             if other.height:
                 sums.append(_summed(other.lazy(), RIVAL, pl.lit(rival), labels))
                 buckets.append(_bucketed(other.lazy(), RIVAL, pl.lit(rival)))
-        days = [_losses(rows, rival) for rival in spec.rivals] or [pl.DataFrame(schema=RIVAL_DAYS)]
-        sample = sample_of(rows, spec.kept, spec.threshold, spec.most)
-        whole = pl.concat(sums, how="diagonal_relaxed")
-        return cls(sums=whole, buckets=pl.concat(buckets), days=pl.concat(days), sample=sample)
+        frames = {"sums": pl.concat(sums, how="diagonal_relaxed"), "buckets": pl.concat(buckets)}
+        return frames, [_losses(rows, rival) for rival in spec.rivals]
 
     @classmethod
     def added(cls, stacked: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:

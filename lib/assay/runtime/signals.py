@@ -73,19 +73,23 @@ def listen(
     except OSError:
         yield None
         return
-    server.settimeout(0.5)
     stop = threading.Event()
     shelf = shelf or Shelf()
     readers: list[tuple[threading.Thread, socket.socket]] = []
 
     def serve() -> None:
-        while not stop.is_set():
-            with contextlib.suppress(OSError):
-                connection, _ = server.accept()
+        while True:
+            with contextlib.suppress(ConnectionError):
+                try:
+                    connection, _ = server.accept()
+                except BlockingIOError:  # nobody waits any more
+                    return
                 given = (connection, token, on_message, shelf, answer)
                 reader = threading.Thread(target=_read, args=given, daemon=True, name=READER)
                 readers.append((reader, connection))
                 reader.start()
+                if stop.is_set():  # who came before the end is still heard
+                    server.setblocking(False)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -94,7 +98,7 @@ def listen(
     finally:
         stop.set()
         with contextlib.suppress(OSError):
-            server.shutdown(socket.SHUT_RDWR)  # wakes `accept`
+            socket.create_connection(server.getsockname(), timeout=CONNECT_SECONDS).close()  # wakes `accept`
         thread.join(timeout=2)
         server.close()
         for reader, connection in readers:

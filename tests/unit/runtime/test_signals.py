@@ -116,6 +116,16 @@ def test_the_end_is_quick(heard):
     assert time.monotonic() - started < 0.4
 
 
+def test_who_comes_just_before_the_end_is_heard(heard):
+    for count in range(1, 101):
+        with listen(HOST, heard) as address:
+            senders = [Sender(address) for _ in range(3)]
+            for sender in senders:
+                sender.send(count=count)
+                sender.close()
+        assert len(heard.messages) == 3 * count
+
+
 def test_the_newest_thing_that_was_left_comes_back_whole(heard):
     shelf, large = Shelf(), bytes(range(256)) * 8192
     with listen(HOST, heard, shelf) as address:

@@ -1,11 +1,13 @@
-"""Consumes a master and a settings file, produces JSON: what trainings on two executors come to, by either road.
+"""Consumes a master and a settings file, produces JSON: what trainings on two executors come to.
 
-One training is left alone, one loses an executor on its way, one cannot read its rows.
+Of boosted trees, by either road, and of a recurrent network, where PyTorch is installed, one training is left alone and
+one loses an executor on its way. One cannot read its rows.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import sys
 import tempfile
@@ -25,7 +27,12 @@ from assay.runtime.spark_plane import SparkPlane
 from assay.training.engine import FitRequest, engine_named
 
 ROUNDS, EVERY, KILL_AT, ROWS, COLUMNS = 12, 4, 5, 5_000, 6
-SCHEMA = pa.schema([*((f"x{n}", pa.float32()) for n in range(COLUMNS)), ("y", pa.float64())])
+LAGS = [f"y__own__lag_{lag}" for lag in range(1, COLUMNS + 1)]
+SCHEMA = pa.schema([("row_id", pa.int64()), *((name, pa.float32()) for name in LAGS), ("y", pa.float64())])
+PARAMS = {
+    "xgboost": {"max_depth": 2, "subsample": 0.7, "eta": 0.1},
+    "gru": {"lookback": COLUMNS, "hidden": 6, "dropout": 0.2, "learning_rate": 0.01},
+}
 
 
 def invent(parts):
@@ -38,7 +45,8 @@ def invent(parts):
         random = np.random.default_rng(part)
         x = random.normal(size=(COLUMNS, ROWS)).astype(np.float32)
         y = x[0] + np.sin(3 * x[1]) + x[2] * x[3] + random.normal(size=ROWS)
-        yield pa.record_batch([*(pa.array(column) for column in x), pa.array(y)], schema=SCHEMA)
+        rows = pa.array(np.arange(ROWS) + part * ROWS)
+        yield pa.record_batch([rows, *(pa.array(column) for column in x), pa.array(y)], schema=SCHEMA)
 
 
 def executor(application):
@@ -50,7 +58,7 @@ def executor(application):
     raise LookupError("there is no executor")
 
 
-def train(plane, parts, *, victim=None):
+def train(plane, parts, *, engine="xgboost", victim=None):
     """Fit with early stopping and refit; the executor `victim` is killed after a while."""
     heard, lost, lock = [], [], threading.Lock()
 
@@ -62,14 +70,14 @@ def train(plane, parts, *, victim=None):
                 victim.kill()
 
     started = time.monotonic()
-    fitted = engine_named("xgboost").fit(
+    fitted = engine_named(engine).fit(
         plane,
         FitRequest(
             train=plane.inputs(parts, invent, SCHEMA),
             tune=plane.inputs([3, 4], invent, SCHEMA),
-            encoding=Encoding(tuple(SCHEMA.names[:-1]), {}),
+            encoding=Encoding(tuple(LAGS), {}),
             scale=TargetScale("y"),
-            params={"max_depth": 2, "subsample": 0.7, "eta": 0.1},
+            params=PARAMS[engine],
             rounds=ROUNDS,
             early_stopping_rounds=6,
             refit=True,
@@ -82,7 +90,7 @@ def train(plane, parts, *, victim=None):
         on_round,
     )
     return {
-        "booster": hashlib.sha256(fitted.stored).hexdigest(),
+        "model": hashlib.sha256(fitted.stored).hexdigest(),
         "rounds": fitted.rounds,
         "history": fitted.history,
         "heard": heard,
@@ -100,10 +108,11 @@ if __name__ == "__main__":
     lake = Path(folder) / "lake"
     arrow, spark = ArrowPlane(lambda: session.sparkContext, lake), SparkPlane(lambda: session, lake.as_uri())
     found = {}
-    for plane in (arrow, spark):
-        alone = train(plane, [1, 2])
-        disturbed = train(plane, [1, 2], victim=executor(session.sparkContext.applicationId))
-        found[plane.road] = {"alone": alone, "disturbed": disturbed}
+    networks = [("gru", arrow)] if importlib.util.find_spec("torch") else []
+    for engine, plane in [("xgboost", arrow), ("xgboost", spark), *networks]:
+        alone = train(plane, [1, 2], engine=engine)
+        disturbed = train(plane, [1, 2], engine=engine, victim=executor(session.sparkContext.applicationId))
+        found[f"{engine} {plane.road}"] = {"alone": alone, "disturbed": disturbed}
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as notes:
         try:
             train(arrow, [1, notes.name])

@@ -15,6 +15,7 @@ from assay.model.outcome import Kind, every_class
 from assay.model.predictors import load_predictor
 from assay.model.row_sample import ROW
 from assay.runtime.barrier import Batches, RankContext
+from assay.runtime.openmp import openmp
 from assay.runtime.plane import Plane
 from assay.training.engine import FitRequest, FitResult, OnRound, Teaching
 from assay.training.learner_params import resolve
@@ -69,6 +70,10 @@ class SampledTask(Teaching):
 
     def __call__(self, context: RankContext, shares: list[Batches]) -> dict[str, Any]:
         """Learn; returns the learner, the rows it saw and there were, and its error on the later period."""
+        with openmp(self.threads):
+            return self._fit(shares)
+
+    def _fit(self, shares: list[Batches]) -> dict[str, Any]:
         stored, rows = self._learn(shares[:1], RowReader(self.engine, self.encoding, self.scale, self.weights))
         loss = "log_loss" if self.outcome.decides else "rmse"
         history = {f"tune_{loss}": [self._error(stored, shares[1:])]} if len(shares) > 1 else {}

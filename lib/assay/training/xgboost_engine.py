@@ -13,12 +13,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from assay.errors import AssayError, NeighbourLost
 from assay.model.encoding import Encoding
 from assay.model.outcome import Kind
 from assay.runtime.barrier import Batches, RankContext
+from assay.runtime.openmp import openmp
 from assay.runtime.plane import Plane
 from assay.runtime.signals import Sender, Shelf, listen
 from assay.training.engine import Boosting, FitRequest, FitResult, OnRound, hearing
@@ -26,7 +25,7 @@ from assay.training.weights import Weights
 from assay.training.xgboost_judge import Judge
 from assay.training.xgboost_params import reason_of, resolve
 from assay.training.xgboost_rounds import REFIT, TRAIN, Progress, boost
-from assay.training.xgboost_stream import EncodedChunks, data_iter
+from assay.training.xgboost_stream import EncodedChunks, judging, teaching
 
 
 class XGBoostEngine:
@@ -71,7 +70,8 @@ class RankTask(Boosting):
         import xgboost as xgb
 
         try:
-            return self._train(context, shares)
+            with openmp(self.threads):
+                return self._train(context, shares)
         except xgb.core.XGBoostError as error:
             kind = NeighbourLost if _lost_a_neighbour(error) else AssayError
             raise kind(f"XGBoost stopped on rank {context.rank}: {reason_of(error)}") from error
@@ -85,13 +85,9 @@ class RankTask(Boosting):
             common: dict[str, Any] = {"every": self.checkpoint_rounds, "keep": keep if self.checkpoint_rounds else None}
             start = self._start(context, sender)
             if start.phase == TRAIN:
-                train, _ = self._matrix(shares[:1], params, self.encoding, self.weights)
+                train = self._teaching(shares[:1], params, self.encoding, self.weights)
                 # Evaluating on train costs a pass a round and tells nothing that tune does not tell better.
-                later = [
-                    (matrix, "tune", Judge(self.scale, rows, context.ranks, self.outcome))
-                    for share in shares[1:]
-                    for matrix, rows in [self._matrix([share], params, self.encoding, None, ref=train)]
-                ]
+                later = [self._judging(share, params, train, context.ranks) for share in shares[1:]]
                 booster, history = boost(
                     params,
                     train,
@@ -108,7 +104,7 @@ class RankTask(Boosting):
                 if common["keep"] and not start.done:
                     common["keep"](start)
                 again, encoding, weights = self.again(shares)
-                both, _ = self._matrix(again, params, encoding, weights)
+                both = self._teaching(again, params, encoding, weights)
                 booster, _ = boost(params, both, start.chosen, start, **common)
         stored = bytes(booster.save_raw(raw_format="ubj")) if context.rank == 0 else b""
         flat = {f"{period}_{metric}": values for period, per in start.history.items() for metric, values in per.items()}
@@ -123,29 +119,18 @@ class RankTask(Boosting):
         stored = sender.newest() if sender is not None else b""
         return Progress.from_bytes(xgb.collective.broadcast(stored, 0) if context.ranks > 1 else stored)
 
-    def _matrix(
-        self,
-        shares: Sequence[Batches],
-        params: Mapping[str, Any],
-        encoding: Encoding,
-        weights: Weights | None,
-        ref: Any = None,
-    ) -> tuple[Any, list[pa.RecordBatch]]:
-        """The binned matrix; with `ref`, whose bins it takes, also what is needed to judge predictions of its rows."""
-        import xgboost as xgb
+    def _teaching(
+        self, shares: Sequence[Batches], params: Mapping[str, Any], encoding: Encoding, weights: Weights | None
+    ) -> Any:
+        """The binned matrix of the shares together."""
+        with contextlib.closing(EncodedChunks(_chained(shares), encoding, self.scale, weights)) as chunks:
+            return teaching(chunks, encoding, params)
 
-        def batches() -> Iterator[pa.RecordBatch]:
-            return itertools.chain.from_iterable(share() for share in shares)
-
-        with contextlib.closing(EncodedChunks(batches, encoding, self.scale, weights, ref is not None)) as chunks:
-            matrix = xgb.QuantileDMatrix(
-                data_iter(chunks, encoding.feature_types),
-                ref=ref,
-                max_bin=int(params["max_bin"]),
-                nthread=self.threads,
-                enable_categorical=True,
-            )
-            return matrix, chunks.rows
+    def _judging(self, share: Batches, params: Mapping[str, Any], ref: Any, ranks: int) -> tuple[Any, str, Judge]:
+        """The matrix of a later period, its name, and what measures predictions of its rows."""
+        with contextlib.closing(EncodedChunks(share, self.encoding, self.scale, keep_rows=True)) as chunks:
+            matrix = judging(chunks, self.encoding, params, ref, ranks)
+            return matrix, "tune", Judge(self.scale, chunks.rows, ranks, self.outcome)
 
     @contextlib.contextmanager
     def _collective(self, context: RankContext) -> Iterator[None]:
@@ -167,6 +152,10 @@ class RankTask(Boosting):
             yield
         if tracker is not None:
             tracker.wait_for()
+
+
+def _chained(shares: Sequence[Batches]) -> Batches:
+    return lambda: itertools.chain.from_iterable(share() for share in shares)
 
 
 def _free(tracker: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from assay.training.weights import RowWeights, Weights
 
 CHUNK_ROWS = 131_072
 MEMORY_BYTES = 32 << 20
+PLAIN_VALUES = 48 << 20  # of rows that judge, up to which they are kept as they are (8 bytes a value)
 Labels = npt.NDArray[np.float32]
 Chunk = tuple[Matrix, Labels, RowWeights | None]
 
@@ -138,3 +139,35 @@ def data_iter(chunks: EncodedChunks, feature_types: list[str]) -> Any:
             return True
 
     return Stream()
+
+
+def teaching(chunks: EncodedChunks, encoding: Encoding, params: Mapping[str, Any]) -> Any:
+    """The binned matrix of rows that teach. params: XGBoost's, of which `max_bin` and `nthread` are heeded."""
+    import xgboost as xgb
+
+    return xgb.QuantileDMatrix(
+        data_iter(chunks, encoding.feature_types), max_bin=int(params["max_bin"]), **_told(params)
+    )
+
+
+def judging(chunks: EncodedChunks, encoding: Encoding, params: Mapping[str, Any], ref: Any, ranks: int = 1) -> Any:
+    """The matrix of rows that judge each round of a training on `ref`; every rank of a collective calls this.
+
+    On a CPU XGBoost looks up all inputs of such a row for each new tree, which takes ten times as long from bins as
+    from values. So values they stay, unless they are too many for a rank's memory. Predictions are the same.
+    """
+    import xgboost as xgb
+
+    size = np.array([sum(len(matrix) for matrix, _, _ in chunks) * len(encoding.features)])
+    most = int((xgb.collective.allreduce(size, xgb.collective.Op.MAX) if ranks > 1 else size)[0])
+    if most > PLAIN_VALUES or str(params.get("device", "cpu")) != "cpu":
+        stream = data_iter(chunks, encoding.feature_types)
+        return xgb.QuantileDMatrix(stream, ref=ref, max_bin=int(params["max_bin"]), **_told(params))
+    matrices, labels, weights = zip(*chunks, strict=True)
+    weight = None if weights[0] is None else np.concatenate(weights)
+    told = {"weight": weight, "feature_types": encoding.feature_types, **_told(params)}
+    return xgb.DMatrix(np.concatenate(matrices), np.concatenate(labels), **told)
+
+
+def _told(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {"nthread": params["nthread"], "enable_categorical": True}

@@ -21,6 +21,7 @@ from assay.model.outcome import VALUE, Outcome
 from assay.model.row_sample import EVERY_ROW, SampleRows
 from assay.model.scale import TargetScale
 from assay.runtime.barrier import Batches, RankContext
+from assay.runtime.openmp import openmp
 from assay.runtime.signals import Address, Sender
 from assay.training.weights import Weights
 
@@ -99,7 +100,8 @@ class SlotTask:
         Raises:
             Exception: the first that broke a study; the trials of the others have been made by then.
         """
-        with contextlib.closing(Sender(self.address)) as sender:
+        threads = max(setting.threads for setting in self.settings)
+        with contextlib.closing(Sender(self.address)) as sender, openmp(threads):
             return self._work(context, self._folds(shares), sender)
 
     def _folds(self, shares: list[Batches]) -> list[list[Fold]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from assay.runtime.barrier import Batches, RankContext
 from assay.training.weights import Weights
-from assay.training.xgboost_stream import EncodedChunks, data_iter
+from assay.training.xgboost_stream import EncodedChunks, judging, teaching
 from assay.tuning.trials import Fold, Metric, Report, Scored, Setting
 
 
@@ -26,22 +26,14 @@ class XGBoostBench:
         self.setting, self.params = setting, {**setting.params, "nthread": setting.threads, **device}
         self.matrices = []
         for fold, weights in zip(folds, setting.weights, strict=True):
-            train = self._matrix(fold.train, weights)
-            self.matrices.append((train, self._matrix(fold.validate, None, ref=train)))
+            with self._chunks(fold.train, weights) as rows:
+                train = teaching(rows, setting.encoding, self.params)
+            with self._chunks(fold.validate, None) as rows:
+                self.matrices.append((train, judging(rows, setting.encoding, self.params, train)))
         self.rows = [validate.num_row() for _, validate in self.matrices]
 
-    def _matrix(self, share: Batches, weights: Weights | None, ref: Any = None) -> Any:
-        import xgboost as xgb
-
-        encoding = self.setting.encoding
-        with contextlib.closing(EncodedChunks(share, encoding, self.setting.scale, weights)) as chunks:
-            return xgb.QuantileDMatrix(
-                data_iter(chunks, encoding.feature_types),
-                ref=ref,
-                max_bin=int(self.params["max_bin"]),
-                nthread=self.setting.threads,
-                enable_categorical=True,
-            )
+    def _chunks(self, share: Batches, weights: Weights | None) -> contextlib.closing[EncodedChunks]:
+        return contextlib.closing(EncodedChunks(share, self.setting.encoding, self.setting.scale, weights))
 
     def score(self, params: Mapping[str, Any], report: Report) -> Scored | None:
         """Boost until the loss has not fallen for so many rounds."""

@@ -13,19 +13,28 @@ BYTES_A_NUMBER = 8
 BYTES_A_CATEGORY = 120
 BYTES_A_ROW = 280
 
+# Ranks of XGBoost send one another the histograms of all nodes each round, as much for few rows as for many: two took as
+# long as one with the same cores up to some 100,000 rows each. What ranks of the others send is small.
+ROWS_A_RANK = {"xgboost": 100_000}
+ROWS_A_RANK_OF_OTHERS = 20_000
+
 
 def ranks_worth(
     engine: EngineConfig, *, train: int, tune: int, numbers: int, categories: int, memory: PythonMemory | None
 ) -> int:
     """Ranks for so many rows and inputs, at least 1.
 
-    XGBoost's ranks learn one model together: one per `engine.min_rows_per_rank` rows of train. CatBoost's learn apart,
+    Where ranks learn one model together, one per `engine.min_rows_per_rank` rows of train. CatBoost's learn apart,
     which costs accuracy: one, unless the rows of train and tune need more than `engine.memory_share` of an executor;
     then so many that each fits its part of one, should an executor get a rank for each of its tasks. Ranks on one
-    machine have no more memory than a single one, so local mode (memory is None) takes one.
+    machine have no more memory than a single one, and no more cores, all of which one rank of either booster uses: so
+    in local mode (memory is None) these take one.
     """
+    if engine.name in ROWS_A_RANK and memory is None:
+        return 1
     if engine.name != "catboost":
-        return max(1, math.ceil(train / engine.min_rows_per_rank))
+        least = engine.min_rows_per_rank or ROWS_A_RANK.get(engine.name, ROWS_A_RANK_OF_OTHERS)
+        return max(1, math.ceil(train / least))
     needed = catboost_bytes(train + tune, numbers, categories)
     if memory is None or needed <= engine.memory_share * memory.executor:
         return 1

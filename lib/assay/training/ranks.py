@@ -13,8 +13,8 @@ BYTES_A_NUMBER = 8
 BYTES_A_CATEGORY = 120
 BYTES_A_ROW = 280
 
-# Ranks of XGBoost send one another the histograms of all nodes each round, as much for few rows as for many: two took as
-# long as one with the same cores up to some 100,000 rows each. What ranks of the others send is small.
+# Ranks of XGBoost send one another the histograms of all nodes each round, as much for few rows as for many: a second
+# one was worth it from some 100,000 rows each. What ranks of the others send is small.
 ROWS_A_RANK = {"xgboost": 100_000}
 ROWS_A_RANK_OF_OTHERS = 20_000
 

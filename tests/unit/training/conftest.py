@@ -35,8 +35,7 @@ def rank_task(
         rounds=rounds,
         early_stopping_rounds=stopping,
         refit=refit,
-        threads=1,
-        **{"address": None, **more},
+        **{"address": None, "threads": 1, **more},
     )
 
 

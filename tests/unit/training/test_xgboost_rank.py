@@ -12,6 +12,7 @@ from assay.metrics import point_metrics
 from assay.model.encoding import Encoding
 from assay.model.predictors import load_predictor
 from assay.model.scale import TargetScale
+from assay.training import xgboost_engine, xgboost_stream
 
 BOTH = Encoding(("size",), {"city": ("Austin", "Dallas", "Waco")})
 
@@ -35,6 +36,29 @@ def test_how_rows_are_cut_into_batches_changes_nothing(fit, rows):
     whole = rows(3000)
     slices = [whole.slice(start, 7) for start in range(0, 3000, 7)]
     assert fit(slices)["booster"] == fit([whole])["booster"]
+
+
+def test_rows_that_judge_say_the_same_from_values_and_from_bins(fit, rows, monkeypatch):
+    """Some of them lie outside of the bins, are missing or of a category that is not known."""
+    later = rows(500, seed=2, noise=2.0, cities=("Austin", "Waco", "Tyler"))
+    size = later.column("size").to_numpy() * 5
+    later = later.set_column(0, "size", pa.array(np.where(np.arange(500) % 7 == 0, np.nan, size).astype(np.float32)))
+    settings = {"tune": [later.slice(0, 200), later.slice(200)], "rounds": 60, "stopping": 10, "encoding": BOTH}
+    kinds, judging = [], xgboost_engine.judging
+
+    def noted(*args):
+        matrix = judging(*args)
+        kinds.append(type(matrix).__name__)
+        return matrix
+
+    monkeypatch.setattr(xgboost_engine, "judging", noted)
+    told = []
+    for most in (500 * 2, 500 * 2 - 1):
+        monkeypatch.setattr(xgboost_stream, "PLAIN_VALUES", most)
+        told.append(fit([rows(600, noise=2.0)], **settings))
+    assert kinds == ["DMatrix", "QuantileDMatrix"]
+    assert told[0] == told[1]
+    assert len(told[0]["history"]["tune_rmse"]) > 20
 
 
 def test_it_learns_numbers_and_categories(fit, rows):

@@ -17,6 +17,9 @@ BYTES_A_ROW = 280
 # one was worth it from some 100,000 rows each. What ranks of the others send is small.
 ROWS_A_RANK = {"xgboost": 100_000}
 ROWS_A_RANK_OF_OTHERS = 20_000
+# Threads of XGBoost wait for one another some hundred times a tree. With fewer rows each that takes longer than what
+# they share, by far where something else runs on their cores.
+ROWS_A_THREAD = 5_000
 
 
 def ranks_worth(
@@ -39,6 +42,11 @@ def ranks_worth(
     if memory is None or needed <= engine.memory_share * memory.executor:
         return 1
     return math.ceil(needed / (engine.memory_share * memory.executor / memory.tasks))
+
+
+def threads_worth(engine: str, *, rows: int, threads: int) -> int:
+    """Threads that a rank takes of those it may have."""
+    return max(1, min(threads, rows // ROWS_A_THREAD)) if engine == "xgboost" else threads
 
 
 def catboost_bytes(rows: int, numbers: int, categories: int) -> int:

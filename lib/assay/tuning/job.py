@@ -20,6 +20,7 @@ from assay.runtime.job import Done, JobContext, Plan, Result, on_record, run_sta
 from assay.runtime.session import is_local
 from assay.runtime.signals import listen
 from assay.runtime.tables import FEATURES
+from assay.training.ranks import threads_worth
 from assay.training.tuned import Tuned
 from assay.tuning import samplers
 from assay.tuning.dealer import Dealer
@@ -123,7 +124,10 @@ class Studies:
         cpus = int(session.conf.get("spark.task.cpus", "1"))
         local = is_local(str(session.conf.get("spark.master", "")))
         threads = max(cpus, free_slots(session.sparkContext, 1) * cpus // slots) if local else cpus
-        settings = tuple(dataclasses.replace(one.setting, threads=threads) for one in ready.values())
+        settings = tuple(
+            dataclasses.replace(one.setting, threads=threads_worth(one.setting.engine, rows=one.rows, threads=threads))
+            for one in ready.values()
+        )
         left, rows = sum(one.study.left for one in ready.values()), max(one.rows for one in ready.values())
         several = f" for {len(ready)} targets" if len(ready) > 1 else ""
         what = f"{left:.3g} trial(s) of {settings[0].engine}{several} on {rows:,} rows, {slots} at a time"

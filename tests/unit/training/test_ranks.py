@@ -7,7 +7,7 @@ import pytest
 
 from assay.config.profile import EngineConfig
 from assay.runtime.memory import PythonMemory, of_executor
-from assay.training.ranks import catboost_bytes, ranks_worth
+from assay.training.ranks import catboost_bytes, ranks_worth, threads_worth
 
 GIB = 1 << 30
 CATBOOST = EngineConfig(name="catboost")
@@ -47,6 +47,12 @@ def test_on_one_machine_a_single_rank_of_a_booster_has_all_cores():
 )
 def test_catboost_takes_one_while_the_rows_fit_an_executor(memory, ranks):
     assert ranks_worth(CATBOOST, **SIZES, memory=memory) == ranks
+
+
+def test_few_rows_do_not_make_threads_of_xgboost_wait_for_one_another():
+    for rows, threads in ((0, 1), (9_999, 1), (10_000, 2), (10**9, 8)):
+        assert threads_worth("xgboost", rows=rows, threads=8) == threads
+        assert threads_worth("catboost", rows=rows, threads=8) == 8
 
 
 def test_the_share_of_memory_is_a_setting():

@@ -110,10 +110,9 @@ class EngineConfig:
     early_stopping_rounds: 0 switches early stopping off.
     refit: after early stopping, fit again on train and tune together with the rounds that were chosen.
     ranks: workers that train together; 0 takes one per task slot, as far as the rows are worth it, but for CatBoost one
-        while the rows fit its memory: beyond that each learns from its own share, and the model is their mean. On one
-        machine one rank of XGBoost, too, uses all cores.
-    min_rows_per_rank: rows of train that make another rank worth it; 0 is the engine's own, 100,000 for XGBoost, whose
-        ranks send one another much, 20,000 for others.
+        while the rows fit its memory: beyond that each learns from its own share, and the model is their mean.
+    min_rows_per_rank: rows of train that make another rank worth it; 0 is the engine's own: 100,000 for XGBoost, whose
+        ranks send one another much, and 1,000,000 on one machine, where one rank uses all cores; 20,000 for others.
     memory_share: of an executor's memory, what CatBoost's learning may take by its estimate where ranks is 0.
     weight_halflife_days: a row that is so much older than the newest training row counts half as much; None lets all
         rows count alike. How the model does on tune and later is never weighted.

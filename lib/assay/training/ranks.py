@@ -14,8 +14,10 @@ BYTES_A_CATEGORY = 120
 BYTES_A_ROW = 280
 
 # Ranks of XGBoost send one another the histograms of all nodes each round, as much for few rows as for many: a second
-# one was worth it from some 100,000 rows each. What ranks of the others send is small.
+# one was worth it from some 100,000 rows each; on one machine, where it brings no cores and only reads beside the
+# first, from a million. What ranks of the others send is small.
 ROWS_A_RANK = {"xgboost": 100_000}
+ROWS_A_RANK_OF_ONE_MACHINE = {"xgboost": 1_000_000}
 ROWS_A_RANK_OF_OTHERS = 20_000
 # Threads of XGBoost wait for one another some hundred times a tree. With fewer rows each that takes longer than what
 # they share, by far where something else runs on their cores.
@@ -30,13 +32,11 @@ def ranks_worth(
     Where ranks learn one model together, one per `engine.min_rows_per_rank` rows of train. CatBoost's learn apart,
     which costs accuracy: one, unless the rows of train and tune need more than `engine.memory_share` of an executor;
     then so many that each fits its part of one, should an executor get a rank for each of its tasks. Ranks on one
-    machine have no more memory than a single one, and no more cores, all of which one rank of either booster uses: so
-    in local mode (memory is None) these take one.
+    machine (memory is None) have no more memory than a single one, so there CatBoost takes one.
     """
-    if engine.name in ROWS_A_RANK and memory is None:
-        return 1
     if engine.name != "catboost":
-        least = engine.min_rows_per_rank or ROWS_A_RANK.get(engine.name, ROWS_A_RANK_OF_OTHERS)
+        usual = ROWS_A_RANK if memory is not None else ROWS_A_RANK_OF_ONE_MACHINE
+        least = engine.min_rows_per_rank or usual.get(engine.name, ROWS_A_RANK_OF_OTHERS)
         return max(1, math.ceil(train / least))
     needed = catboost_bytes(train + tune, numbers, categories)
     if memory is None or needed <= engine.memory_share * memory.executor:

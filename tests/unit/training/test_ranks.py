@@ -15,23 +15,19 @@ SIZES = {"train": 9_000_000, "tune": 1_000_000, "numbers": 15, "categories": 0} 
 
 
 @pytest.mark.parametrize(
-    ("engine", "rows"),
+    ("engine", "rows", "local"),
     [
-        (EngineConfig(min_rows_per_rank=1000), 1000),
-        (EngineConfig(), 100_000),
-        (EngineConfig(name="linear"), 20_000),
-        (EngineConfig(name="gru"), 20_000),
+        (EngineConfig(min_rows_per_rank=1000), 1000, 1000),
+        (EngineConfig(), 100_000, 1_000_000),
+        (EngineConfig(name="linear"), 20_000, 20_000),
+        (EngineConfig(name="gru"), 20_000, 20_000),
     ],
 )
-def test_ranks_that_learn_together_are_one_per_so_many_rows_of_train(engine, rows):
-    for train, ranks in ((1, 1), (rows, 1), (rows + 1, 2), (9 * rows, 9)):
-        told = {"train": train, "tune": 10**6, "numbers": 1, "categories": 0}
-        assert ranks_worth(engine, **told, memory=PythonMemory(GIB, 1)) == ranks
-
-
-def test_on_one_machine_a_single_rank_of_a_booster_has_all_cores():
-    for name, ranks in (("xgboost", 1), ("catboost", 1), ("linear", 450)):
-        assert ranks_worth(EngineConfig(name=name), **SIZES, memory=None) == ranks
+def test_ranks_that_learn_together_are_one_per_so_many_rows_of_train(engine, rows, local):
+    for memory, each in ((PythonMemory(GIB, 1), rows), (None, local)):
+        for train, ranks in ((1, 1), (each, 1), (each + 1, 2), (9 * each, 9)):
+            told = {"train": train, "tune": 10**6, "numbers": 1, "categories": 0}
+            assert ranks_worth(engine, **told, memory=memory) == ranks
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from assay.training.weights import RowWeights, Weights
 
 CHUNK_ROWS = 131_072
 MEMORY_BYTES = 32 << 20
-PLAIN_VALUES = 48 << 20  # of rows that judge, up to which they are kept as they are (8 bytes a value)
+PLAIN_VALUES = 32 << 20  # of rows that judge, up to which they are kept as they are (8 bytes a value)
 Labels = npt.NDArray[np.float32]
 Chunk = tuple[Matrix, Labels, RowWeights | None]
 

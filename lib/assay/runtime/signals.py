@@ -79,17 +79,20 @@ def listen(
 
     def serve() -> None:
         while True:
-            with contextlib.suppress(ConnectionError):
-                try:
-                    connection, _ = server.accept()
-                except BlockingIOError:  # nobody waits any more
+            try:
+                connection, _ = server.accept()
+            except ConnectionError:
+                continue
+            except OSError:
+                if stop.is_set():  # nobody waits any more
                     return
-                given = (connection, token, on_message, shelf, answer)
-                reader = threading.Thread(target=_read, args=given, daemon=True, name=READER)
-                readers.append((reader, connection))
-                reader.start()
-                if stop.is_set():  # who came before the end is still heard
-                    server.setblocking(False)
+                continue
+            given = (connection, token, on_message, shelf, answer)
+            reader = threading.Thread(target=_read, args=given, daemon=True, name=READER)
+            readers.append((reader, connection))
+            reader.start()
+            if stop.is_set():  # who came before the end is still heard
+                server.setblocking(False)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()

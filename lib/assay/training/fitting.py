@@ -11,11 +11,10 @@ from assay.model.scale import TargetScale
 from assay.runtime import preflight
 from assay.runtime.barrier import free_slots
 from assay.runtime.memory import python_memory
-from assay.runtime.session import is_local
 from assay.training.engine import FitRequest, FitResult, OnRound, check_kind, engine_named
 from assay.training.monotone import directions
 from assay.training.preparation import Prepared
-from assay.training.ranks import ranks_worth, threads_worth
+from assay.training.ranks import ranks_worth, threads_each, threads_worth
 from assay.training.rows import LabelledRows
 from assay.training.split import Period, Split
 from assay.training.weights import TimeDecay
@@ -93,9 +92,7 @@ def _request(
     slots = free_slots(session.sparkContext, worth)
     ranks = worth if engine.ranks else max(1, min(slots, worth))
     preflight.check_ranks(session, ranks, slots)
-    cpus = int(session.conf.get("spark.task.cpus", "1"))
-    threads = max(cpus, slots * cpus // ranks) if is_local(str(session.conf.get("spark.master", ""))) else cpus
-    threads = threads_worth(engine.name, rows=train.rows // ranks, threads=threads)
+    threads = threads_worth(engine.name, rows=train.rows // ranks, threads=threads_each(session, ranks))
     weights = _decay(engine, train)
     looked_at = tuple(rule.columns) if rule is not None else ()
     looked_at += weights.columns if weights is not None else ()

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from assay.config.profile import EngineConfig
+from assay.runtime.barrier import free_slots
 from assay.runtime.memory import PythonMemory
+from assay.runtime.session import is_local
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 # What CatBoost held at its peak, refit included, on 1,100,000 rows of 30 numbers and 0, 2 and 5 categories: values as
 # float32 and their bins; categories' statistics in several permutations; labels, predictions, derivatives and leaves.
@@ -42,6 +48,14 @@ def ranks_worth(
     if memory is None or needed <= engine.memory_share * memory.executor:
         return 1
     return math.ceil(needed / (engine.memory_share * memory.executor / memory.tasks))
+
+
+def threads_each(session: SparkSession, tasks: int) -> int:
+    """Threads of each of so many tasks that run at once: `spark.task.cpus`; on one machine a share of all its cores."""
+    cpus = int(session.conf.get("spark.task.cpus", "1"))
+    if not is_local(str(session.conf.get("spark.master", ""))):
+        return cpus
+    return max(cpus, free_slots(session.sparkContext, 1) * cpus // tasks)
 
 
 def threads_worth(engine: str, *, rows: int, threads: int) -> int:

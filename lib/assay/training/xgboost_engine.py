@@ -25,7 +25,7 @@ from assay.training.weights import Weights
 from assay.training.xgboost_judge import Judge
 from assay.training.xgboost_params import reason_of, resolve
 from assay.training.xgboost_rounds import REFIT, TRAIN, Progress, boost
-from assay.training.xgboost_stream import EncodedChunks, judging, teaching
+from assay.training.xgboost_stream import EncodedChunks, binned, judging
 
 
 class XGBoostEngine:
@@ -124,7 +124,7 @@ class RankTask(Boosting):
     ) -> Any:
         """The binned matrix of the shares together."""
         with contextlib.closing(EncodedChunks(_chained(shares), encoding, self.scale, weights)) as chunks:
-            return teaching(chunks, encoding, params)
+            return binned(chunks, encoding, params)
 
     def _judging(self, share: Batches, params: Mapping[str, Any], ref: Any, ranks: int) -> tuple[Any, str, Judge]:
         """The matrix of a later period, its name, and what measures predictions of its rows."""

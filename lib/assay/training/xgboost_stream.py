@@ -141,13 +141,12 @@ def data_iter(chunks: EncodedChunks, feature_types: list[str]) -> Any:
     return Stream()
 
 
-def teaching(chunks: EncodedChunks, encoding: Encoding, params: Mapping[str, Any]) -> Any:
-    """The binned matrix of rows that teach. params: XGBoost's, of which `max_bin` and `nthread` are heeded."""
+def binned(chunks: EncodedChunks, encoding: Encoding, params: Mapping[str, Any], ref: Any = None) -> Any:
+    """The binned matrix of rows. params: XGBoost's, of which `max_bin` and `nthread` are heeded.  ref: has the bins."""
     import xgboost as xgb
 
-    return xgb.QuantileDMatrix(
-        data_iter(chunks, encoding.feature_types), max_bin=int(params["max_bin"]), **_told(params)
-    )
+    stream = data_iter(chunks, encoding.feature_types)
+    return xgb.QuantileDMatrix(stream, ref=ref, max_bin=int(params["max_bin"]), **_told(params))
 
 
 def judging(chunks: EncodedChunks, encoding: Encoding, params: Mapping[str, Any], ref: Any, ranks: int = 1) -> Any:
@@ -161,8 +160,7 @@ def judging(chunks: EncodedChunks, encoding: Encoding, params: Mapping[str, Any]
     size = np.array([sum(len(matrix) for matrix, _, _ in chunks) * len(encoding.features)])
     most = int((xgb.collective.allreduce(size, xgb.collective.Op.MAX) if ranks > 1 else size)[0])
     if most > PLAIN_VALUES or str(params.get("device", "cpu")) != "cpu":
-        stream = data_iter(chunks, encoding.feature_types)
-        return xgb.QuantileDMatrix(stream, ref=ref, max_bin=int(params["max_bin"]), **_told(params))
+        return binned(chunks, encoding, params, ref)
     matrices, labels, weights = zip(*chunks, strict=True)
     weight = None if weights[0] is None else np.concatenate(weights)
     told = {"weight": weight, "feature_types": encoding.feature_types, **_told(params)}

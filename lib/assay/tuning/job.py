@@ -17,10 +17,9 @@ from assay.errors import AssayError
 from assay.runtime import preflight
 from assay.runtime.barrier import free_slots
 from assay.runtime.job import Done, JobContext, Plan, Result, on_record, run_stage
-from assay.runtime.session import is_local
 from assay.runtime.signals import listen
 from assay.runtime.tables import FEATURES
-from assay.training.ranks import threads_worth
+from assay.training.ranks import threads_each, threads_worth
 from assay.training.tuned import Tuned
 from assay.tuning import samplers
 from assay.tuning.dealer import Dealer
@@ -121,9 +120,7 @@ class Studies:
     def _make_trials(self, ready: dict[str, Ready]) -> None:
         context, session = self.context, self.context.spark()
         slots = self._slots(sum(math.ceil(one.trials) for one in ready.values()))
-        cpus = int(session.conf.get("spark.task.cpus", "1"))
-        local = is_local(str(session.conf.get("spark.master", "")))
-        threads = max(cpus, free_slots(session.sparkContext, 1) * cpus // slots) if local else cpus
+        threads = threads_each(session, slots)
         settings = tuple(
             dataclasses.replace(one.setting, threads=threads_worth(one.setting.engine, rows=one.rows, threads=threads))
             for one in ready.values()

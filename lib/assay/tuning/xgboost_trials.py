@@ -14,7 +14,7 @@ import numpy as np
 
 from assay.runtime.barrier import Batches, RankContext
 from assay.training.weights import Weights
-from assay.training.xgboost_stream import EncodedChunks, judging, teaching
+from assay.training.xgboost_stream import EncodedChunks, binned, judging
 from assay.tuning.trials import Fold, Metric, Report, Scored, Setting
 
 
@@ -27,7 +27,7 @@ class XGBoostBench:
         self.matrices = []
         for fold, weights in zip(folds, setting.weights, strict=True):
             with self._chunks(fold.train, weights) as rows:
-                train = teaching(rows, setting.encoding, self.params)
+                train = binned(rows, setting.encoding, self.params)
             with self._chunks(fold.validate, None) as rows:
                 self.matrices.append((train, judging(rows, setting.encoding, self.params, train)))
         self.rows = [validate.num_row() for _, validate in self.matrices]

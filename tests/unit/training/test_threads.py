@@ -50,7 +50,7 @@ def seen(call):
 
 
 def test_a_rank_of_xgboost(monkeypatch, fit, rows):
-    monkeypatch.setattr(xgboost_engine, "teaching", look)
+    monkeypatch.setattr(xgboost_engine, "binned", look)
     assert seen(lambda: fit([rows(50)], threads=THREADS)) == {THREADS}
 
 

@@ -23,6 +23,7 @@ from assay.runtime.signals import Sender, Shelf, listen
 from assay.training.engine import Boosting, FitRequest, FitResult, OnRound, hearing
 from assay.training.weights import Weights
 from assay.training.xgboost_judge import Judge
+from assay.training.xgboost_missing import as_missing, fills_of
 from assay.training.xgboost_params import reason_of, resolve
 from assay.training.xgboost_rounds import REFIT, TRAIN, Progress, boost
 from assay.training.xgboost_stream import EncodedChunks, binned, judging
@@ -83,7 +84,7 @@ class RankTask(Boosting):
         with contextlib.closing(sender) if sender is not None else contextlib.nullcontext(), self._collective(context):
             keep, report = _messages(sender)
             common: dict[str, Any] = {"every": self.checkpoint_rounds, "keep": keep if self.checkpoint_rounds else None}
-            start = self._start(context, sender)
+            start, learned = self._start(context, sender), self.encoding
             if start.phase == TRAIN:
                 train = self._teaching(shares[:1], params, self.encoding, self.weights)
                 # Evaluating on train costs a pass a round and tells nothing that tune does not tell better.
@@ -103,10 +104,10 @@ class RankTask(Boosting):
             if self.refit and len(shares) > 1:
                 if common["keep"] and not start.done:
                     common["keep"](start)
-                again, encoding, weights = self.again(shares)
-                both = self._teaching(again, params, encoding, weights)
+                again, learned, weights = self.again(shares)
+                both = self._teaching(again, params, learned, weights)
                 booster, _ = boost(params, both, start.chosen, start, **common)
-        stored = bytes(booster.save_raw(raw_format="ubj")) if context.rank == 0 else b""
+        stored = as_missing(booster, fills_of(learned, params)) if context.rank == 0 else b""
         flat = {f"{period}_{metric}": values for period, per in start.history.items() for metric, values in per.items()}
         return {"booster": stored, "rounds": start.chosen, "history": flat, "device": device or "cpu"}
 
@@ -123,12 +124,14 @@ class RankTask(Boosting):
         self, shares: Sequence[Batches], params: Mapping[str, Any], encoding: Encoding, weights: Weights | None
     ) -> Any:
         """The binned matrix of the shares together."""
-        with contextlib.closing(EncodedChunks(_chained(shares), encoding, self.scale, weights)) as chunks:
+        told = EncodedChunks(_chained(shares), encoding, self.scale, weights, fills=fills_of(encoding, params))
+        with contextlib.closing(told) as chunks:
             return binned(chunks, encoding, params)
 
     def _judging(self, share: Batches, params: Mapping[str, Any], ref: Any, ranks: int) -> tuple[Any, str, Judge]:
         """The matrix of a later period, its name, and what measures predictions of its rows."""
-        with contextlib.closing(EncodedChunks(share, self.encoding, self.scale, keep_rows=True)) as chunks:
+        fills = fills_of(self.encoding, params)
+        with contextlib.closing(EncodedChunks(share, self.encoding, self.scale, None, True, fills)) as chunks:
             matrix = judging(chunks, self.encoding, params, ref, ranks)
             return matrix, "tune", Judge(self.scale, chunks.rows, ranks, self.outcome)
 

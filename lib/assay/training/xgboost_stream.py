@@ -18,6 +18,7 @@ import pyarrow as pa
 from assay.model.encoding import Encoding, Matrix
 from assay.model.scale import TargetScale, as_floats
 from assay.training.weights import RowWeights, Weights
+from assay.training.xgboost_missing import Fills, fill
 
 CHUNK_ROWS = 131_072
 MEMORY_BYTES = 32 << 20
@@ -44,6 +45,7 @@ class EncodedChunks:
     """Encoded chunks of a share, readable again and again. Labels and weights stay in memory (4 bytes a row each).
 
     rows: the target and the scale's columns of each chunk, after the first pass, where `keep_rows` asks for them.
+    fills: what replaces missing values of each input, (features,); they stay without.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class EncodedChunks:
         scale: TargetScale,
         weights: Weights | None = None,
         keep_rows: bool = False,
+        fills: Fills | None = None,
     ) -> None:
         self.rows: list[pa.RecordBatch] = []
         self._kept_columns = [*dict.fromkeys([scale.target, *scale.columns])] if keep_rows else []
@@ -60,6 +63,7 @@ class EncodedChunks:
         self._encoding = encoding
         self._scale = scale
         self._weights = weights
+        self._fills = fills
         self._labels: list[tuple[Labels, RowWeights | None]] = []
         self._kept: list[Matrix | tuple[int, int]] = []
         self._in_memory = 0
@@ -76,6 +80,8 @@ class EncodedChunks:
         for batch in coalesce(self._batches(), CHUNK_ROWS):
             label = self._scale.forward(as_floats(batch.column(self._scale.target)), batch).astype(np.float32)
             matrix = self._encoding.matrix(batch)
+            if self._fills is not None:
+                fill(matrix, self._fills)
             weight = self._weights(batch) if self._weights is not None else None
             self._labels.append((label, weight))
             if self._kept_columns:

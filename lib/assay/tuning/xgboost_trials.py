@@ -14,6 +14,7 @@ import numpy as np
 
 from assay.runtime.barrier import Batches, RankContext
 from assay.training.weights import Weights
+from assay.training.xgboost_missing import fills_of
 from assay.training.xgboost_stream import EncodedChunks, binned, judging
 from assay.tuning.trials import Fold, Metric, Report, Scored, Setting
 
@@ -33,7 +34,9 @@ class XGBoostBench:
         self.rows = [validate.num_row() for _, validate in self.matrices]
 
     def _chunks(self, share: Batches, weights: Weights | None) -> contextlib.closing[EncodedChunks]:
-        return contextlib.closing(EncodedChunks(share, self.setting.encoding, self.setting.scale, weights))
+        encoding = self.setting.encoding
+        fills = fills_of(encoding, self.params)
+        return contextlib.closing(EncodedChunks(share, encoding, self.setting.scale, weights, fills=fills))
 
     def score(self, params: Mapping[str, Any], report: Report) -> Scored | None:
         """Boost until the loss has not fallen for so many rounds."""

@@ -63,7 +63,8 @@ def loaded(stored):
 def test_missing_values_are_predicted_as_they_were_learned(params):
     booster, full, matrix, fills = learned(params)
     told = loaded(as_missing(booster, fills))
-    assert np.isnan(matrix).any(axis=0).all() and not np.isnan(full).any()
+    assert np.isnan(matrix).any(axis=0).all()
+    assert not np.isnan(full).any()
     np.testing.assert_array_equal(told.inplace_predict(matrix), booster.inplace_predict(full))
     np.testing.assert_array_equal(told.inplace_predict(full), booster.inplace_predict(full))
 
@@ -80,7 +81,7 @@ def test_shares_of_inputs_are_those_of_what_was_learned():
 
 def test_a_missing_value_differs_from_any_other():
     """A booster that sent it the usual way would lose most of what missing inputs tell here."""
-    booster, full, matrix, fills = learned()
+    booster, _, matrix, fills = learned()
     _, labels = rows(3000)
     usual = loaded(booster.save_raw("ubj")).inplace_predict(matrix)
     told = loaded(as_missing(booster, fills)).inplace_predict(matrix)
@@ -102,9 +103,9 @@ def test_monotone_inputs_keep_missing_values():
     numbers = Encoding(("size", "age"), {})
     params = {"monotone_constraints": "(1,0)"}
     fills = fills_of(numbers, params)
-    assert np.isnan(fills[0]) and fills[1] == LOWEST
+    np.testing.assert_array_equal(fills, [np.nan, LOWEST])
     booster, full, matrix, fills = learned(params, numbers)
-    assert np.isnan(full[:, 0]).any() and not np.isnan(full[:, 1]).any()
+    assert np.isnan(full).any(axis=0).tolist() == [True, False]
     told = loaded(as_missing(booster, fills))
     np.testing.assert_array_equal(told.inplace_predict(matrix), booster.inplace_predict(full))
 

@@ -62,6 +62,39 @@ def test_kernels_see_whole_keys_and_joins_whole_pairs(planes, road):
 
 
 @pytest.mark.parametrize("road", ROADS)
+def test_one_task_may_read_all_rows_of_several_flows(planes, road):
+    plane = planes[road]
+    version = put(plane, DEEDS, PLAIN).version
+    counted = pa.schema([("column", pa.string()), ("rows", pa.int64()), ("before", pa.int64())])
+
+    def renamed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield pa.RecordBatch.from_arrays(batch.columns, names=["value"])
+
+    class Count:
+        def __init__(self, column: str) -> None:
+            self.column = column
+
+        def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            rows = [value for batch in batches for value in batch["value"].to_pylist()]
+            before = sum(value is not None for value in rows[: len(PLAIN)])
+            yield pa.RecordBatch.from_pylist([{"column": self.column, "rows": len(rows), "before": before}], counted)
+
+    flows = []
+    for column in ("row", "place"):
+        schema = pa.schema([("value", DEEDS.schema().field(column).type)])
+        one = plane.read("deeds", version=version, columns=[column]).map(renamed, schema)
+        nothing = plane.read("deeds", version=version, columns=[column], where=[Condition("row", "==", -1)])
+        both = one.union(nothing.map(renamed, schema)).union(one)
+        flows.append(both.in_one().map(Count(column), counted))
+    found = flows[0].union(flows[1]).collect().to_pylist()
+    assert sorted(row["column"] for row in found) == ["place", "row"]
+    for row in found:
+        known = sum(one[row["column"]] is not None for one in PLAIN)
+        assert (row["rows"], row["before"]) == (2 * len(PLAIN), known)
+
+
+@pytest.mark.parametrize("road", ROADS)
 def test_items_become_one_task_each(planes, road):
     schema = pa.schema([("row", pa.int64()), ("text", pa.string())])  # two columns, as many as Spark's frame of items
 

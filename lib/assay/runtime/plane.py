@@ -163,6 +163,10 @@ class Flow(Protocol):
         """Bring all rows with equal keys into one task (one shuffle). No keys: all rows into one task."""
         ...
 
+    def in_one(self) -> Flow:
+        """All rows in one task, which reads them itself; no shuffle."""
+        ...
+
     def join(self, other: Flow, on: Sequence[str], *, rows_hint: int) -> Flow:
         """Inner join on `on` (one shuffle of both sides); the other side adds its columns that are not in `on`."""
         ...

@@ -1,0 +1,1 @@
+"""Consumes features, predictions and outcomes over time, produces drift, health, alerts and the retrain queue."""

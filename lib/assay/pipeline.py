@@ -121,6 +121,14 @@ def evaluate(context: JobContext) -> Result:
     return _merged("evaluate", context, results, run_id=results[0][1].run_id)
 
 
+def monitor(context: JobContext) -> Result:
+    """Two windows of inputs and predictions -> what drifted."""
+    from assay.monitoring import drift
+
+    results = [(t.name, run_stage(context, drift.plan(context, t))) for t in context.config.dataset.targets]
+    return _merged("monitor", context, results, run_id=results[0][1].run_id)
+
+
 def segment(context: JobContext) -> Result:
     """Features -> segments of similar entities, and what each is like."""
     from assay.segmentation import job
@@ -234,8 +242,16 @@ JOBS: dict[str, Job] = {
             segment,
         ),
         Job(
+            "monitor",
+            "Compare the newest rows with those of the champion's test: what drifted, in which segment.",
+            "features, predictions, the champion",
+            "drift_detections",
+            "assay monitor --dataset conf/datasets/walmart_weekly.yml --set monitoring.window_days=56",
+            monitor,
+        ),
+        Job(
             "pipeline",
-            "All of the above, in this order; segment where segmentation.enabled says so.",
+            "All of the above but monitor, in this order; segment where segmentation.enabled says so.",
             "the dataset's source",
             "all tables, a model, a report",
             "assay pipeline --dataset conf/datasets/kc_house.yml --workspace workspace/kc",

@@ -35,6 +35,9 @@ RESERVED = (
 FIRST_YEAR, LAST_YEAR = 1678, 2261  # what times in nanoseconds can hold; further out there are only placeholders
 
 
+CALENDAR = "calendar__"  # prefix of features that the time alone makes
+
+
 def stored_name(name: str) -> str:
     """Name under which a source column is stored: Delta takes no spaces or any of ``,;{}()=`` in column names."""
     safe = "".join("_" if character in " ,;{}()\n\t\r=`." else character for character in name)

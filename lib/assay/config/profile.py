@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from assay.config.conformal import ConformalConfig, Share
 from assay.config.ensemble import EnsembleConfig
 from assay.config.evaluation import EvaluationConfig
+from assay.config.monitoring import MonitoringConfig
 from assay.config.preparation import PreparationConfig
 from assay.config.quality import QualityConfig
 from assay.config.segmentation import SegmentationConfig
@@ -234,6 +235,7 @@ class ProfileConfig:
     explain: ExplainConfig = ExplainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     segmentation: SegmentationConfig = SegmentationConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()
     runtime: RuntimeConfig = RuntimeConfig()

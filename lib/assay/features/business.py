@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from assay.features.calendar import PREFIX
+from assay.config.dataset import CALENDAR
 from assay.features.plan import Feature, FeaturePlan
 
 if TYPE_CHECKING:
@@ -150,12 +150,12 @@ def _local_days(frame: pl.DataFrame, zone: str) -> Positions:
 
 
 def _features(family: str, names: Sequence[str]) -> list[Feature]:
-    return [Feature(PREFIX + name, family, ("time",), "known in advance") for name in names]
+    return [Feature(CALENDAR + name, family, ("time",), "known in advance") for name in names]
 
 
 def _with(frame: pl.DataFrame, columns: Mapping[str, np.ndarray]) -> pl.DataFrame:
     import polars as pl
 
     return frame.with_columns(
-        pl.Series(PREFIX + name, values.astype(np.float32), dtype=pl.Float32) for name, values in columns.items()
+        pl.Series(CALENDAR + name, values.astype(np.float32), dtype=pl.Float32) for name, values in columns.items()
     )

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from assay.config.dataset import FourierConfig
+from assay.config.dataset import CALENDAR, FourierConfig
 from assay.errors import ConfigError
 from assay.features.plan import Feature, FeaturePlan
 
 if TYPE_CHECKING:
     import polars as pl
 
-PREFIX = "calendar__"
-CALENDAR = (
+PARTS = (
     *("year", "quarter", "month_of_year", "week_of_year", "day_of_year", "day_of_month", "day_of_week"),
     *("is_weekend", "is_month_start", "is_month_end", "days_in_month", "epoch_days"),
     *("year_sin", "year_cos", "week_sin", "week_cos"),
@@ -27,7 +26,7 @@ CALENDAR = (
 HOURS = ("hour_of_day", "hour_of_week", "minute_of_hour")
 HOLIDAY = ("is_holiday", "days_since_holiday", "days_to_holiday")
 FAR_DAYS = 366.0
-LOCAL = "calendar__local_time"
+LOCAL = f"{CALENDAR}local_time"
 
 
 class Calendar:
@@ -43,7 +42,7 @@ class Calendar:
         if not plan.temporal:
             return []
         parts = (*calendar_parts(plan.settings.fourier, _hours(plan)), *(HOLIDAY if plan.calendar.country else ()))
-        return [Feature(PREFIX + part, self.name, ("time",), "known in advance") for part in parts]
+        return [Feature(CALENDAR + part, self.name, ("time",), "known in advance") for part in parts]
 
     def add(self, frame: pl.DataFrame, plan: FeaturePlan, features: Sequence[Feature]) -> pl.DataFrame:
         """The frame with the calendar columns."""
@@ -66,8 +65,8 @@ class Calendar:
 
 
 def calendar_parts(fourier: FourierConfig, hours: bool) -> tuple[str, ...]:
-    """Names of date parts, hours and cycles, without their prefix; `CALENDAR` by default."""
-    parts = tuple(name for name in CALENDAR if not name.endswith(("_sin", "_cos")))
+    """Names of date parts, hours and cycles, without their prefix; `PARTS` by default."""
+    parts = tuple(name for name in PARTS if not name.endswith(("_sin", "_cos")))
     return (*parts, *(HOURS if hours else ()), *(name for name, _, _ in _waves(fourier)))
 
 
@@ -168,14 +167,14 @@ def calendar(
         angle = 2 * math.pi * turns * turned[cycle]
         parts[name] = angle.sin() if "_sin" in name else angle.cos()
     wanted = calendar_parts(fourier, hours)
-    frame = frame.with_columns(parts[name].cast(pl.Float32).alias(PREFIX + name) for name in wanted)
+    frame = frame.with_columns(parts[name].cast(pl.Float32).alias(CALENDAR + name) for name in wanted)
     frame = frame.drop(LOCAL)
     if country is None:
         return frame
     since, until = _days_to_holidays(local, country, subdivision)
     columns = dict(zip(HOLIDAY, (since == 0, since, until), strict=True))
     return frame.with_columns(
-        pl.Series(PREFIX + name, values.astype(np.float32), dtype=pl.Float32) for name, values in columns.items()
+        pl.Series(CALENDAR + name, values.astype(np.float32), dtype=pl.Float32) for name, values in columns.items()
     )
 
 

@@ -25,6 +25,7 @@ NAMED = 3  # new categories
 COMPARED = pa.schema(
     [
         pa.field("column", pa.string()),
+        pa.field("kind", pa.string()),
         pa.field("numeric", pa.bool_()),
         pa.field("segment", pa.string()),  # empty for all rows
         *(
@@ -66,13 +67,14 @@ class CompareColumns:
 
     numeric, categorical: columns of numbers and of texts; missing and infinite numbers are left out and counted.
     by: columns whose values, joined by '|' as column=value, name a row's segment; none compares all rows alone.
-    least: rows that a segment must have in both windows to be compared.
+    least: rows that a segment must have in both windows to be compared.  kinds: names of numbers and of categories.
     """
 
     numeric: tuple[str, ...]
     categorical: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
     least: int = 1
+    kinds: tuple[str, str] = ("number", "category")
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """One row per column and segment."""
@@ -106,6 +108,7 @@ class CompareColumns:
         apart, new = reference.against(current)
         return {
             "column": name,
+            "kind": self.kinds[reference.names is not None],
             "numeric": reference.names is None,
             "segment": segment,
             "rows_reference": len(reference.values),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from assay.config.dataset import CalendarConfig, FourierConfig
 from assay.errors import ConfigError
 from assay.features.business import Business, Trading, business, sessions
-from assay.features.calendar import CALENDAR, HOLIDAY, HOURS, Calendar, calendar, calendar_parts, check_calendar
+from assay.features.calendar import HOLIDAY, HOURS, PARTS, Calendar, calendar, calendar_parts, check_calendar
 
 moments = st.datetimes(dt.datetime(1950, 1, 1), dt.datetime(2060, 12, 31), timezones=st.just(dt.UTC))
 dates = moments.map(lambda moment: moment.date())
@@ -61,7 +61,7 @@ def test_hours_and_cycles_are_those_of_the_local_clock(time, zone):
 
 
 def test_what_the_calendar_lists_is_what_the_dataset_asks_for():
-    assert calendar_parts(FourierConfig(), False) == CALENDAR
+    assert calendar_parts(FourierConfig(), False) == PARTS
     assert not any("sin" in name for name in calendar_parts(FourierConfig(year=0, week=0), False))
     hourly = widest_plan(calendar=CalendarConfig(), settings=settings_of(group_step="1h"))
     names = [f.name.removeprefix("calendar__") for f in Calendar().features(hourly, [])]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import ConfigError
-from assay.features.calendar import CALENDAR, HOLIDAY, calendar, check_calendar
+from assay.features.calendar import HOLIDAY, PARTS, calendar, check_calendar
 
 moments = st.datetimes(dt.datetime(1950, 1, 1), dt.datetime(2060, 12, 31), timezones=st.just(dt.UTC))
 
@@ -50,7 +50,7 @@ def test_date_parts_are_those_of_pythons_calendar(time, zone):
         "week_sin": math.sin(2 * math.pi * (local.isoweekday() - 1) / 7),
         "week_cos": math.cos(2 * math.pi * (local.isoweekday() - 1) / 7),
     }
-    assert tuple(expected) == CALENDAR
+    assert tuple(expected) == PARTS
     assert calendar_of([time], zone=zone).drop("time").row(0) == pytest.approx(tuple(expected.values()), abs=1e-6)
 
 
@@ -76,8 +76,8 @@ def test_the_calendar_of_a_row_does_not_depend_on_the_other_rows(country, subdiv
 
 
 def test_no_country_means_no_holiday_columns_and_no_rows_make_none():
-    assert calendar_of([utc("2020-02-29")]).columns == ["time", *CALENDAR]
-    assert calendar_of([], "US").columns == ["time", *CALENDAR, *HOLIDAY]
+    assert calendar_of([utc("2020-02-29")]).columns == ["time", *PARTS]
+    assert calendar_of([], "US").columns == ["time", *PARTS, *HOLIDAY]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,44 @@
+"""Consumes the section `monitoring` of a profile, produces what is watched, over which windows, what is too much."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from assay.config.conformal import Share
+from assay.config.strict import STRICT
+
+Date = Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2})?$")]
+
+
+@dataclass(frozen=True, config=STRICT)
+class MonitoringConfig:
+    """Two windows of rows are compared, column by column.
+
+    window_days: length of the current window, which ends with the newest row (or at `--date`).
+    reference_from, reference_until: first day of the reference window and the day after its last; without both it is
+        the champion's test period, whose rows it has not learned from.
+    reference_version, current_version: versions of `features` to compare instead, each as a whole; -1 compares windows
+        of the newest version.
+    by: columns whose values make segments that are watched each for itself, beside all rows.
+    least_rows: that a window of a segment must have.
+    psi: index of population stability above which a column may have drifted.  alpha: expected share of false ones among
+        the columns that are called drifted.  missing: change of the share of missing values that is too much.
+    new_categories: share of current rows with categories never seen before that is too much.
+    task_bytes: of columns that a task holds at once.
+    """
+
+    window_days: Annotated[float, Field(gt=0)] = 28.0
+    reference_from: Date = ""
+    reference_until: Date = ""
+    reference_version: Annotated[int, Field(ge=-1)] = -1
+    current_version: Annotated[int, Field(ge=-1)] = -1
+    by: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    least_rows: Annotated[int, Field(ge=2)] = 50
+    psi: Annotated[float, Field(gt=0)] = 0.1
+    alpha: Share = 0.05
+    missing: Share = 0.05
+    new_categories: Share = 0.01
+    task_bytes: Annotated[int, Field(ge=1_000_000)] = 512_000_000

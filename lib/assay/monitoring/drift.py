@@ -1,0 +1,261 @@
+"""Consumes two windows of the champion's inputs and predictions, produces `drift_detections`: what is not as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from assay.config import TargetConfig
+from assay.config.dataset import CALENDAR, stored_name
+from assay.config.monitoring import MonitoringConfig
+from assay.errors import ConfigError, DataError
+from assay.model.registry import Champion, champion
+from assay.monitoring.columns import COMPARED, CURRENT, REFERENCE, CompareColumns, InWindow, apart_of, marked
+from assay.monitoring.significance import Evidence, adjusted, evidence
+from assay.monitoring.windows import Window, windows_of
+from assay.runtime.conditions import Condition
+from assay.runtime.job import Done, JobContext, Plan
+from assay.runtime.monitoring_tables import DRIFT_DETECTIONS
+from assay.runtime.newest import newest_time
+from assay.runtime.plane import Flow, Output
+from assay.runtime.tables import FEATURES, PREDICTIONS
+
+JOB = "monitor"
+BYTES = 4  # of a number or a category's code in a task's memory
+DISTRIBUTION, MISSING, NEW = "distribution", "missing", "new_categories"
+TOLD = 5  # columns of the summary
+
+
+def plan(context: JobContext, target: TargetConfig) -> Plan:
+    """What drift detection is about to compare."""
+    version = context.version(FEATURES.name, made_by="build_features")
+    predictions = context.version(PREDICTIONS.name, made_by="score")
+    found = champion(context.tracking, target.name)
+    scored = context.plane.last_commit(PREDICTIONS.name, target.name)
+    return Plan(
+        job=JOB,
+        inputs={FEATURES.name: version, PREDICTIONS.name: predictions},
+        sections=("monitoring", "where", "as_of"),
+        slots=[(DRIFT_DETECTIONS.name, target.name)],
+        extra={
+            "target": target.name,
+            "model": found.model.version,
+            "predictions": scored.identity if scored is not None else "",
+        },
+        execute=lambda identity: Drift(context, target, found, version, predictions).run(identity),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Watched:
+    """Columns of one table. kinds: what `drift_detections` calls numbers and categories of it."""
+
+    table: str
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    where: tuple[Condition, ...]
+    kinds: tuple[str, str]
+
+
+class Drift:
+    """One target's columns in two windows. version, predictions: of the tables."""
+
+    def __init__(
+        self, context: JobContext, target: TargetConfig, found: Champion, version: int, predictions: int
+    ) -> None:
+        self.context, self.target, self.champion = context, target, found
+        self.version, self.predictions = version, predictions
+        self.config = context.config.profile.monitoring
+        self.by = tuple(stored_name(name) for name in self.config.by)
+
+    def run(self, identity: str) -> Done:
+        """Compare, test, write."""
+        plane, (reference, current) = self.context.plane, self.windows()
+        with self.context.reporter.step("comparing two windows of rows"):
+            flows = [flow for watched in self.watched() for flow in self.flows(watched, reference, current)]
+            compared = functools.reduce(lambda one, other: one.union(other), flows).collect()
+        rows = judged(compared.to_pylist(), self.config)
+        if not any(row["rows_current"] for row in rows) or not any(row["rows_reference"] for row in rows):
+            raise DataError(
+                f"{'the current' if any(row['rows_reference'] for row in rows) else 'the reference'} window of "
+                f"{self.target.name} has no row: set monitoring.window_days or monitoring.reference_from"
+            )
+        table = self.table(rows, reference, current)
+        commit = self.context.commit(JOB, self.target.name, identity)
+        owns = {"target": self.target.name, "as_of": self.as_of(current)}
+        written = plane.rows_of(DRIFT_DETECTIONS, DRIFT_DETECTIONS.schema(), table).write(
+            [Output(DRIFT_DETECTIONS, DRIFT_DETECTIONS.schema(), commit, owns=owns)]
+        )
+        return Done(metrics=figures(rows), written=written, summary=told(rows))
+
+    def windows(self) -> tuple[Window, Window]:
+        """The two windows."""
+        test = self.champion.judged.facts["split"]["test"]
+        where = [*self.where(), *([Condition("time", "<", self.context.config.as_of)] if self._past else [])]
+        newest = newest_time(
+            self.context.plane.read(FEATURES.name, version=self.version, columns=["time"], where=where)
+        )
+        if newest is None:
+            raise DataError("the features have no row to watch: run the job build_features first, or set --date later")
+        return windows_of(self.config, test, version=self.version, newest=newest)
+
+    @property
+    def _past(self) -> bool:
+        return self.context.config.as_of is not None
+
+    def where(self) -> list[Condition]:
+        """The run's slice."""
+        return [Condition(stored_name(name), "==", value) for name, value in self.context.config.where]
+
+    def as_of(self, current: Window) -> str:
+        """The day that the run is about: that of `--date`, else of the newest row, else today."""
+        day = self.context.config.as_of or current.end or dt.datetime.now(dt.UTC)
+        return f"{day:%Y-%m-%d}"
+
+    def watched(self) -> list[Watched]:
+        """Inputs of the champion, but for those that the time alone makes and must change; and what it said."""
+        encoding, plane = self.champion.model.encoding, self.context.plane
+        schema = plane.schema(FEATURES.name)
+        wrong = [name for name in self.by if name not in schema.names]
+        if wrong:
+            raise ConfigError(f"monitoring.by: the features have no column {', '.join(wrong)}")
+        texts = tuple(encoding.categories)
+        numbers = tuple(c for c in encoding.columns if c not in encoding.categories and not c.startswith(CALENDAR))
+        inputs = Watched(FEATURES.name, numbers, texts, tuple(self.where()), ("number", "category"))
+        said = plane.schema(PREDICTIONS.name)
+        names = tuple(f.name for f in said if f.name == "prediction" or f.name.startswith("width_"))
+        of_target = Condition("target", "==", self.target.name)
+        predicted = Watched(PREDICTIONS.name, names, (), (of_target,), ("prediction", "category"))
+        return [inputs, *([predicted] if not self.context.config.where and self.config.reference_version < 0 else [])]
+
+    def flows(self, watched: Watched, reference: Window, current: Window) -> list[Flow]:
+        """One flow per group of columns: a task each."""
+        by = self.by if set(self.by) <= set(self.context.plane.schema(watched.table).names) else ()
+        names = [*watched.numeric, *watched.categorical]
+        return [self.flow(watched, group, by, (reference, current)) for group in self.groups(names, watched.table)]
+
+    def groups(self, names: Sequence[str], table: str) -> list[list[str]]:
+        """Columns that one task holds: all slots have some, and none more than its memory takes."""
+        plane = self.context.plane
+        rows = max(plane.rows(table, self._version(table)), 1)
+        most = min(math.ceil(len(names) / plane.slots), max(1, self.config.task_bytes // (rows * BYTES)))
+        return [list(names[start : start + most]) for start in range(0, len(names), most)]
+
+    def _version(self, table: str) -> int:
+        return self.version if table == FEATURES.name else self.predictions
+
+    def flow(self, watched: Watched, group: Sequence[str], by: tuple[str, ...], windows: tuple[Window, Window]) -> Flow:
+        """Read some columns of both windows in one task, and compare them there."""
+        columns = list(dict.fromkeys([*group, *by]))
+        parts = []
+        for mark, window in ((REFERENCE, windows[0]), (CURRENT, windows[1])):
+            version = window.version if watched.table == FEATURES.name else self.predictions
+            where = [*watched.where, *window.conditions]
+            read = self.context.plane.read(watched.table, version=version, columns=columns, where=where)
+            parts.append(read.map(InWindow(mark), marked(read.schema)))
+        kernel = CompareColumns(
+            tuple(name for name in group if name in watched.numeric),
+            tuple(name for name in group if name in watched.categorical),
+            by,
+            self.config.least_rows,
+            watched.kinds,
+        )
+        return parts[0].union(parts[1]).in_one().map(kernel, COMPARED)
+
+    def table(self, rows: Sequence[Mapping[str, Any]], reference: Window, current: Window) -> pa.Table:
+        """Rows of `drift_detections`."""
+        common = {
+            "reference_start": reference.start,
+            "reference_end": reference.end,
+            "current_start": current.start,
+            "current_end": current.end,
+            "model_version": self.champion.model.version,
+            "target": self.target.name,
+            "as_of": self.as_of(current),
+        }
+        return pa.Table.from_pylist([{**row, **common} for row in rows], DRIFT_DETECTIONS.schema())
+
+
+def judged(compared: Sequence[Mapping[str, Any]], config: MonitoringConfig) -> list[dict[str, Any]]:
+    """Rows of `COMPARED` -> what `drift_detections` says of each, in the same order."""
+    found = [_tested(row) for row in compared]
+    p = adjusted([one.p for one in found])
+    return [_row(row, one, float(q), config) for row, one, q in zip(compared, found, p, strict=True)]
+
+
+def _tested(row: Mapping[str, Any]) -> Evidence:
+    missing = (row["rows_reference"] - row["known_reference"], row["rows_current"] - row["known_current"])
+    return evidence(apart_of(row), missing, numeric=row["numeric"])
+
+
+def _row(row: Mapping[str, Any], found: Evidence, q: float, config: MonitoringConfig) -> dict[str, Any]:
+    missing = [_share(row[f"rows_{w}"] - row[f"known_{w}"], row[f"rows_{w}"]) for w in ("reference", "current")]
+    new = _share(row["new"], row["rows_current"])
+    sure = q < config.alpha
+    reasons = {
+        DISTRIBUTION: sure and found.psi > max(config.psi, found.psi_by_chance),
+        MISSING: sure and abs(missing[1] - missing[0]) > config.missing,
+        NEW: new > config.new_categories,
+    }
+    told = [reason for reason, holds in reasons.items() if holds]
+    scaled = row["wasserstein"] / row["spread"] if row["spread"] else np.nan
+    tests = {name: getattr(found, name) for name in ("psi", "psi_by_chance", "js", "ks_p", "chi2", "chi2_p")}
+    numbers = {**tests, "missing_p": found.missing_p, "wasserstein_scaled": scaled}
+    numbers |= {name: row[name] for name in ("ks", "wasserstein", "median_reference", "median_current")}
+    return {
+        **{name: row[name] for name in ("column", "kind", "segment", "rows_reference", "rows_current")},
+        **{name: None if np.isnan(value) else float(value) for name, value in numbers.items()},
+        "missing_reference": missing[0],
+        "missing_current": missing[1],
+        "new_share": new,
+        "new_categories": row["new_categories"],
+        "p": found.p,
+        "p_adjusted": q,
+        "drifted": bool(told),
+        "reasons": told,
+    }
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Of all rows together: columns that were compared and that drifted; of segments, how many pairs did."""
+    everyone = [row for row in rows if not row["segment"]]
+    drifted = [row for row in everyone if row["drifted"]]
+    found = {"columns": len(everyone), "drifted_columns": len(drifted)}
+    found |= {f"drifted_{why}": sum(why in row["reasons"] for row in drifted) for why in (DISTRIBUTION, MISSING, NEW)}
+    if len(rows) > len(everyone):
+        found |= {"segment_columns": len(rows) - len(everyone)}
+        found |= {"drifted_segment_columns": sum(row["drifted"] for row in rows if row["segment"])}
+    return {name: float(value) for name, value in found.items()}
+
+
+def told(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The worst columns, for the terminal."""
+    everyone = [row for row in rows if not row["segment"]]
+    drifted = sorted((row for row in everyone if row["drifted"]), key=lambda row: -(row["psi"] or 0.0))
+    lines = [f"{len(drifted)} of {len(everyone)} columns drifted"]
+    for row in drifted[:TOLD]:
+        lines.append(f"  {row['column']}: {', '.join(_reason(row, why) for why in row['reasons'])}")
+    if len(drifted) > TOLD:
+        lines.append(f"  and {len(drifted) - TOLD} more: see {DRIFT_DETECTIONS.name}")
+    return lines
+
+
+def _reason(row: Mapping[str, Any], why: str) -> str:
+    if why == MISSING:
+        return f"{row['missing_current']:.1%} missing ({row['missing_reference']:.1%} before)"
+    if why == NEW:
+        return f"{row['new_share']:.1%} in new categories ({', '.join(row['new_categories'])})"
+    medians = [row["median_reference"], row["median_current"]]
+    moved = f", median {medians[0]:,.6g} -> {medians[1]:,.6g}" if None not in medians else ""
+    return f"PSI {row['psi']:.2f}{moved}"

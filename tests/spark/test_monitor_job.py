@@ -1,0 +1,99 @@
+"""Consumes a finished pipeline, checks that the job `monitor` tells exactly what changed between two windows."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import polars as pl
+import pytest
+from scipy import stats
+
+from assay.errors import ConfigError, DataError
+
+pytestmark = pytest.mark.spark
+
+DAYS = ("monitoring.window_days=200",)
+
+
+@pytest.fixture(scope="module")
+def monitored(finished, run_in):
+    """The job's result, and the rows that it wrote."""
+    settings = (*finished.settings, *DAYS, "monitoring.by=[kind]", "monitoring.least_rows=10")
+    result = run_in(finished.folder, "monitor", finished.dataset, overrides=settings)
+    return result, finished.table("drift_detections").filter(pl.col("as_of") == pl.col("as_of").max()), settings
+
+
+def windows(finished, rows, table):
+    """Rows of a table in both windows, as the detections tell of them."""
+    told, found = rows.row(0, named=True), finished.table(table)
+    return [
+        found.filter((pl.col("time") >= told[f"{name}_start"]) & (pl.col("time") < told[f"{name}_end"]))
+        for name in ("reference", "current")
+    ]
+
+
+def test_numbers_are_scipys_for_all_rows_and_each_segment(finished, monitored):
+    _, rows, _ = monitored
+    of_features = windows(finished, rows, "features")
+    of_predictions = windows(finished, rows, "predictions")
+    assert all(part.height > 20 for part in (*of_features, *of_predictions))
+    checked = 0
+    for row in rows.filter(pl.col("kind") != "category").to_dicts():
+        parts = of_predictions if row["kind"] == "prediction" else of_features
+        if row["segment"]:
+            parts = [part.filter(pl.col("kind") == row["segment"].removeprefix("kind=")) for part in parts]
+        values = [part[row["column"]].cast(pl.Float64).drop_nulls().drop_nans() for part in parts]
+        assert [row["rows_reference"], row["rows_current"]] == [part.height for part in parts]
+        if min(map(len, values)):
+            wanted = stats.ks_2samp(*values, method="asymp")
+            assert (row["ks"], row["ks_p"]) == pytest.approx((wanted.statistic, wanted.pvalue), rel=1e-9)
+            assert row["wasserstein"] == pytest.approx(stats.wasserstein_distance(*values), rel=1e-9, abs=1e-12)
+            checked += 1
+    assert checked > 50
+    assert set(rows["segment"]) == {"", "kind=big", "kind=small"}
+    assert {"prediction", "width_80", "width_90", "city", "price__own__lag_1"} <= set(rows["column"])
+    assert not [name for name in rows["column"] if name.startswith("calendar__")]
+
+
+def test_categories_have_pearsons_test(finished, monitored):
+    _, rows, _ = monitored
+    parts = windows(finished, rows, "features")
+    (row,) = rows.filter((pl.col("column") == "city") & (pl.col("segment") == "")).to_dicts()
+    cities = sorted(set(parts[0]["city"]))
+    table = [[part.filter(pl.col("city") == city).height for city in cities] for part in parts]
+    assert row["chi2"] == pytest.approx(stats.chi2_contingency(table, correction=False).statistic)
+    assert row["ks"] is None
+
+
+def test_adjusted_p_values_are_those_of_the_whole_run(monitored):
+    _, rows, _ = monitored
+    assert rows["p_adjusted"].to_list() == pytest.approx(list(stats.false_discovery_control(rows["p"])))
+
+
+def test_both_roads_say_the_same(finished, monitored, run_in):
+    _, rows, settings = monitored
+    other = (*settings, "runtime.road=spark", "monitoring.task_bytes=1000000000")
+    run_in(finished.folder, "monitor", finished.dataset, overrides=other)
+    again = finished.table("drift_detections").filter(pl.col("as_of") == rows["as_of"][0])
+    key = ["column", "segment"]
+    assert again.sort(key).drop("new_categories").equals(rows.sort(key).drop("new_categories"), null_equal=True)
+
+
+def test_a_second_run_changes_nothing_and_another_date_stands_beside_it(finished, monitored, run_in):
+    result, rows, settings = monitored
+    run_in(finished.folder, "monitor", finished.dataset, overrides=settings)  # the other road wrote last
+    assert run_in(finished.folder, "monitor", finished.dataset, overrides=settings).status == "unchanged"
+    earlier = run_in(finished.folder, "monitor", finished.dataset, overrides=settings, date="2012-11-15")
+    assert earlier.metrics["columns"] == result.metrics["columns"]
+    found = finished.table("drift_detections")
+    assert set(found["as_of"]) == {rows["as_of"][0], "2012-11-15"}
+    assert found.filter(pl.col("as_of") == rows["as_of"][0]).height == rows.height
+    past = found.filter(pl.col("as_of") == "2012-11-15")
+    assert past["current_end"].max() < dt.datetime(2012, 11, 16, tzinfo=dt.UTC)
+
+
+def test_mistakes_are_told(finished, run_in):
+    with pytest.raises(ConfigError, match=r"monitoring\.by: the features have no column shop"):
+        run_in(finished.folder, "monitor", finished.dataset, overrides=(*finished.settings, "monitoring.by=[shop]"))
+    with pytest.raises(DataError, match="no row to watch"):
+        run_in(finished.folder, "monitor", finished.dataset, overrides=finished.settings, date="1999-01-01")

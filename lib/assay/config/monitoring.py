@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -28,6 +28,11 @@ class MonitoringConfig:
         the columns that are called drifted.  missing: change of the share of missing values that is too much.
     new_categories: share of current rows with categories never seen before that is too much.
     task_bytes: of columns that a task holds at once.
+    sketch: what windows of many rows are told by: `never` by all values of a column in one task; `always` by sketches,
+        with an error that `drift_detections` states; `auto` by sketches where a window has more than exact_rows.
+    exact_rows: see sketch.
+    sketch_points: of one weight that a sketch keeps, a sketch of 5M rows some 30,000; half as many make the error twice
+        as large.
     """
 
     window_days: Annotated[float, Field(gt=0)] = 28.0
@@ -42,3 +47,6 @@ class MonitoringConfig:
     missing: Share = 0.05
     new_categories: Share = 0.01
     task_bytes: Annotated[int, Field(ge=1_000_000)] = 512_000_000
+    sketch: Literal["auto", "always", "never"] = "auto"
+    exact_rows: Annotated[int, Field(ge=1)] = 20_000_000
+    sketch_points: Annotated[int, Field(ge=16)] = 8_192

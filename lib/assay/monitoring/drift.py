@@ -14,9 +14,9 @@ from assay.config.dataset import CALENDAR, stored_name
 from assay.config.monitoring import MonitoringConfig
 from assay.errors import ConfigError, DataError
 from assay.model.registry import Champion, champion
-from assay.monitoring.columns import apart_of
+from assay.monitoring.compared import apart_of
 from assay.monitoring.comparison import Comparison, Side, Watched
-from assay.monitoring.significance import Evidence, adjusted, evidence
+from assay.monitoring.significance import Evidence, adjusted, evidences
 from assay.monitoring.windows import Window, windows_of
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, JobContext, Plan
@@ -139,14 +139,10 @@ class Drift:
 
 def judged(compared: Sequence[Mapping[str, Any]], config: MonitoringConfig) -> list[dict[str, Any]]:
     """Rows of `COMPARED` -> what `drift_detections` says of each, in the same order."""
-    found = [_tested(row) for row in compared]
+    missing = [tuple(row[f"rows_{w}"] - row[f"known_{w}"] for w in ("reference", "current")) for row in compared]
+    found = evidences([apart_of(row) for row in compared], missing, [row["numeric"] for row in compared])
     p = adjusted([one.p for one in found])
     return [_row(row, one, float(q), config) for row, one, q in zip(compared, found, p, strict=True)]
-
-
-def _tested(row: Mapping[str, Any]) -> Evidence:
-    missing = (row["rows_reference"] - row["known_reference"], row["rows_current"] - row["known_current"])
-    return evidence(apart_of(row), missing, numeric=row["numeric"])
 
 
 def _row(row: Mapping[str, Any], found: Evidence, q: float, config: MonitoringConfig) -> dict[str, Any]:
@@ -162,7 +158,7 @@ def _row(row: Mapping[str, Any], found: Evidence, q: float, config: MonitoringCo
     scaled = row["wasserstein"] / row["spread"] if row["spread"] else np.nan
     tests = {name: getattr(found, name) for name in ("psi", "psi_by_chance", "js", "ks_p", "chi2", "chi2_p")}
     numbers = {**tests, "missing_p": found.missing_p, "wasserstein_scaled": scaled}
-    numbers |= {name: row[name] for name in ("ks", "wasserstein", "median_reference", "median_current")}
+    numbers |= {name: row[name] for name in ("ks", "error", "wasserstein", "median_reference", "median_current")}
     return {
         **{name: row[name] for name in ("column", "kind", "segment", "rows_reference", "rows_current")},
         **{name: None if np.isnan(value) else float(value) for name, value in numbers.items()},

@@ -28,7 +28,8 @@ class Apart:
     reference, current: known values of each.  bins: rows of the reference and of the current sample in each bin,
     (2, bins).  ks: largest distance of the two distribution functions, 0 to 1; NaN of categories, and where a sample
     has no value.  wasserstein: area between them, in the column's unit.  spread: standard deviation of the reference,
-    in the same.  new: rows of the current sample with a category that the reference has not.
+    in the same.  new: rows of the current sample with a category that the reference has not.  error: by how much ks may
+    be wrong, where samples were too large to be kept; nothing else is known better.
     """
 
     reference: int
@@ -39,6 +40,13 @@ class Apart:
     spread: float = np.nan
     medians: tuple[float, float] = (np.nan, np.nan)
     new: int = 0
+    error: float = 0.0
+
+
+def known(values: Floats) -> Floats:
+    """The finite ones, sorted."""
+    ordered = np.sort(values)  # what is no number comes last
+    return ordered[np.searchsorted(ordered, -np.inf, "right") : np.searchsorted(ordered, np.inf, "left")]
 
 
 def numbers_apart(reference: Floats, current: Floats) -> Apart:
@@ -148,17 +156,19 @@ def area_between(reference: Floats, current: Floats) -> float:
     return area / n / m
 
 
-def decile_edges(ordered: Floats) -> Floats:
+def decile_edges(ordered: Floats, until: Counts | None = None) -> Floats:
     """Upper ends of all bins but the last, each a value of the sorted sample; fewer where ties make some equal.
 
-    Of a sample with one value there are three bins: below it, the value, above it.
+    until: how many rows each value stands for together with all before it, (n,); without it one each. Of a sample with
+    one value there are three bins: below it, the value, above it.
     """
     if not len(ordered):
         return ordered
     if ordered[0] == ordered[-1]:
         return np.array([np.nextafter(ordered[0], -np.inf), ordered[0]])
-    places = -(-np.arange(1, BINS) * len(ordered) // BINS) - 1
-    edges = np.unique(ordered[np.maximum(places, 0)])
+    rows = len(ordered) if until is None else int(until[-1])
+    places = np.maximum(-(-np.arange(1, BINS) * rows // BINS) - 1, 0)
+    edges = np.unique(ordered[places if until is None else np.searchsorted(until, places, "right")])
     below: Floats = edges[edges < ordered[-1]]
     return below
 

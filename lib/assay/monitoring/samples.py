@@ -95,9 +95,7 @@ def largest_distance(reference: Floats, current: Floats) -> float:
         return _distance_at(reference, current, np.arange(m))
     every = math.isqrt(max(n, m)) // 8  # what chance does to the distance is several times as much
     grid = np.unique(np.concatenate([reference[::every], current[::every]]))
-    before, after = (
-        [np.searchsorted(sample, grid, side) for sample in (reference, current)] for side in ("left", "right")
-    )
+    before, after = zip(*(_around(sample, grid) for sample in (reference, current)), strict=True)
     low, high = ([places[0] / n, places[1] / m] for places in (before, after))
     least = float(max(np.abs(low[0] - low[1]).max(), np.abs(high[0] - high[1]).max()))
     most = np.maximum(low[0][1:] - high[1][:-1], low[1][1:] - high[0][:-1])
@@ -116,16 +114,22 @@ def _distance_at(reference: Floats, current: Floats, places: Counts) -> float:
     if not len(places):
         return 0.0
     n, m, values = len(reference), len(current), current[places]
-    before = np.searchsorted(reference, values, "left")
-    after = before.copy()
-    tied = reference[np.minimum(before, n - 1)] == values
-    if tied.any():
-        after[tied] = np.searchsorted(reference, values[tied], "right")
+    before, after = _around(reference, values)
     starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
     lasts = np.append(starts[1:], len(values)) - 1
     above = before[starts] / n - places[starts] / m
     below = (places[lasts] + 1) / m - after[starts] / n
     return float(max(above.max(), below.max(), 0.0))
+
+
+def _around(ordered: Floats, values: Floats) -> tuple[Counts, Counts]:
+    """How many of a sorted sample are less than each value, and how many are at most as large."""
+    last = len(ordered) - 1
+    before = np.searchsorted(ordered, values, "left")
+    after = before + (ordered[np.minimum(before, last)] == values)
+    more = np.flatnonzero((after > before) & (ordered[np.minimum(after, last)] == values))
+    after[more] = np.searchsorted(ordered, values[more], "right")
+    return before, after
 
 
 def area_between(reference: Floats, current: Floats) -> float:

@@ -108,7 +108,7 @@ def ks_p(distance: npt.ArrayLike, n: npt.ArrayLike, m: npt.ArrayLike) -> Floats:
     effective = np.round(n * m / np.maximum(n + m, 1))
     told = (effective > 0) & ~np.isnan(d)
     squared = effective * d * d
-    many = (effective >= TAIL_ROWS[0]) & (effective < TAIL_ROWS[1])
+    many = (effective >= TAIL_ROWS[0]) & (effective <= TAIL_ROWS[1])
     tail = told & many & (squared >= TAIL[0]) & (squared < TAIL[1]) & (d < 0.5)
     found = np.full(d.shape, np.nan)
     found[tail] = smirnov_tail(d[tail], effective[tail])

@@ -90,7 +90,7 @@ def test_of_two_hundred_columns_without_drift_none_is_called():
     np.testing.assert_allclose(adjusted([0.01, 0.02, 0.03, 0.9]), [0.04, 0.04, 0.04, 0.9])
 
 
-@pytest.mark.parametrize("n", [100, 499, 500, 2_500, 40_000, 100_000, 1_000_000])
+@pytest.mark.parametrize("n", [100, 499, 500, 2_500, 40_000, 100_000, 3_000_000])
 def test_the_tail_of_smirnovs_test_is_scipys(n):
     """Where his sum is told by few of its terms, and on both sides of that."""
     d = np.sqrt(np.array([0.3, 1.0, 2.19, 2.21, 3.0, 9.0, 50.0, 300.0, 371.0]) / n)

@@ -50,7 +50,7 @@ class Column:
 
     def at(self, places: Any) -> Column:
         """Some of the rows."""
-        return dataclasses.replace(self, values=self.values[places])
+        return Column(self.values[places], self.names)
 
     def counts(self) -> dict[str, int]:
         """Rows of each category."""

@@ -71,7 +71,7 @@ def numbers_apart(reference: Floats, current: Floats) -> Apart:
 
 
 def _median(ordered: Floats) -> float:
-    return float(np.mean(ordered[[(len(ordered) - 1) // 2, len(ordered) // 2]], dtype=np.float64))
+    return (float(ordered[(len(ordered) - 1) // 2]) + float(ordered[len(ordered) // 2])) / 2
 
 
 def _spread(ordered: Floats) -> float:
@@ -179,8 +179,8 @@ def decile_edges(ordered: Floats, until: Counts | None = None) -> Floats:
 
 def bin_counts(ordered: Floats, edges: Floats) -> Counts:
     """Rows of a sorted sample up to each edge and after the last, (len(edges) + 1,)."""
-    until = np.append(np.searchsorted(ordered, edges, "right"), len(ordered))
-    return np.diff(until, prepend=0).astype(np.int64)
+    until = np.concatenate([[0], np.searchsorted(ordered, edges, "right"), [len(ordered)]])
+    return until[1:] - until[:-1]
 
 
 def categories_apart(reference: Mapping[str, int], current: Mapping[str, int]) -> Apart:

@@ -11,10 +11,10 @@ must not grow, nor memory without bound.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import math
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,10 +96,10 @@ def prepare_library(data: Path, name: str) -> Any:
     return process
 
 
-def run_library(process: Any) -> dict[str, Any]:
+def run_library(process: Any) -> Any:
     """Let it work."""
     _say(process, "go")
-    found: dict[str, Any] = json.loads(_hear(process))
+    found = json.loads(_hear(process))
     process.wait()
     return found
 
@@ -116,40 +116,46 @@ def _hear(process: Any) -> str:
     return str(line)
 
 
-def _kept(run: Any, name: str) -> Any:
-    """The same run, its rows kept on disk for `differences`."""
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """A contender whose rows stay on disk, where `differences` finds them."""
 
-    def prepared(data: Path, prepare: Any) -> Any:
-        return data, prepare(data)
+    name: str
+    prepare: Callable[[Path], Any]
+    run: Callable[[Any], list[dict[str, Any]]]
 
-    def ran(state: Any) -> Any:
+    def prepared(self, data: Path) -> Any:
+        """Where the data are, too."""
+        return data, self.prepare(data)
+
+    def ran(self, state: Any) -> Any:
+        """Where the data are, too."""
         data, inner = state
-        return data, run(inner)
+        return data, self.run(inner)
 
-    def told(result: Any) -> Mapping[str, float]:
+    def told(self, result: Any) -> Mapping[str, float]:
+        """Columns, their mean KS; of sketched ones the largest error that is stated, and that there is."""
         data, rows = result
-        (data / f"{name}.json").write_text(json.dumps([_plain_row(row) for row in rows]))
-        figures = {"columns": float(len(rows)), "ks": _mean(row.get("ks") for row in rows)}
-        error = max((row.get("error") or 0.0 for row in rows), default=0.0)
-        return figures | ({"error": error, "ks_gap": _ks_gap(data, rows)} if error else {})
+        (data / f"{self.name}.json").write_text(json.dumps([_plain_row(row) for row in rows]))
+        known = [row["ks"] for row in rows if row.get("ks") is not None]
+        figures = {"columns": float(len(rows)), "ks": sum(known) / len(known)}
+        error = max(row.get("error") or 0.0 for row in rows)
+        return figures | ({"error": error, **_ks_gap(data, rows)} if error else {})
 
-    return prepared, ran, told
+    def contender(self, **more: Any) -> Contender:
+        """For the harness."""
+        return Contender(self.prepared, self.ran, more.pop("outputs", self.told), **more)
 
 
 def _plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("column", "error", *FIGURES) if row.get(name) is not None}
 
 
-def _mean(values: Any) -> float:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else math.nan
-
-
-def _ks_gap(data: Path, rows: Sequence[Mapping[str, Any]]) -> float:
+def _ks_gap(data: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Largest difference of any column's KS from the exact one, where ours has run."""
     exact = _read(data, OURS)
     gaps = [abs(row["ks"] - exact[row["column"]]["ks"]) for row in rows if "ks" in exact.get(row["column"], {})]
-    return max(gaps, default=math.nan)
+    return {"ks_gap": max(gaps)} if gaps else {}
 
 
 def _read(data: Path, name: str) -> dict[str, dict[str, Any]]:
@@ -161,8 +167,7 @@ def outputs_library(result: tuple[Path, dict[str, Any]]) -> Mapping[str, float]:
     """Rows of a window and columns that it told of."""
     data, found = result
     ks = [{"column": name, "ks": told[0]} for name, told in found["columns"].items() if told[0] is not None]
-    figures = {"rows": float(found["rows"]), "columns": float(len(found["columns"]))}
-    return figures | ({"ks_gap": _ks_gap(data, ks)} if ks else {})
+    return {"rows": float(found["rows"]), "columns": float(len(found["columns"])), **_ks_gap(data, ks)}
 
 
 def outputs_segments(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
@@ -203,7 +208,8 @@ def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
         ratios["sketch_vs_decode"] = seconds["sketched"] / seconds["decode"]
     for name in sorted(ratios):
         floor = f" (floor: at most {FLOORS[name]:.3g})" if name in FLOORS else ""
-        lines.append(f"{name}: ours takes {ratios[name]:.3g} of its time{floor}")
+        what = "" if name == "sketch_vs_decode" else "ours takes, of its time, "
+        lines.append(f"{name}: {what}{ratios[name]:.3g}{floor}")
     if "evidently" in told:
         lines.append(f"Evidently took {told['evidently']['rows']:,.0f} of {outcome.rows:,} rows; its time is scaled up")
     million = {
@@ -218,29 +224,20 @@ def _scipy_share() -> float:
     return (SCIPY_COLUMNS + len(_drift.categorical(COLUMNS))) / COLUMNS
 
 
-def _contender(name: str, prepare: Any, run: Any, **more: Any) -> Contender:
-    prepared, ran, told = _kept(run, name)
-    return Contender(partial(prepared, prepare=prepare), ran, more.pop("outputs", told), **more)
-
-
 _files = partial(_drift_plain.prepare, columns=COLUMNS)
 BENCHMARK = Benchmark(
     name="drift",
     rows=5_000_000,
     generate=generate,
     contenders={
-        OURS: _contender(OURS, partial(prepare_ours, sketch="never"), run_ours),
-        "sketched": _contender("sketched", partial(prepare_ours, sketch="always"), run_ours),
+        OURS: Kept(OURS, partial(prepare_ours, sketch="never"), run_ours).contender(),
+        "sketched": Kept("sketched", partial(prepare_ours, sketch="always"), run_ours).contender(),
         "decode": Contender(_files, _drift_plain.run_decode, lambda rows: {"rows": float(rows)}),
-        "plain": _contender("plain", _files, _drift_plain.run_plain),
-        "scipy": _contender("scipy", _files, partial(_drift_plain.run_scipy, share=SCIPY_COLUMNS)),
+        "plain": Kept("plain", _files, _drift_plain.run_plain).contender(),
+        "scipy": Kept("scipy", _files, partial(_drift_plain.run_scipy, share=SCIPY_COLUMNS)).contender(),
         **{
-            name: _contender(
-                name,
-                partial(prepare_library, name=name),
-                run_library,
-                outputs=outputs_library,
-                extra=f"benchmark-{name}",
+            name: Kept(name, partial(prepare_library, name=name), run_library).contender(
+                outputs=outputs_library, extra=f"benchmark-{name}"
             )
             for name in ("whylogs", "evidently")
         },

@@ -180,7 +180,8 @@ def decile_edges(ordered: Floats, until: Counts | None = None) -> Floats:
 def bin_counts(ordered: Floats, edges: Floats) -> Counts:
     """Rows of a sorted sample up to each edge and after the last, (len(edges) + 1,)."""
     until = np.concatenate([[0], np.searchsorted(ordered, edges, "right"), [len(ordered)]])
-    return until[1:] - until[:-1]
+    counts: Counts = until[1:] - until[:-1]
+    return counts
 
 
 def categories_apart(reference: Mapping[str, int], current: Mapping[str, int]) -> Apart:

@@ -59,6 +59,7 @@ def prepare_segments(data: Path, share: int) -> Any:
 
 def _import_ours(_: int) -> str:
     import deltalake  # noqa: F401
+    import pandas  # noqa: F401  pyarrow imports it
     import polars  # noqa: F401
     import scipy.stats  # noqa: F401
 

@@ -26,7 +26,7 @@ from assay.runtime.plane import Flow, Plane
 BYTES = 4  # of a number or a category's code in a task's memory
 SKETCHING = 2  # tasks a slot for each window
 SKETCHED_ROWS = 500_000  # that are worth a task of their own
-ROWS_A_CELL = 100  # cells that count for a row where it is said how many are brought together
+POINTS_A_ROW, CELLS_A_ROW = 4, 100  # that count for a row where it is said how many are brought together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Comparison:
         size, tasks = self.config.sketch_points, self._tasks(rows)
         left = SketchColumns(watched.numeric, watched.categorical, size)
         met = self._read(watched, watched.names, tasks).map(left, SKETCHED)
-        hint = 4 * tasks * len(watched.names) * size // ROWS_A_CELL
+        hint = 2 * tasks * len(watched.names) * size // POINTS_A_ROW
         return met.by_key(["column"], rows_hint=hint).map(MergeSketches(watched.numeric, size, watched.kinds), COMPARED)
 
     def _segments(self, watched: Watched, by: tuple[str, ...], rows: int) -> Flow:
@@ -120,17 +120,18 @@ class Comparison:
         exactly = dataclasses.replace(self._kernel(watched, watched.names, by), whole=False)
         most = max(1, self.config.task_bytes // (len(columns) * BYTES))
         kernel = CompareSegments(exactly, most, self.config.sketch_points)
-        met = self._read(watched, columns, self._tasks(rows))
-        return met.by_key(by, rows_hint=max(rows, rows * len(columns) // ROWS_A_CELL)).map(kernel, COMPARED)
+        met = self._read(watched, columns, self._tasks(rows), encoded=False)  # dictionaries of tasks differ
+        return met.by_key(by, rows_hint=max(rows, rows * len(columns) // CELLS_A_ROW)).map(kernel, COMPARED)
 
     def _tasks(self, rows: int) -> int:
         """Tasks that read a window by rows."""
         return min(SKETCHING * self.plane.slots, math.ceil(rows / SKETCHED_ROWS))
 
-    def _read(self, watched: Watched, columns: Sequence[str], tasks: int) -> Flow:
-        """Marked rows of both windows, each in at most so many tasks."""
+    def _read(self, watched: Watched, columns: Sequence[str], tasks: int, *, encoded: bool = True) -> Flow:
+        """Marked rows of both windows, each in at most so many tasks. encoded: texts may come as dictionaries."""
         wanted, parts = list(dict.fromkeys(columns)), []
         for mark, side in zip(WINDOWS, watched.sides, strict=True):
-            read = self.plane.read(watched.table, version=side.version, columns=wanted, where=side.where)
+            texts = wanted if encoded else ()
+            read = self.plane.read(watched.table, version=side.version, columns=wanted, where=side.where, encoded=texts)
             parts.append(read.map(InWindow(mark), marked(read.schema)).in_few(max(1, tasks)))
         return parts[0].union(parts[1])

@@ -37,6 +37,11 @@ class Points:
         """Values that they stand for."""
         return int(self.until[-1]) if len(self.until) else 0
 
+    @property
+    def weights(self) -> Counts:
+        """How many values each stands for, (n,)."""
+        return np.diff(self.until, prepend=0)
+
     def up_to(self, values: Floats) -> Counts:
         """How many of the values that they stand for are at most as large as each of these, (n,)."""
         return np.concatenate([[0], self.until])[np.searchsorted(self.values, values, "right")]

@@ -19,14 +19,18 @@ def points_apart(reference: Points, current: Points) -> Apart:
     bins = np.stack([np.diff(np.append(one.up_to(edges), one.rows), prepend=0) for one in (reference, current)])
     if not n or not m:
         return Apart(n, m, bins)
-    values = np.sort(np.concatenate([reference.values, current.values]))
-    gaps = np.abs(reference.up_to(values) / n - current.up_to(values) / m)
+    values = np.concatenate([reference.values, current.values], dtype=np.float64)
+    order = np.argsort(values, kind="stable")  # which merges what is sorted already
+    values, mine = values[order], order < len(reference.values)
+    weights = np.concatenate([reference.weights, current.weights])[order]
+    gaps = np.abs(np.cumsum(np.where(mine, weights, 0)) / n - np.cumsum(np.where(mine, 0, weights)) / m)
+    steps = np.diff(values)  # 0 between equal values, of which the last tells of all
     return Apart(
         n,
         m,
         bins,
-        ks=float(gaps.max()),
-        wasserstein=float(gaps[:-1] @ np.diff(values.astype(np.float64))),
+        ks=float(gaps[np.append(steps > 0, True)].max()),
+        wasserstein=float(gaps[:-1] @ steps),
         spread=_spread(reference),
         medians=(_median(reference), _median(current)),
         error=reference.error + current.error,
@@ -38,6 +42,6 @@ def _median(points: Points) -> float:
 
 
 def _spread(points: Points) -> float:
-    values, weights = points.values.astype(np.float64), np.diff(points.until, prepend=0)
+    values, weights = points.values.astype(np.float64), points.weights
     gaps = values - np.average(values, weights=weights)
     return float(np.sqrt(np.average(gaps * gaps, weights=weights)))

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,7 +54,8 @@ class Share:
 
 def _decoded(piece: Piece, types: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The piece's rows with the columns of `types`; a column that is younger than the file is null."""
-    with pq.ParquetFile(_source(piece.path)) as file:
+    encoded = [field.name for field in types if pa.types.is_dictionary(field.type)]
+    with pq.ParquetFile(_source(piece.path), read_dictionary=encoded) as file:
         stored = set(file.schema_arrow.names)
         columns = [name for name in types.names if name in stored and name not in piece.partition]
         groups = list(piece.row_groups) if piece.row_groups is not None else None
@@ -100,6 +101,12 @@ class Spilled:
         for path in self.paths:
             with pa.memory_map(path) as source, pa.ipc.open_stream(source) as reader:
                 yield from reader
+
+
+def dictionaries(schema: pa.Schema, names: Collection[str]) -> pa.Schema:
+    """The schema with these columns, where they are of texts, as dictionaries: what is read of it is decoded once."""
+    kind = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema([pa.field(f.name, kind) if f.name in names and pa.types.is_string(f.type) else f for f in schema])
 
 
 def arrow_schema(frame: DataFrame) -> pa.Schema:

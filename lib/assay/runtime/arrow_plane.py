@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from assay.errors import AssayError, DataError
-from assay.runtime.arrow_files import Spilled, SpillFrame, arrow_schema, conform, spill_by_key
+from assay.runtime.arrow_files import Spilled, SpillFrame, arrow_schema, conform, dictionaries, spill_by_key
 from assay.runtime.arrow_flow import ArrowFlow, Item, Memory
-from assay.runtime.conditions import Condition, may_hold
+from assay.runtime.conditions import Condition, columns_of, may_hold
 from assay.runtime.plane import LATEST_COMMITS, NO_VALUE, Commit, Flow, Output, Plane, Written
 from assay.runtime.sharing import pieces_of
 from assay.runtime.table_writer import DataFile
@@ -123,11 +123,18 @@ class ArrowPlane(Plane):
         return None
 
     def read(
-        self, table: str, *, version: int, columns: Sequence[str] | None = None, where: Sequence[Condition] = ()
+        self,
+        table: str,
+        *,
+        version: int,
+        columns: Sequence[str] | None = None,
+        where: Sequence[Condition] = (),
+        encoded: Sequence[str] = (),
     ) -> ArrowFlow:
         """Rows of a table, cut into shares of about `rows_per_task` rows."""
         delta = self._delta(table, version)
-        schema = pa.schema(delta.schema())
+        plain = {*columns_of(where), *delta.metadata().partition_columns}
+        schema = dictionaries(pa.schema(delta.schema()), set(encoded) - plain)
         wanted = pa.schema([schema.field(name) for name in (columns if columns is not None else schema.names)])
         pieces = [p for p in pieces_of(delta, self.root / table) if may_hold(p.partition, where)]
         return ArrowFlow(self, wanted, pieces=pieces, table=schema, conditions=tuple(where))

@@ -236,9 +236,18 @@ class Plane(Protocol):
         ...
 
     def read(
-        self, table: str, *, version: int, columns: Sequence[str] | None = None, where: Sequence[Condition] = ()
+        self,
+        table: str,
+        *,
+        version: int,
+        columns: Sequence[str] | None = None,
+        where: Sequence[Condition] = (),
+        encoded: Sequence[str] = (),
     ) -> Flow:
-        """Rows of a table at one version."""
+        """Rows of a table at one version.
+
+        encoded: columns of texts that a kernel takes as dictionaries where files have them so; the schema tells.
+        """
         ...
 
     def rows_of(self, table: Table, schema: pa.Schema, rows: pa.Table) -> Flow:

@@ -140,9 +140,15 @@ class SparkPlane(Plane):
         return None
 
     def read(
-        self, table: str, *, version: int, columns: Sequence[str] | None = None, where: Sequence[Condition] = ()
+        self,
+        table: str,
+        *,
+        version: int,
+        columns: Sequence[str] | None = None,
+        where: Sequence[Condition] = (),
+        encoded: Sequence[str] = (),
     ) -> SparkFlow:
-        """Rows of a table at one version."""
+        """Rows of a table at one version; Spark hands over texts as they are."""
         reader = self.session.read.format("delta").option("versionAsOf", version)
         frame = reader.table(self._identifier(table)) if self.catalog else reader.load(self.location(table))
         schema = arrow_schema(frame)

@@ -5,18 +5,22 @@ imported; another line comes in, and a line of JSON with figures goes out.
 
 whylogs profiles file by file in as many processes as there are cores, merges the profiles and scores their drift (KS of
 numbers, chi-square of categories), from sketches. Evidently gets data frames of the first rows of each window, and is
-asked for each column's KS test, or chi-square, and for nothing else of what it knows.
+asked for what ours tells of a column: KS or chi-square, PSI, Wasserstein, Jensen-Shannon, and missing values.
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import sys
 from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
+
+OF_NUMBERS = ("ks", "psi", "wasserstein", "jensenshannon")
+OF_CATEGORIES = ("chisquare", "psi", "jensenshannon")
 
 
 def _frame(path: str, names: list[str], rows: int | None = None) -> pd.DataFrame:
@@ -54,7 +58,7 @@ def whylogs_drift(told: dict[str, Any]) -> dict[str, Any]:
 def evidently_drift(told: dict[str, Any]) -> dict[str, Any]:
     """P-values by column, of the first rows of each window."""
     from evidently import DataDefinition, Dataset, Report
-    from evidently.presets import DataDriftPreset
+    from evidently.metrics import MissingValueCount, ValueDrift
 
     rows, names = told["share"], [*told["numeric"], *told["categorical"]]
     schema = DataDefinition(numerical_columns=told["numeric"], categorical_columns=told["categorical"])
@@ -67,21 +71,27 @@ def evidently_drift(told: dict[str, Any]) -> dict[str, Any]:
             if held >= rows:
                 break
         windows.append(Dataset.from_pandas(pd.concat(parts), data_definition=schema))
-    report = Report([DataDriftPreset(num_method="ks", cat_method="chisquare")])
-    metrics = report.run(windows[1], windows[0]).dict()["metrics"]
-    found = {m["config"]["column"]: (None, float(m["value"])) for m in metrics if "column" in m.get("config", {})}
+    wanted = [ValueDrift(column=name, method=method) for name in told["numeric"] for method in OF_NUMBERS]
+    wanted += [ValueDrift(column=name, method=method) for name in told["categorical"] for method in OF_CATEGORIES]
+    report = Report([*wanted, *(MissingValueCount(column=name) for name in names)])
+    metrics = [
+        found["config"] | {"value": found["value"]} for found in report.run(windows[1], windows[0]).dict()["metrics"]
+    ]
+    tests = {OF_NUMBERS[0], OF_CATEGORIES[0]}
+    found = {m["column"]: (None, float(m["value"])) for m in metrics if m.get("method") in tests}
     return {"rows": min(rows, told["rows"]), "columns": found}
 
 
 def main() -> None:
     """Get ready, wait, work, tell."""
     name, told = sys.argv[1], json.loads(sys.stdin.readline())
-    out, sys.stdout = sys.stdout, sys.stderr
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
     if name == "whylogs":
         import whylogs  # noqa: F401
         from whylogs.viz.drift import column_drift_algorithms  # noqa: F401
     else:
-        from evidently import presets  # noqa: F401
+        from evidently import metrics  # noqa: F401
     print("ready", file=out, flush=True)
     sys.stdin.readline()
     found = whylogs_drift(told) if name == "whylogs" else evidently_drift(told)

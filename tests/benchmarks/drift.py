@@ -2,8 +2,8 @@
 
 `assay`: all statistics of the job `monitor`, exact; `sketched`: the same by `monitoring.sketch=always`. `decode` merely
 reads the same columns, `plain` is a script of NumPy and SciPy with as many processes, `scipy` SciPy's own functions on
-a share of the columns, `whylogs` its profiles of both windows and their drift scores, `evidently` its KS and chi-square
-tests of the first rows of each window as data frames. Statistics must be SciPy's, sketched ones within their error.
+a share of the columns, `whylogs` its profiles of both windows and their drift scores, `evidently` the same statistics
+as ours, of the first rows of each window as data frames. Ours must be SciPy's, sketched ones within their error.
 
 `segments` and `segments_tenth`: 200 columns in 1,000 segments, exact, of as many rows and of a tenth: what a row costs
 must not grow, nor memory without bound.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -28,6 +29,7 @@ COLUMNS = 50
 SCIPY_COLUMNS = 4  # one of each kind
 EVIDENTLY_ROWS = 200_000  # of each window
 SEGMENT_COLUMNS, SEGMENTS = 200, 1_000
+SILENT = {"DO_NOT_TRACK": "1", "WHYLOGS_NO_ANALYTICS": "True"}  # libraries that would tell of their use
 FIGURES = ("ks", "ks_p", "wasserstein", "median_reference", "median_current", "psi", "chi2", "chi2_p")
 FLOORS = {"decode": 8, "sketch_vs_decode": 3, "whylogs": 1 / 3, "evidently": 1 / 50}
 
@@ -90,7 +92,11 @@ def prepare_library(data: Path, name: str) -> Any:
     told |= {"rows": _rows(data), "share": EVIDENTLY_ROWS}
     script = Path(__file__).with_name("_drift_libraries.py")
     process = subprocess.Popen(
-        [python_with(f"benchmark-{name}"), script, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [python_with(f"benchmark-{name}"), script, name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **SILENT},
     )
     _say(process, json.dumps(told))
     _hear(process)

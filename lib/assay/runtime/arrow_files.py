@@ -54,8 +54,7 @@ class Share:
 
 def _decoded(piece: Piece, types: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The piece's rows with the columns of `types`; a column that is younger than the file is null."""
-    encoded = [field.name for field in types if pa.types.is_dictionary(field.type)]
-    with pq.ParquetFile(_source(piece.path), read_dictionary=encoded) as file:
+    with _opened(piece.path, [field.name for field in types if pa.types.is_dictionary(field.type)]) as file:
         stored = set(file.schema_arrow.names)
         columns = [name for name in types.names if name in stored and name not in piece.partition]
         groups = list(piece.row_groups) if piece.row_groups is not None else None
@@ -67,6 +66,16 @@ def _decoded(piece: Piece, types: pa.Schema) -> Iterator[pa.RecordBatch]:
                 yield _completed(batch.slice(first, last - first), piece.partition, types)
             if position >= stop:
                 return
+
+
+def _opened(path: str, encoded: Sequence[str]) -> pq.ParquetFile:
+    """The file, whose columns `encoded`, as far as it has them, come as dictionaries."""
+    source = _source(path)
+    if not encoded:
+        return pq.ParquetFile(source)
+    metadata = pq.read_metadata(source)
+    there = set(metadata.schema.names)
+    return pq.ParquetFile(source, metadata=metadata, read_dictionary=[name for name in encoded if name in there])
 
 
 def _source(path: str) -> str | pa.BufferReader:

@@ -16,10 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.runtime import arrow_files, table_writer
-from assay.runtime.arrow_files import Share, Spilled, conform, conform_table, spill_by_key
+from assay.runtime.arrow_files import Share, Spilled, conform, conform_table, dictionaries, spill_by_key
 from assay.runtime.conditions import Condition
+from assay.runtime.local_plane import LocalPlane
+from assay.runtime.plane import Commit, Output
 from assay.runtime.sharing import Piece
 from assay.runtime.table_writer import TableWriter
+from assay.runtime.tables import Table
 
 TIME = pa.timestamp("us", tz="UTC")
 SCHEMA = pa.schema(
@@ -253,3 +256,31 @@ def test_conform_casts_by_name_and_leaves_alone_what_fits():
     assert (
         list(conform_table(pa.table({"a": pa.array([], pa.float64()), "b": pa.array([], pa.string())}), wanted)) == []
     )
+
+
+def test_texts_come_as_dictionaries_where_that_is_asked_for(tmp_path):
+    """A column that is younger than the file, too; numbers and what is not asked for come as they are."""
+    rows = [{"text": text, "p": "x"} for text in ("a", "b", None, "a")]
+    writer = TableWriter(str(tmp_path), SCHEMA, ["p"], ["row"])
+    writer.write(batch_of(rows))
+    wider = dictionaries(SCHEMA.append(pa.field("younger", pa.string())), {"text", "younger", "x", "row"})
+    kinds = {field.name: pa.types.is_dictionary(field.type) for field in wider}
+    assert kinds == {"row": False, "time": False, "text": True, "x": False, "p": False, "younger": True}
+    assert read(tmp_path, writer.close(), wider) == [
+        {"row": i, "time": None, "x": None, "younger": None, **row} for i, row in enumerate(rows)
+    ]
+
+
+def test_a_text_that_conditions_look_at_and_partitions_stay_texts(tmp_path):
+    plane = LocalPlane(tmp_path)
+    table = Table("things", "ingest", "one thing", ("row",), ("p",), {f.name: (f.type, "") for f in SCHEMA})
+    rows = pa.Table.from_batches([batch_of([{"text": text, "p": "x"} for text in "abca"])])
+    output = Output(table, table.schema(), Commit(-1, "ingest", "all", "1"))
+    (written,) = plane.rows_of(table, table.schema(), rows).write([output])
+    where = [Condition("text", "==", "a")]
+    for conditions, dictionary in (((), True), (where, False)):
+        flow = plane.read("things", version=written.version, where=conditions, encoded=["text", "p"])
+        assert pa.types.is_dictionary(flow.schema.field("text").type) == dictionary
+        assert flow.schema.field("p").type == pa.string()
+        wanted = ["a", "a"] if conditions else list("abca")
+        assert flow.collect()["text"].to_pylist() == wanted

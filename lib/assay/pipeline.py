@@ -122,10 +122,15 @@ def evaluate(context: JobContext) -> Result:
 
 
 def monitor(context: JobContext) -> Result:
-    """Two windows of inputs and predictions -> what drifted."""
-    from assay.monitoring import drift
+    """Two windows of inputs, predictions and outcomes -> what drifted, and how well the champion still does."""
+    from assay.monitoring import drift, health_job, performance_job
+    from assay.monitoring.watching import Watching
 
-    results = [(t.name, run_stage(context, drift.plan(context, t))) for t in context.config.dataset.targets]
+    results = []
+    for target in context.config.dataset.targets:
+        watching = Watching.of(context, target)
+        for step in (drift, performance_job, health_job):
+            results.append((target.name, run_stage(context, step.plan(watching))))
     return _merged("monitor", context, results, run_id=results[0][1].run_id)
 
 
@@ -243,9 +248,9 @@ JOBS: dict[str, Job] = {
         ),
         Job(
             "monitor",
-            "Compare the newest rows with those of the champion's test: what drifted, in which segment.",
-            "features, predictions, the champion",
-            "drift_detections",
+            "Compare the newest rows with those of the champion's test: what drifted, how errors and coverage changed.",
+            "features, predictions, shadow_predictions, the champion",
+            "drift_detections, performance, health",
             "assay monitor --dataset conf/datasets/walmart_weekly.yml --set monitoring.window_days=56",
             monitor,
         ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -12,44 +11,34 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from assay.config import TargetConfig
 from assay.config.dataset import CALENDAR, stored_name
 from assay.config.monitoring import MonitoringConfig
 from assay.errors import ConfigError, DataError
-from assay.model.registry import Champion, champion
 from assay.monitoring.columns import COMPARED, CURRENT, REFERENCE, CompareColumns, InWindow, apart_of, marked
 from assay.monitoring.significance import Evidence, adjusted, evidence
-from assay.monitoring.windows import Window, windows_of
+from assay.monitoring.watching import Watching
+from assay.monitoring.windows import Window
 from assay.runtime.conditions import Condition
-from assay.runtime.job import Done, JobContext, Plan
+from assay.runtime.job import Done, Plan
 from assay.runtime.monitoring_tables import DRIFT_DETECTIONS
-from assay.runtime.newest import newest_time
 from assay.runtime.plane import Flow, Output
 from assay.runtime.tables import FEATURES, PREDICTIONS
 
-JOB = "monitor"
+JOB = "drift"
 BYTES = 4  # of a number or a category's code in a task's memory
 DISTRIBUTION, MISSING, NEW = "distribution", "missing", "new_categories"
 TOLD = 5  # columns of the summary
 
 
-def plan(context: JobContext, target: TargetConfig) -> Plan:
+def plan(watching: Watching) -> Plan:
     """What drift detection is about to compare."""
-    version = context.version(FEATURES.name, made_by="build_features")
-    predictions = context.version(PREDICTIONS.name, made_by="score")
-    found = champion(context.tracking, target.name)
-    scored = context.plane.last_commit(PREDICTIONS.name, target.name)
     return Plan(
         job=JOB,
-        inputs={FEATURES.name: version, PREDICTIONS.name: predictions},
+        inputs=watching.inputs,
         sections=("monitoring", "where", "as_of"),
-        slots=[(DRIFT_DETECTIONS.name, target.name)],
-        extra={
-            "target": target.name,
-            "model": found.model.version,
-            "predictions": scored.identity if scored is not None else "",
-        },
-        execute=lambda identity: Drift(context, target, found, version, predictions).run(identity),
+        slots=[(DRIFT_DETECTIONS.name, watching.target.name)],
+        extra=watching.told,
+        execute=lambda identity: Drift(watching).run(identity),
     )
 
 
@@ -65,19 +54,15 @@ class Watched:
 
 
 class Drift:
-    """One target's columns in two windows. version, predictions: of the tables."""
+    """One target's columns in two windows."""
 
-    def __init__(
-        self, context: JobContext, target: TargetConfig, found: Champion, version: int, predictions: int
-    ) -> None:
-        self.context, self.target, self.champion = context, target, found
-        self.version, self.predictions = version, predictions
-        self.config = context.config.profile.monitoring
+    def __init__(self, watching: Watching) -> None:
+        self.watching, self.context, self.config = watching, watching.context, watching.config
         self.by = tuple(stored_name(name) for name in self.config.by)
 
     def run(self, identity: str) -> Done:
         """Compare, test, write."""
-        plane, (reference, current) = self.context.plane, self.windows()
+        plane, (reference, current) = self.context.plane, self.watching.windows
         with self.context.reporter.step("comparing two windows of rows"):
             flows = [flow for watched in self.watched() for flow in self.flows(watched, reference, current)]
             compared = functools.reduce(lambda one, other: one.union(other), flows).collect()
@@ -85,53 +70,29 @@ class Drift:
         if not any(row["rows_current"] for row in rows) or not any(row["rows_reference"] for row in rows):
             raise DataError(
                 f"{'the current' if any(row['rows_reference'] for row in rows) else 'the reference'} window of "
-                f"{self.target.name} has no row: set monitoring.window_days or monitoring.reference_from"
+                f"{self.watching.target.name} has no row: set monitoring.window_days or monitoring.reference_from"
             )
         table = self.table(rows, reference, current)
-        commit = self.context.commit(JOB, self.target.name, identity)
-        owns = {"target": self.target.name, "as_of": self.as_of(current)}
+        commit = self.context.commit(JOB, self.watching.target.name, identity)
+        owns = {"target": self.watching.target.name, "as_of": self.watching.as_of}
         written = plane.rows_of(DRIFT_DETECTIONS, DRIFT_DETECTIONS.schema(), table).write(
             [Output(DRIFT_DETECTIONS, DRIFT_DETECTIONS.schema(), commit, owns=owns)]
         )
         return Done(metrics=figures(rows), written=written, summary=told(rows))
 
-    def windows(self) -> tuple[Window, Window]:
-        """The two windows."""
-        test = self.champion.judged.facts["split"]["test"]
-        where = [*self.where(), *([Condition("time", "<", self.context.config.as_of)] if self._past else [])]
-        newest = newest_time(
-            self.context.plane.read(FEATURES.name, version=self.version, columns=["time"], where=where)
-        )
-        if newest is None:
-            raise DataError("the features have no row to watch: run the job build_features first, or set --date later")
-        return windows_of(self.config, test, version=self.version, newest=newest)
-
-    @property
-    def _past(self) -> bool:
-        return self.context.config.as_of is not None
-
-    def where(self) -> list[Condition]:
-        """The run's slice."""
-        return [Condition(stored_name(name), "==", value) for name, value in self.context.config.where]
-
-    def as_of(self, current: Window) -> str:
-        """The day that the run is about: that of `--date`, else of the newest row, else today."""
-        day = self.context.config.as_of or current.end or dt.datetime.now(dt.UTC)
-        return f"{day:%Y-%m-%d}"
-
     def watched(self) -> list[Watched]:
         """Inputs of the champion, but for those that the time alone makes and must change; and what it said."""
-        encoding, plane = self.champion.model.encoding, self.context.plane
+        encoding, plane = self.watching.champion.model.encoding, self.context.plane
         schema = plane.schema(FEATURES.name)
         wrong = [name for name in self.by if name not in schema.names]
         if wrong:
             raise ConfigError(f"monitoring.by: the features have no column {', '.join(wrong)}")
         texts = tuple(encoding.categories)
         numbers = tuple(c for c in encoding.columns if c not in encoding.categories and not c.startswith(CALENDAR))
-        inputs = Watched(FEATURES.name, numbers, texts, tuple(self.where()), ("number", "category"))
+        inputs = Watched(FEATURES.name, numbers, texts, tuple(self.watching.where), ("number", "category"))
         said = plane.schema(PREDICTIONS.name)
         names = tuple(f.name for f in said if f.name == "prediction" or f.name.startswith("width_"))
-        of_target = Condition("target", "==", self.target.name)
+        of_target = Condition("target", "==", self.watching.target.name)
         predicted = Watched(PREDICTIONS.name, names, (), (of_target,), ("prediction", "category"))
         return [inputs, *([predicted] if not self.context.config.where and self.config.reference_version < 0 else [])]
 
@@ -149,14 +110,14 @@ class Drift:
         return [list(names[start : start + most]) for start in range(0, len(names), most)]
 
     def _version(self, table: str) -> int:
-        return self.version if table == FEATURES.name else self.predictions
+        return self.watching.features if table == FEATURES.name else self.watching.predictions
 
     def flow(self, watched: Watched, group: Sequence[str], by: tuple[str, ...], windows: tuple[Window, Window]) -> Flow:
         """Read some columns of both windows in one task, and compare them there."""
         columns = list(dict.fromkeys([*group, *by]))
         parts = []
         for mark, window in ((REFERENCE, windows[0]), (CURRENT, windows[1])):
-            version = window.version if watched.table == FEATURES.name else self.predictions
+            version = window.version if watched.table == FEATURES.name else self.watching.predictions
             where = [*watched.where, *window.conditions]
             read = self.context.plane.read(watched.table, version=version, columns=columns, where=where)
             parts.append(read.map(InWindow(mark), marked(read.schema)))
@@ -176,9 +137,9 @@ class Drift:
             "reference_end": reference.end,
             "current_start": current.start,
             "current_end": current.end,
-            "model_version": self.champion.model.version,
-            "target": self.target.name,
-            "as_of": self.as_of(current),
+            "model_version": self.watching.champion.model.version,
+            "target": self.watching.target.name,
+            "as_of": self.watching.as_of,
         }
         return pa.Table.from_pylist([{**row, **common} for row in rows], DRIFT_DETECTIONS.schema())
 

@@ -111,6 +111,7 @@ def figures(days: pl.DataFrame, levels: Sequence[float], *, classes: bool) -> di
 
     found = {"rows": sums["rows"], "known": known, "days": float(days.height)}
     shares = {"unscored_share": per("unscored", "rows"), "bad_share": per("bad", "rows")}
+    shares |= {"awaited": sums["awaited"], "awaited_width": per("awaited_width", "awaited")}
     if classes:
         errors = {"log_loss": per("loss"), "accuracy": per("hits")}
     else:

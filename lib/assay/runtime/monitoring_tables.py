@@ -47,3 +47,63 @@ DRIFT_DETECTIONS = Table(
         "as_of": (pa.string(), "day that the run pretended to be at, YYYY-MM-DD"),
     },
 )
+
+# Beside these, per level, coverage_80 (share of known outcomes inside) and width_80 (mean, in the target's unit).
+PERFORMANCE = Table(
+    name="performance",
+    stage="monitoring",
+    grain="one day (UTC) of one target's predictions by one model, from the start of the champion's test period on",
+    key=("target", "day", "role", "model_version"),
+    partition_by=("target",),
+    columns={
+        "day": (pa.date32(), "day of the rows"),
+        "role": (
+            pa.string(),
+            "champion (the tested model on the rows of its test, then the one that serves), or shadow",
+        ),
+        "model_version": (pa.string(), "model that predicted"),
+        "matured": (pa.bool_(), "whether all outcomes of the day had time to come in"),
+        "rows": (pa.float64(), "rows that were to be scored"),
+        "unscored_share": (pa.float64(), "rows without a prediction, 0 to 1"),
+        "bad_share": (pa.float64(), "rows of quality bad, 0 to 1"),
+        "awaited": (pa.float64(), "rows with a prediction and no outcome yet"),
+        "awaited_width": (pa.float64(), "their mean width at the first level, in the target's unit"),
+        "known": (pa.float64(), "rows with a prediction and an outcome; what follows is of these"),
+        "mse": (pa.float64(), "mean squared error, in the target's unit squared"),
+        "rmse": (pa.float64(), "its root, in the target's unit"),
+        "mae": (pa.float64(), "mean absolute error, in the target's unit"),
+        "wape": (pa.float64(), "sum of absolute errors by the sum of absolute outcomes"),
+        "bias": (pa.float64(), "mean of prediction - outcome, in the target's unit"),
+        "within_20pct": (pa.float64(), "share with an error of at most 20 % of the outcome, 0 to 1"),
+        "win_rate": (
+            pa.float64(),
+            "share of changes against the last known value whose direction was foreseen, 0 to 1",
+        ),
+        "log_loss": (pa.float64(), "of classes: mean of -log of the probability of what came true"),
+        "accuracy": (pa.float64(), "of classes: share predicted right, 0 to 1"),
+        "target": (pa.string(), "target column"),
+    },
+    open_columns=True,
+)
+HEALTH = Table(
+    name="health",
+    stage="monitoring",
+    grain="one part of the health of one target at one date; the part `all` is the whole",
+    key=("target", "as_of", "part"),
+    partition_by=("target", "as_of"),
+    columns={
+        "part": (pa.string(), "all, error, coverage, features, volume, quality, response"),
+        "score": (pa.float64(), "0 to 100; null where it could not be told"),
+        "weight": (pa.float64(), "its share in the whole, among the parts that could be told"),
+        "value": (pa.float64(), "what was seen in the current window, in `unit`"),
+        "reference": (pa.float64(), "the same in the reference window, or what is promised"),
+        "change": (pa.float64(), "of an error as a share of the reference; of a coverage and of shares the difference"),
+        "low": (pa.float64(), "lower end of the change, 95 % one-sided; null of too few days"),
+        "high": (pa.float64(), "upper end of the change, likewise"),
+        "unit": (pa.string(), "of value and reference"),
+        "detail": (pa.string(), "what it was taken from, or why there is none"),
+        "model_version": (pa.string(), "champion"),
+        "target": (pa.string(), "target column"),
+        "as_of": (pa.string(), "day that the run pretended to be at, YYYY-MM-DD"),
+    },
+)

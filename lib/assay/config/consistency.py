@@ -51,6 +51,7 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
         ("conformal.levels", profile.conformal.levels),
         ("engine.quantiles", profile.engine.quantiles),
         ("scoring.shadows", profile.scoring.shadows),
+        ("alerts.sinks", profile.alerts.sinks),
     ]
     _check_repeats(lists, origin)
     split = profile.split

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from assay.config.alerts import AlertsConfig
 from assay.config.conformal import ConformalConfig, Share
 from assay.config.ensemble import EnsembleConfig
 from assay.config.evaluation import EvaluationConfig
@@ -238,4 +239,5 @@ class ProfileConfig:
     monitoring: MonitoringConfig = MonitoringConfig()
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()
+    alerts: AlertsConfig = AlertsConfig()
     runtime: RuntimeConfig = RuntimeConfig()

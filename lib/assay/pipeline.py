@@ -123,13 +123,13 @@ def evaluate(context: JobContext) -> Result:
 
 def monitor(context: JobContext) -> Result:
     """Two windows of inputs, predictions and outcomes -> what drifted, and how well the champion still does."""
-    from assay.monitoring import drift, health_job, performance_job
+    from assay.monitoring import alarm_job, drift, health_job, performance_job
     from assay.monitoring.watching import Watching
 
     results = []
     for target in context.config.dataset.targets:
         watching = Watching.of(context, target)
-        for step in (drift, performance_job, health_job):
+        for step in (drift, performance_job, health_job, alarm_job):
             results.append((target.name, run_stage(context, step.plan(watching))))
     return _merged("monitor", context, results, run_id=results[0][1].run_id)
 
@@ -248,9 +248,10 @@ JOBS: dict[str, Job] = {
         ),
         Job(
             "monitor",
-            "Compare the newest rows with those of the champion's test: what drifted, how errors and coverage changed.",
+            "Compare the newest rows with those of the champion's test: what drifted, how errors and coverage changed; "
+            "raise alerts.",
             "features, predictions, shadow_predictions, the champion",
-            "drift_detections, performance, health",
+            "drift_detections, performance, health, alerts, alert_deliveries",
             "assay monitor --dataset conf/datasets/walmart_weekly.yml --set monitoring.window_days=56",
             monitor,
         ),

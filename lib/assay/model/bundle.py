@@ -34,6 +34,8 @@ class Model:
     engine, stored: the learner's kind and bytes.  encoding: inputs.  scale: target.
     plan: the feature plan it was trained on, as data.  facts: split times, rounds, parameters, baselines.
     outcome: what it predicts: a value, quantiles, or the probabilities of classes.
+    slope: by how much outcomes followed what was learned of a change from the last known value, on rows that nobody had
+        learned from; predictions go that far from that value, and no farther. 1 of other targets.
     """
 
     engine: str
@@ -45,6 +47,7 @@ class Model:
     facts: dict[str, Any]
     threads: int = 1
     outcome: Outcome = VALUE
+    slope: float = 1.0
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -79,8 +82,15 @@ class Model:
             found, spread = predictor.predict_with_spread(matrix)
         else:
             found = predictor.predict(matrix)
+        if self.slope != 1.0:
+            followed = self.followed(batch)
+            found, spread = followed * found, None if spread is None else followed * spread
         width = self.outcome.width
         return found if width == 1 else found.reshape(batch.num_rows, width), spread
+
+    def followed(self, batch: pa.RecordBatch) -> Floats:
+        """`slope` of the rows (n,) whose last value is known, 1 of the others."""
+        return np.where(self.scale.anchored(batch), self.slope, 1.0)
 
     def _value(self, found: Floats) -> Floats:
         """The number (n,) that stands for what was learned: of quantiles the one in the middle."""
@@ -161,7 +171,7 @@ class Model:
     @cached_property
     def files(self) -> dict[str, bytes]:
         """The model as files, manifest last."""
-        description = {
+        description: dict[str, Any] = {
             "engine": self.engine,
             "encoding": self.encoding.to_dict(),
             "scale": self.scale.to_dict(),
@@ -171,6 +181,8 @@ class Model:
         }
         if self.outcome != VALUE:
             description["outcome"] = self.outcome.to_dict()
+        if self.slope != 1.0:
+            description["slope"] = self.slope
         files = {stored_file(self.engine): self.stored}
         if self.encoding.preparation is not None:
             description["preparation"], files[PREPARATION] = self.encoding.preparation.to_files()
@@ -220,6 +232,7 @@ class Model:
             facts=tree["facts"],
             threads=threads,
             outcome=Outcome.from_dict(tree["outcome"]) if "outcome" in tree else VALUE,
+            slope=float(tree.get("slope", 1.0)),
         )
 
 

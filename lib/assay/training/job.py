@@ -44,6 +44,7 @@ from assay.training.preparation import Prepared, prepare, prepare_again
 from assay.training.rates import fit_rates
 from assay.training.rows import LabelledRows
 from assay.training.served_probabilities import served_map
+from assay.training.slope import follows
 from assay.training.split import Period, Split, forward_split, together
 from assay.training.tuned import Tuned
 from assay.training.validation import period
@@ -113,6 +114,8 @@ class Training:
             prepared = self.prepare(split, encoding, scale)
         learned = self.learn(split, prepared, scale, times)
         model = self.model(learned, prepared.again or prepared.encoding, scale, split, baselines)
+        learned = dataclasses.replace(learned, slope=follows(self.rows, model, split.calibrate))
+        model = dataclasses.replace(model, slope=learned.slope.used)
         held_back = served = None
         blocks: dict[str, Model] = {}
         if self.config.profile.serving.learns_until == "newest":
@@ -145,15 +148,10 @@ class Training:
                 refit_sentence(metrics, self.outcome, None if split.test.drawn is not None else everything.last)
             )
         summary += [*blocks_sentence(len(blocks)), *folds_sentence(metrics, self.outcome, method)]
-        fitted = learned.fitted
-        if fitted.sample is not None:
-            drawn, there_were = fitted.sample
-            metrics = {**metrics, "learned_rows": drawn}
-            summary.append(f"learned from a sample of {drawn:,} of {there_were:,} rows (engine.sample_rows)")
-        summary += merged_sentence(fitted.figures)
-        summary += [*learned.summary, *missed_sentences(failed, enforced=refused is not None)]
+        summary += [*learned.fitted.sample_sentences, *merged_sentence(learned.fitted.figures)]
+        summary += [*learned.summary, *learned.slope.sentences, *missed_sentences(failed, enforced=refused is not None)]
         return Done(
-            metrics={**metrics, **prepared.metrics, **fitted.figures, "rounds": fitted.rounds},
+            metrics={**metrics, **prepared.metrics, **learned.fitted.told, **learned.slope.figures},
             written=[],
             summary=summary,
             refused=refused,
@@ -352,6 +350,7 @@ class Training:
             plan=self.feature_plan,
             plan_hash=self.plan_hash,
             outcome=self.outcome,
+            slope=learned.slope.used,
             facts={
                 "target": self.target.name,
                 "split": split.to_dict(),

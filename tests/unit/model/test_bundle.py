@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 
@@ -140,3 +141,22 @@ def test_a_carried_model_is_verified_too(model):
     assert changed["booster.ubj"] != model.stored
     with pytest.raises(AssayError, match=r"booster\.ubj was changed"):
         Carried(changed, threads=2).model()
+
+
+def test_a_slope_takes_predictions_so_far_from_the_last_known_value(model, rows, tmp_path):
+    """Rows without one are predicted as they were learned."""
+    batch = rows(300, seed=8)
+    last = batch.column("price__own__lag_1").to_numpy(zero_copy_only=False).astype(float)
+    known = np.isfinite(last)
+    assert known.sum() > 200
+    assert (~known).sum() > 10
+    half, none = (dataclasses.replace(model, slope=slope) for slope in (0.5, 0.0))
+    np.testing.assert_allclose(half.predict(batch)[known], np.sqrt(last * model.predict(batch))[known])
+    np.testing.assert_allclose(none.predict(batch)[known], last[known])
+    np.testing.assert_array_equal(none.predict(batch)[~known], model.predict(batch)[~known])
+    half.save(tmp_path)
+    again = Model.load(tmp_path)
+    assert again == half
+    np.testing.assert_array_equal(again.predict(batch), half.predict(batch))
+    assert half.version != model.version
+    assert b"slope" not in model.files[DESCRIPTION]

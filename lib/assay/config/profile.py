@@ -12,6 +12,7 @@ from assay.config.ensemble import EnsembleConfig
 from assay.config.evaluation import EvaluationConfig
 from assay.config.preparation import PreparationConfig
 from assay.config.quality import QualityConfig
+from assay.config.registry import RegistryConfig
 from assay.config.segmentation import SegmentationConfig
 from assay.config.strict import STRICT
 from assay.config.tuning import TuningConfig
@@ -236,4 +237,5 @@ class ProfileConfig:
     segmentation: SegmentationConfig = SegmentationConfig()
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()
+    registry: RegistryConfig = RegistryConfig()
     runtime: RuntimeConfig = RuntimeConfig()

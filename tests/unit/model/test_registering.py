@@ -167,9 +167,8 @@ def test_versions_are_found_by_number_semantic_version_and_alias(registry):
     registry.add()
     registry.add()
     versions = versions_of(registry.client, registry.name)
-    assert [pick(versions, which).number for which in ("1", "1.0.0", PREVIOUS, "2", "1.0.1", CHAMPION)] == [1] * 3 + [
-        2
-    ] * 3
+    names = ("1", "1.0.0", PREVIOUS, "2", "1.0.1", CHAMPION)
+    assert [pick(versions, which).number for which in names] == [1, 1, 1, 2, 2, 2]
     assert pick(versions, "3") is None
     found = registered(registry.tracking, "price", "1.0.1")
     assert (found.number, found.semantic, found.label) == ("2", "1.0.1", "2 (1.0.1)")

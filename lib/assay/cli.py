@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from assay import errors
+from assay.deployment import registry_command
 from assay.pipeline import JOBS, Job, build_features
 from assay.runtime.failures import fail, unexpected
 from assay.serving.command import PURPOSE, serve
@@ -346,19 +347,28 @@ for _job in JOBS.values():
 app.command(name="demo", short_help="All jobs on real house prices that come with the demo extra.")(_demo)
 app.command(name="serve", short_help=PURPOSE)(serve)
 app.command(name="generate", short_help="Make a synthetic market of any size with known truth.")(_generate)
+app.add_typer(registry_command.app, name=registry_command.NAME, short_help=registry_command.PURPOSE)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command `assay`. Ends by SystemExit: Typer's own for mistakes on the command line is 2."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(args=given or ["--help"], prog_name="assay", standalone_mode=False)
+        alone = given in ([], [registry_command.NAME])
+        code = app(args=[*given, "--help"] if alone else given, prog_name="assay", standalone_mode=False)
     except UsageError as error:
-        known = given[0] if given[0] in {*JOBS, "demo", "serve", "generate"} else ""
+        known = _asked(given)
         told = error.format_message()  # type: ignore[attr-defined]
         help_ = " ".join(["assay", known, "--help"]).replace("  ", " ")
         fail(known, errors.UserError(f"{told.rstrip('.')}; see `{help_}`"), "--json" in given)
     raise SystemExit(code or errors.EXIT_OK)
+
+
+def _asked(given: list[str]) -> str:
+    """The command that a command line asks for; empty where there is no such."""
+    if given[0] == registry_command.NAME:
+        return " ".join(given[: 2 if given[1:2] and given[1] in registry_command.COMMANDS else 1])
+    return given[0] if given[0] in {*JOBS, "demo", "serve", "generate"} else ""
 
 
 def job_main(name: str) -> None:

@@ -14,6 +14,7 @@ from assay.config.evaluation import EvaluationConfig
 from assay.config.monitoring import MonitoringConfig
 from assay.config.preparation import PreparationConfig
 from assay.config.quality import QualityConfig
+from assay.config.registry import RegistryConfig
 from assay.config.segmentation import SegmentationConfig
 from assay.config.strict import STRICT
 from assay.config.tuning import TuningConfig
@@ -240,4 +241,5 @@ class ProfileConfig:
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()
     alerts: AlertsConfig = AlertsConfig()
+    registry: RegistryConfig = RegistryConfig()
     runtime: RuntimeConfig = RuntimeConfig()

@@ -31,7 +31,8 @@ from assay.conformal.weighted import exponential_weights
 from assay.errors import ConfigError
 from assay.model.bundle import Model
 from assay.model.carried import Carried
-from assay.model.registry import Calibrated, TrainedRun, load_trained, register
+from assay.model.registry import Calibrated, TrainedRun, load_trained, register, version_label
+from assay.model.registry_table import write_registry
 from assay.model.row_sample import sample_threshold
 from assay.runtime.conditions import Condition, period_conditions
 from assay.runtime.job import Done, JobContext, Plan
@@ -136,7 +137,9 @@ class Calibrating:
                 PYFUNC,
                 tested=Calibrated(trained.model, tested.to_dict(), tested.version) if trained.served else None,
                 row_ids=isinstance(served, ClassCalibration) and served.set_score.drawn,
+                coverage=dict(zip(tested.levels, held, strict=True)),
             )
+            write_registry(self.context)
         everyone = served.quantiles[""]
         separate = sum(1 for label in served.quantiles if label and served.label_used(label) == label)
         what = "sets" if trained.model.outcome.decides else "intervals"
@@ -145,7 +148,8 @@ class Calibrating:
             f"calibrated on {everyone.rows:,} rows ({kind} scores{self.chosen}); {separate} of "
             f"{len(served.quantiles) - 1} segments have {served.min_segment_rows} rows or more and {what} of their own",
             *_told(self.blocks),
-            f"registered {trained.registered_name} version {number}, now champion",
+            f"registered {trained.registered_name} version {version_label(tracking, self.target.name, number)}, now "
+            "champion",
             *self.told_of_unpriced(),
         ]
         metrics |= {"calibration_blocks": float(len(self.blocks))}

@@ -6,9 +6,10 @@ import dataclasses
 import datetime as dt
 import hashlib
 import json
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -201,27 +202,36 @@ class Model:
             (folder / name).write_bytes(content)
 
     @classmethod
-    def load(cls, folder: Path, *, sha256: str | None = None, threads: int = 1) -> Model:
+    def load(
+        cls,
+        folder: Path,
+        *,
+        sha256: str | None = None,
+        threads: int = 1,
+        name: str | None = None,
+        beside: Collection[str] = (),
+    ) -> Model:
         """Read a model after checking every file against the manifest, and the manifest against `sha256`.
 
+        name: of the model, for people.  beside: files in its folder that the manifest does not name.
+
         Raises:
-            AssayError: a file is missing or was changed.
+            AssayError: a file is missing, was changed, or is named by no manifest.
         """
-        files = verified_files(folder, sha256=sha256)
+        name = name or f"model in {folder.name}"
+        files = verified_files(folder, sha256=sha256, name=name, beside=beside)
         tree = json.loads(files[DESCRIPTION])
         learner = stored_file(tree["engine"])
         if learner not in files:
-            raise AssayError(f"model in {folder.name}: file {learner} is missing; refusing to load it")
+            raise AssayError(f"{name}: file {learner} is missing; refusing to load it")
         preparation = None
         if "preparation" in tree:
             if PREPARATION not in files:
-                raise AssayError(f"model in {folder.name}: file {PREPARATION} is missing; refusing to load it")
+                raise AssayError(f"{name}: file {PREPARATION} is missing; refusing to load it")
             try:
                 preparation = Preparation.from_files(tree["preparation"], files[PREPARATION])
             except (ValueError, KeyError, TypeError):  # pickled objects among them
-                raise AssayError(
-                    f"model in {folder.name}: file {PREPARATION} cannot be read; refusing to load it"
-                ) from None
+                raise AssayError(f"{name}: file {PREPARATION} cannot be read; refusing to load it") from None
         return cls(
             engine=tree["engine"],
             stored=files[learner],
@@ -246,35 +256,45 @@ def manifest_of(files: dict[str, bytes]) -> bytes:
     return canonical_json({name: digest_of(content) for name, content in files.items()}).encode()
 
 
-def verified_files(folder: Path, *, sha256: str | None = None) -> dict[str, bytes]:
-    """Files of a bundle whose hashes hold.
+def verified_files(
+    folder: Path, *, sha256: str | None = None, name: str | None = None, beside: Collection[str] = ()
+) -> dict[str, bytes]:
+    """Files of a bundle whose hashes hold. name, beside: as in `Model.load`.
 
     Raises:
-        AssayError: names the file that is missing or was changed.
+        AssayError: names the file that is missing, was changed, or is named by no manifest.
     """
+    files, problems = inspected(folder, sha256=sha256, beside=beside)
+    if problems:
+        raise AssayError(f"{name or f'model in {folder.name}'}: {problems[0]}; refusing to load it")
+    return files
 
-    def refuse(why: str) -> NoReturn:
-        raise AssayError(f"model in {folder.name}: {why}; refusing to load it") from None
 
-    try:
-        manifest = (folder / MANIFEST).read_bytes()
-    except OSError:
-        refuse(f"{MANIFEST} is missing")
+def inspected(
+    folder: Path, *, sha256: str | None = None, beside: Collection[str] = ()
+) -> tuple[dict[str, bytes], list[str]]:
+    """Files of a bundle by name, and what is wrong with them, one sentence a file. Arguments as in `verified_files`."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return {}, [f"{MANIFEST} is missing"]
+    manifest = path.read_bytes()
     if sha256 is not None and digest_of(manifest) != sha256:
-        refuse(f"{MANIFEST} is not the one on record")
+        return {}, [f"{MANIFEST} is not the one on record"]
     try:
         listed = json.loads(manifest)
     except ValueError:
         listed = None
     if not isinstance(listed, dict) or DESCRIPTION not in listed:
-        refuse(f"{MANIFEST} was changed after it was saved")
-    files = {MANIFEST: manifest}
+        return {}, [f"{MANIFEST} was changed after it was saved"]
+    files, found = {MANIFEST: manifest}, []
     for name, expected in listed.items():
         if Path(name).name != name or name in {"", ".", ".."}:
-            refuse(f"{MANIFEST} names {name!r}, which is no file of the model's own folder")
-        if not (folder / name).is_file():
-            refuse(f"file {name} is missing")
-        files[name] = (folder / name).read_bytes()
-        if digest_of(files[name]) != expected:
-            refuse(f"file {name} was changed after it was saved")
-    return files
+            found.append(f"{MANIFEST} names {name!r}, which is no file of the model's own folder")
+        elif not (folder / name).is_file():
+            found.append(f"file {name} is missing")
+        else:
+            files[name] = (folder / name).read_bytes()
+            if digest_of(files[name]) != expected:
+                found.append(f"file {name} was changed after it was saved")
+    strange = sorted({path.name for path in folder.iterdir()} - {*listed, MANIFEST, *beside})
+    return files, found + [f"file {name} is named by no manifest" for name in strange]

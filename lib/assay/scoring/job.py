@@ -122,20 +122,20 @@ class Scoring:
         own = counts.get("", Counter())
         metrics = {"predictions": float(written[0].rows), **figures(own)}
         found = self.found
-        name = f"model {found.model.version} (version {found.number})"
+        name = f"model {found.model.version}, version {found.label}"
         summary = [f"{written[0].rows:,} predictions of {self.target.name} by {name}", *told(own)]
         for shadow in self.shadows:
             of_shadow = figures(counts.get(shadow.number, Counter()))
             metrics |= {f"shadow_{shadow.number}.{key}": value for key, value in of_shadow.items()}
             rows = int(sum(of_shadow[f"quality_{quality}"] for quality in ("ok", "warn", "bad")))
-            summary.append(f"{rows:,} by its shadow, version {shadow.number}, in {SHADOW_PREDICTIONS.name}")
+            summary.append(f"{rows:,} by its shadow, version {shadow.label}, in {SHADOW_PREDICTIONS.name}")
         for one, its in ((self.found, state), *beside):
             if its is not None and its.unpriced.count:
                 metrics |= {_of(one, "unpriced_outcomes", self.found): float(its.unpriced.count)}
-                summary.append(its.unpriced.line(f"with an outcome since version {one.number} was calibrated"))
+                summary.append(its.unpriced.line(f"with an outcome since version {one.label} was calibrated"))
             if its is None and follows(one):
                 summary.append(
-                    f"the intervals of version {one.number} are those it was fitted with: its conformity_scores are no "
+                    f"the intervals of version {one.label} are those it was fitted with: its conformity_scores are no "
                     f"longer on record ({NOT_FOLLOWED} in its rows)"
                 )
         if state is not None:

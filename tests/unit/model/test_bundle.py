@@ -108,6 +108,9 @@ def test_a_learner_that_this_version_does_not_know_is_refused(model, saved):
 def test_a_model_without_its_learner_is_refused(model, saved):
     files = {DESCRIPTION: model.files[DESCRIPTION]}
     (saved / MANIFEST).write_bytes(manifest_of(files))
+    with pytest.raises(AssayError, match=r"booster\.ubj is named by no manifest"):
+        Model.load(saved)
+    (saved / "booster.ubj").unlink()
     with pytest.raises(AssayError, match=r"booster\.ubj is missing"):
         Model.load(saved)
 

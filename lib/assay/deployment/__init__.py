@@ -1,0 +1,1 @@
+"""Registered models -> the registry as people use it."""

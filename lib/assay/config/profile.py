@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from assay.config.conformal import ConformalConfig, Share
 from assay.config.ensemble import EnsembleConfig
 from assay.config.evaluation import EvaluationConfig
+from assay.config.experiments import ExperimentsConfig
 from assay.config.monitoring import MonitoringConfig
 from assay.config.preparation import PreparationConfig
 from assay.config.quality import QualityConfig
@@ -236,6 +237,7 @@ class ProfileConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     segmentation: SegmentationConfig = SegmentationConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
+    experiments: ExperimentsConfig = ExperimentsConfig()
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()
     runtime: RuntimeConfig = RuntimeConfig()

@@ -1,0 +1,1 @@
+"""Models in use -> comparison of champion and challenger, and what is decided of them."""

@@ -12,6 +12,10 @@ Wang and Ramdas 2024, "Anytime-valid t-tests and confidence sequences for Gaussi
 `harm_variance_inflation` times as much as of independent days, or as their slow waves say where that is more. And t is
 less where days are skewed, as in `experiment_evidence.py`.
 
+Of 10,000 challengers exactly at the margin, looked at daily over 90 days, 0.1 % are taken back with independent normal
+days and 1.6 % with an autocorrelation of 0.5. It ends at an autocorrelation of 0.7 (7 %), and where days on which the
+champion is much worse are rare and have yet to come (8 % with a skewness of 6 and an autocorrelation of 0.3).
+
 Half of the challengers that are worse than the margin by 1, 2, 4 or 8 standard deviations of a day are found within 37,
 12, 6 and 4 days.
 """

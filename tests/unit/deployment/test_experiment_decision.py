@@ -9,7 +9,7 @@ from experiment_rows import series, steady
 
 from assay.config.experiments import ExperimentsConfig
 from assay.deployment.experiment import Decision, decide
-from assay.deployment.experiment_days import paired_days
+from assay.deployment.experiment_days import ARMS, Persistent, Series, paired_days
 from assay.runtime.deployment_tables import EXPERIMENTS
 
 CONFIG = ExperimentsConfig()
@@ -143,6 +143,20 @@ def test_a_share_without_a_lower_bound_is_not_promoted():
     assert (found.low, found.high) == (-np.inf, 1.0)
     assert found.p < 0.05
     assert "no share of it has a lower bound" in told(found)
+
+
+def test_arms_whose_days_have_more_weight_say_the_same_of_shares():
+    """Twice the weight of every day, as if each row came twice."""
+    rng = np.random.default_rng(4)
+    days = np.arange(40).astype("datetime64[D]")
+    champion, difference = 10 + rng.normal(size=40), rng.normal(size=40) - 1.5
+    one, other = (
+        decide(Series(ARMS, days, many, many, many * champion, many * difference, Persistent(0.1, 0.1, 30)), CONFIG)
+        for many in (np.full(40, 50.0), np.full(40, 100.0))
+    )
+    assert 1e-12 < one.p < 0.9
+    assert other.p == pytest.approx(one.p)
+    assert (other.effect, other.low, other.high) == pytest.approx((one.effect, one.low, one.high))
 
 
 def test_looking_again_says_the_same():

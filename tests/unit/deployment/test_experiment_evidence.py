@@ -202,6 +202,17 @@ def test_rare_bad_days_of_the_challenger_make_careful_and_rare_good_ones_do_not(
     assert low[1] == pytest.approx(plain[1])
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("saved", [-0.5, 0.5])
+def test_p_is_the_alpha_at_which_a_bound_of_skewed_days_is_nothing(sign, saved):
+    difference = sign * (np.random.default_rng(2).exponential(size=40) - 1) - saved
+    champion = np.full(40, 10.0)
+    p = float(found(difference, champion, planned=40).p)
+    assert 1e-8 < p < 0.5
+    one = found(difference, champion, planned=40, alpha=p)
+    np.testing.assert_allclose(one.low if saved > 0 else one.high, 0, atol=1e-9)
+
+
 # --- entities ---------------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +225,20 @@ def test_what_entities_differ_by_is_added_to_the_variance_of_the_mean():
     freedom = (of_days + of_entities) ** 2 / (of_days**2 / 39 + of_entities**2 / 30)
     student = 2 * stats.t.sf(0.4 / np.sqrt(of_days + of_entities), freedom)
     np.testing.assert_allclose(one.p, min(1, 2 * student))
+
+
+def test_bounds_of_arms_solve_their_equation():
+    """The difference that an effect e would leave is theirs - (1 - e) ours, of which both arms have a part."""
+    half = RNG.normal(size=20)
+    difference = np.concatenate([half, -half]) - 3
+    persistent = Persistent(champion=0.2, challenger=0.1, entities=31)
+    one = found(difference, np.full(40, 10.0), planned=40, block=1, weight=2.0, persistent=persistent)
+    of_days, of_entities = difference.var(ddof=1) / 40, 4 * 0.3
+    freedom = (of_days + of_entities) ** 2 / (of_days**2 / 39 + of_entities**2 / 30)
+    critical = stats.t.isf(0.05 / 4, freedom)
+    for bound in (one.low, one.high):
+        variance = of_days + 4 * (0.1 + (1 - bound) ** 2 * 0.2)
+        np.testing.assert_allclose(abs(-3 + 10 * bound), critical * np.sqrt(variance))
 
 
 def test_entities_of_which_nothing_is_known_leave_everything_open():

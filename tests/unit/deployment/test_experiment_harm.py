@@ -7,7 +7,7 @@ from experiment_rows import arm_series, series, steady
 from scipy import integrate, stats
 
 from assay.config.experiments import ExperimentsConfig
-from assay.deployment.experiment_days import paired_days
+from assay.deployment.experiment_days import Persistent, Series, paired_days
 from assay.deployment.experiment_harm import harm, harm_p, log_evidence
 
 CONFIG = ExperimentsConfig()
@@ -70,6 +70,21 @@ def test_worse_within_the_margin_is_no_harm_and_beyond_it_is():
     assert harm(steady(-0.051, days=56, noise=0.001), CONFIG).harmful
 
 
+def test_rare_good_days_that_are_yet_to_come_are_thought_of_and_rare_bad_ones_are_not():
+    bent = np.random.default_rng(2).exponential(size=30) - 1
+    bad, good = (harm_p(sign * (bent - bent.mean()) + 1.2, inflation=1.0, block_days=1) for sign in (1, -1))
+    t = 1.2 / stats.sem(bent)
+    np.testing.assert_allclose(bad, np.exp(-log_evidence(t, 30)))
+    assert good > 2 * bad
+
+
+def test_nothing_is_said_before_the_least_days():
+    disaster = steady(-1.0, days=4, noise=0.05)
+    later = harm(disaster, ExperimentsConfig(harm_min_days=5))
+    assert later.p == harm(disaster, CONFIG).p < 0.05
+    assert not later.harmful
+
+
 def test_it_never_stops_looking():
     """There is no planned end."""
     assert harm(steady(-0.2, days=400, noise=0.2), CONFIG).days == 400
@@ -103,3 +118,15 @@ def test_entities_that_differ_are_no_harm():
     assert differing.effect == pytest.approx(alike.effect)
     assert alike.harmful
     assert not differing.harmful
+
+
+def test_what_entities_differ_by_counts_with_the_margin():
+    """Both arms' entities have a part in what the challenger loses beyond 1.5 times the champion's loss."""
+    apart = np.resize([1.0, -1.0], 10)
+    days, margin = np.arange(10).astype("datetime64[D]"), 0.5
+    many = np.full(10, 4.0)
+    arms = Series("arms", days, 4 * many, many, 4 * many, 6 * many + apart, Persistent(0.02, 0.05, 30))
+    variance = 3 * apart.var(ddof=1) / 10 + 16 * (0.05 + 1.5**2 * 0.02)
+    expected = np.exp(-log_evidence((6 - margin * 4) * 4 / np.sqrt(variance), 10))
+    found = harm(arms, ExperimentsConfig(harm_margin=margin, block_days=1))
+    assert found.p == pytest.approx(expected)

@@ -83,7 +83,7 @@ def test_both_roads_say_the_same(finished, monitored, run_in):
 @pytest.mark.parametrize("road", ["arrow", "spark"])
 def test_sketched_numbers_are_within_their_stated_error_of_scipys(finished, monitored, run_in, road):
     """Of sketches so small that they lose something; counts, categories and segments are what they were."""
-    _, exact, settings = monitored
+    _, exact, settings, _ = monitored
     sketched = ("monitoring.sketch=always", "monitoring.sketch_points=16", f"runtime.road={road}")
     run_in(finished.folder, "monitor", finished.dataset, overrides=(*settings, *sketched))
     rows = finished.table("drift_detections").filter(pl.col("as_of") == exact["as_of"][0])
@@ -111,7 +111,7 @@ def test_sketched_numbers_are_within_their_stated_error_of_scipys(finished, moni
 
 
 def test_windows_of_many_rows_are_sketched(finished, monitored, run_in):
-    _, exact, settings = monitored
+    _, exact, settings, _ = monitored
     settings = (*settings, "monitoring.sketch_points=16", "monitoring.by=[]")
     for most, lost in ((1_000_000, False), (10, True)):
         run_in(finished.folder, "monitor", finished.dataset, overrides=(*settings, f"monitoring.exact_rows={most}"))

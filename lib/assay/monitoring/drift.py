@@ -156,13 +156,14 @@ def told(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     drifted = sorted((row for row in everyone if row["drifted"]), key=lambda row: -(row["psi"] or 0.0))
     lines = [f"{len(drifted)} of {len(everyone)} columns drifted"]
     for row in drifted[:TOLD]:
-        lines.append(f"  {row['column']}: {', '.join(_reason(row, why) for why in row['reasons'])}")
+        lines.append(f"  {row['column']}: {', '.join(reason_words(row, why) for why in row['reasons'])}")
     if len(drifted) > TOLD:
         lines.append(f"  and {len(drifted) - TOLD} more: see {DRIFT_DETECTIONS.name}")
     return lines
 
 
-def _reason(row: Mapping[str, Any], why: str) -> str:
+def reason_words(row: Mapping[str, Any], why: str) -> str:
+    """A reason of a row of `drift_detections`, with its figures."""
     if why == MISSING:
         return f"{row['missing_current']:.1%} missing ({row['missing_reference']:.1%} before)"
     if why == NEW:

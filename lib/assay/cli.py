@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -15,7 +16,7 @@ import typer
 from assay import errors
 from assay.deployment import registry_command
 from assay.pipeline import JOBS, Job, build_features
-from assay.runtime.failures import fail, unexpected
+from assay.runtime.failures import fail, failures_told
 from assay.serving.command import PURPOSE, serve
 from assay.version import __version__
 
@@ -245,7 +246,7 @@ def _generate(
     given = {"rows": rows, "entities": entities, "frequency": frequency, "regions": regions, "kinds": kinds, "end": end}
     given |= {"seed": seed, "noise": noise, "skew": skew, "missing": missing, "bad_share": bad_share, "leaks": leak}
     given["attributes"] = attributes
-    try:
+    with failures_told("generate", as_json, lambda: folder):
         result = make_market(
             folder,
             drift=drift or (),
@@ -254,12 +255,6 @@ def _generate(
             reporter=Reporter(),
             **given,
         )
-    except errors.AssayError as error:
-        fail("generate", error, as_json)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except Exception as error:
-        fail("generate", errors.from_worker(error) or unexpected(error, folder), as_json)
     for line in [*result.summary(), f"generate: {result.status}"]:
         print(line, flush=True)
     if as_json:
@@ -287,8 +282,7 @@ def _run(
 
     set_up_logging()
     name = name or job.name
-    context: Any = None
-    try:
+    with failures_told(name, as_json, lambda: workspace):
         config = load_run(
             dataset=dataset,
             profile=profile,
@@ -298,17 +292,8 @@ def _run(
             where=where or (),
         )
         workspace = config.workspace
-        context = JobContext(config, SparkSettings(master, conf_file), Reporter())
-        result = job.run(context)
-    except errors.AssayError as error:
-        fail(name, error, as_json)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except Exception as error:
-        fail(name, errors.from_worker(error) or unexpected(error, workspace), as_json)
-    finally:
-        if context is not None:
-            context.close()
+        with contextlib.closing(JobContext(config, SparkSettings(master, conf_file), Reporter())) as context:
+            result = job.run(context)
     _print(name, result, context)
     if as_json:
         print(json.dumps({**result.as_dict(), "job": name}), flush=True)

@@ -33,6 +33,7 @@ class Contender:
     """prepare(data) gets ready, untimed; run(state) does the work, timed; outputs(result) is what is compared.
 
     against: the contender whose time is divided by this one's. needs: a module without which it is left out.
+    extra: of pyproject.toml, with libraries for an environment of their own, without which it is left out.
     """
 
     prepare: Callable[[Path], Any]
@@ -40,6 +41,7 @@ class Contender:
     outputs: Callable[[Any], Mapping[str, float]]
     against: str = OURS
     needs: str | None = None
+    extra: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,8 +160,20 @@ def _chosen(benchmark: Benchmark, only: Sequence[str]) -> list[str]:
                 f"  {name} is left out: it needs {contender.needs} (pip install 'assay[benchmarks]')", file=sys.stderr
             )
             continue
+        if contender.extra is not None and not _has_environment(contender.extra):
+            print(f"  {name} is left out: the extra {contender.extra} could not be installed", file=sys.stderr)
+            continue
         names.append(name)
     return names
+
+
+def _has_environment(extra: str) -> bool:
+    from benchmarks._environments import python_with
+
+    try:
+        return python_with(extra).exists()
+    except (OSError, subprocess.CalledProcessError):
+        return False
 
 
 def with_growth(small: Outcome, large: Outcome) -> Outcome:

@@ -80,6 +80,45 @@ def test_both_roads_say_the_same(finished, monitored, run_in):
     assert again.sort(key).drop("new_categories").equals(rows.sort(key).drop("new_categories"), null_equal=True)
 
 
+@pytest.mark.parametrize("road", ["arrow", "spark"])
+def test_sketched_numbers_are_within_their_stated_error_of_scipys(finished, monitored, run_in, road):
+    """Of sketches so small that they lose something; counts, categories and segments are what they were."""
+    _, exact, settings, _ = monitored
+    sketched = ("monitoring.sketch=always", "monitoring.sketch_points=16", f"runtime.road={road}")
+    run_in(finished.folder, "monitor", finished.dataset, overrides=(*settings, *sketched))
+    rows = finished.table("drift_detections").filter(pl.col("as_of") == exact["as_of"][0])
+    assert set(exact["error"].drop_nulls()) == {0.0}
+    whole, counts = pl.col("segment") == "", ["column", "rows_reference", "missing_current", "new_share", "chi2"]
+    key = ["column", "segment"]
+    assert (
+        rows.filter(~whole)
+        .sort(key)
+        .drop("p_adjusted", "drifted", "reasons")
+        .equals(exact.filter(~whole).sort(key).drop("p_adjusted", "drifted", "reasons"), null_equal=True)
+    )
+    assert rows.filter(whole).select(counts).sort("column").equals(exact.filter(whole).select(counts).sort("column"))
+    of_features, of_predictions = windows(finished, rows, "features"), windows(finished, rows, "predictions")
+    lost = 0
+    for row in rows.filter(whole & (pl.col("kind") != "category")).to_dicts():
+        parts = of_predictions if row["kind"] == "prediction" else of_features
+        values = [part[row["column"]].cast(pl.Float64).drop_nulls().drop_nans() for part in parts]
+        if min(map(len, values)):
+            wanted = stats.ks_2samp(*values, method="asymp")
+            assert abs(row["ks"] - wanted.statistic) <= row["error"] + 1e-9
+            assert row["ks_p"] >= wanted.pvalue * (1 - 1e-9)
+            lost += row["error"] > 0
+    assert lost > 20
+
+
+def test_windows_of_many_rows_are_sketched(finished, monitored, run_in):
+    _, exact, settings, _ = monitored
+    settings = (*settings, "monitoring.sketch_points=16", "monitoring.by=[]")
+    for most, lost in ((1_000_000, False), (10, True)):
+        run_in(finished.folder, "monitor", finished.dataset, overrides=(*settings, f"monitoring.exact_rows={most}"))
+        rows = finished.table("drift_detections").filter(pl.col("as_of") == exact["as_of"][0])
+        assert (rows["error"].max() > 0) == lost
+
+
 def test_a_second_run_changes_nothing_and_another_date_stands_beside_it(finished, monitored, run_in):
     result, rows, settings, _ = monitored
     run_in(finished.folder, "monitor", finished.dataset, overrides=settings)  # the other road wrote last

@@ -86,12 +86,32 @@ def test_one_task_may_read_all_rows_of_several_flows(planes, road):
         one = plane.read("deeds", version=version, columns=[column]).map(renamed, schema)
         nothing = plane.read("deeds", version=version, columns=[column], where=[Condition("row", "==", -1)])
         both = one.union(nothing.map(renamed, schema)).union(one)
-        flows.append(both.in_one().map(Count(column), counted))
+        flows.append(both.in_few(1).map(Count(column), counted))
     found = flows[0].union(flows[1]).collect().to_pylist()
     assert sorted(row["column"] for row in found) == ["place", "row"]
     for row in found:
         known = sum(one[row["column"]] is not None for one in PLAIN)
         assert (row["rows"], row["before"]) == (2 * len(PLAIN), known)
+
+
+@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_few_tasks_read_each_row_once(planes, road, tasks):
+    plane = planes[road]
+    version = put(plane, DEEDS, PLAIN).version
+    counted = pa.schema([("rows", pa.int64())])
+
+    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield pa.RecordBatch.from_pylist([{"rows": sum(batch.num_rows for batch in batches)}], counted)
+
+    def unchanged(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield from batches
+
+    read = plane.read("deeds", version=version, columns=["row"])
+    together = read.map(unchanged, read.schema).in_few(tasks).union(read.in_few(tasks))
+    rows = together.map(count, counted).collect()["rows"].to_pylist()
+    assert len(rows) <= 2 * tasks
+    assert sum(rows) == 2 * len(PLAIN)
 
 
 @pytest.mark.parametrize("road", ROADS)

@@ -85,13 +85,14 @@ def test_predictions_say_how_far_they_are_to_be_trusted(lab):
 
 
 def test_reasons_are_those_of_ranges_and_of_what_the_model_uses(lab):
+    lab.run("score", "scoring.important_share=0.01")
     model = champion_of(lab.folder).model
     rows = lab.rows()
     features = rows.select("row_id").join(lab.rows("features"), on="row_id", maintain_order="left")
     worth = model.importance()
     total = sum(worth.values())
-    ranges = {c: model.encoding.seen[c] for c in model.encoding.numeric if worth.get(c, 0) >= 0.05 * total}
-    assert 0 < len(ranges) < 15
+    ranges = {c: model.encoding.seen[c] for c in model.encoding.numeric if worth.get(c, 0) >= 0.01 * total}
+    assert 0 < len(ranges) < len(model.encoding.numeric)
     expected = [set() for _ in range(rows.height)]
     for column, seen in ranges.items():
         for position, value in enumerate(features[column]):
@@ -100,6 +101,7 @@ def test_reasons_are_those_of_ranges_and_of_what_the_model_uses(lab):
     found = [{r for r in reasons or () if "_range:" in r} for reasons in rows["quality_reasons"].to_list()]
     assert found == expected
     assert any(expected)
+    lab.run("score")
     assert not all(expected)
     learned = lab.rows("features").filter(
         pl.col("time") <= pl.lit(model.learned_until).str.to_datetime(time_zone="UTC")

@@ -14,6 +14,7 @@ from assay.config.conformal import missing_quantiles
 from assay.config.dataset import DatasetConfig, JdbcConfig, SourceConfig, stored_name
 from assay.config.evaluation import EvaluationConfig
 from assay.config.events_consistency import check_events
+from assay.config.experiments import check_experiments
 from assay.config.members import members_of
 from assay.config.preparation import PreparationConfig
 from assay.config.profile import MONOTONE, SAMPLED, ProfileConfig
@@ -82,6 +83,7 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
     _check_repeats([("ensemble.methods", profile.ensemble.methods)], origin)
     _check_preparation(profile.preparation, origin)
     _check_evaluation(profile.evaluation, origin)
+    check_experiments(profile.experiments, origin)
     _check_quality_names(profile, origin)
 
 

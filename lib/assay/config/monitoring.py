@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -31,6 +31,11 @@ class MonitoringConfig:
     performance, concept: rises of the error, as a share of the reference's, that are called performance drift and
         concept drift where chance does not explain them.  coverage: how much less than promised an interval may hold.
     response_ms: time that a request for one row may take.
+    sketch: what windows of many rows are told by: `never` by all values of a column in one task; `always` by sketches,
+        with an error that `drift_detections` states; `auto` by sketches where a window has more than exact_rows.
+    exact_rows: see sketch.
+    sketch_points: of one weight that a sketch keeps, a sketch of 5M rows some 30,000; half as many make the error twice
+        as large.
     """
 
     window_days: Annotated[float, Field(gt=0)] = 28.0
@@ -49,3 +54,6 @@ class MonitoringConfig:
     coverage: Share = 0.05
     response_ms: Annotated[float, Field(gt=0)] = 5_000.0
     task_bytes: Annotated[int, Field(ge=1_000_000)] = 512_000_000
+    sketch: Literal["auto", "always", "never"] = "auto"
+    exact_rows: Annotated[int, Field(ge=1)] = 20_000_000
+    sketch_points: Annotated[int, Field(ge=16)] = 8_192

@@ -11,6 +11,7 @@ from assay.config.alerts import AlertsConfig
 from assay.config.conformal import ConformalConfig, Share
 from assay.config.ensemble import EnsembleConfig
 from assay.config.evaluation import EvaluationConfig
+from assay.config.experiments import ExperimentsConfig
 from assay.config.monitoring import MonitoringConfig
 from assay.config.preparation import PreparationConfig
 from assay.config.quality import QualityConfig
@@ -238,6 +239,7 @@ class ProfileConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     segmentation: SegmentationConfig = SegmentationConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
+    experiments: ExperimentsConfig = ExperimentsConfig()
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()
     alerts: AlertsConfig = AlertsConfig()

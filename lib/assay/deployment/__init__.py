@@ -1,1 +1,1 @@
-"""Registered models -> the registry as people use it."""
+"""Consumes registered models, produces who serves: the registry as people use it, and experiments between models."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay import errors
-from assay.runtime.failures import fail, unexpected
+from assay.runtime.failures import failures_told
 
 if TYPE_CHECKING:
     from assay.deployment.registry_context import Answer
@@ -228,23 +228,13 @@ def _run(
 
     set_up_logging()
     name = f"{NAME} {command}"
-    context: JobContext | None = None
-    try:
+    with failures_told(name, as_json, lambda: workspace):
         config = load_run(
             dataset=dataset, profile=profile, workspace=workspace, overrides=overrides or (), date=date, where=()
         )
         workspace = config.workspace
-        context = open_context(config, SparkSettings(), Reporter())
-        answer = act(context)
-    except errors.AssayError as error:
-        fail(name, error, as_json)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except Exception as error:
-        fail(name, errors.from_worker(error) or unexpected(error, workspace), as_json)
-    finally:
-        if context is not None:
-            context.close()
+        with contextlib.closing(open_context(config, SparkSettings(), Reporter())) as context:
+            answer = act(context)
     for line in answer.lines:
         print(line)
     print(f"{name}: {answer.status}", flush=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assay.config.monitoring import MonitoringConfig
+from assay.monitoring.drift import MISSING, reason_words
 from assay.monitoring.findings import Examined, Finding, Level
 from assay.monitoring.health import WHOLE
 
@@ -80,21 +81,10 @@ def _words(name: str, row: Row) -> str:
 
 def _drifted(row: Row, importance: Mapping[str, float]) -> Finding:
     share = importance.get(row["column"], 0.0)
-    large = (row["psi"] or 0.0) > LARGE_PSI or "missing" in row["reasons"]
+    large = (row["psi"] or 0.0) > LARGE_PSI or MISSING in row["reasons"]
     level = next((level for least, level in WEIGHS if large and share >= least), Level.LOW)
     subject = "|".join(text for text in (row["column"], row["segment"]) if text)
     where = f" in {row['segment']}" if row["segment"] else ""
-    told = ", ".join(_reason(row, reason) for reason in row["reasons"])
+    told = ", ".join(reason_words(row, reason) for reason in row["reasons"])
     weight = f"; {share:.0%} of the model's importance" if share else ""
     return Finding(DRIFT, subject, level, row["psi"], None, f"{row['column']}{where}: {told}{weight}")
-
-
-def _reason(row: Row, reason: str) -> str:
-    if reason == "missing":
-        return f"{row['missing_current']:.1%} missing, {row['missing_reference']:.1%} before"
-    if reason == "new_categories":
-        return f"{row['new_share']:.1%} in categories never seen before"
-    moved = ""
-    if row["median_reference"] is not None and row["median_current"] is not None:
-        moved = f", median {row['median_reference']:.6g} -> {row['median_current']:.6g}"
-    return f"PSI {row['psi']:.2f}{moved}"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,18 +11,18 @@ import pyarrow as pa
 from assay.config.dataset import CALENDAR, stored_name
 from assay.config.monitoring import MonitoringConfig
 from assay.errors import ConfigError, DataError
-from assay.monitoring.columns import COMPARED, CURRENT, REFERENCE, CompareColumns, InWindow, apart_of, marked
-from assay.monitoring.significance import Evidence, adjusted, evidence
+from assay.monitoring.compared import apart_of
+from assay.monitoring.comparison import Comparison, Side, Watched
+from assay.monitoring.significance import Evidence, adjusted, evidences
 from assay.monitoring.watching import Watching
 from assay.monitoring.windows import Window
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, Plan
 from assay.runtime.monitoring_tables import DRIFT_DETECTIONS
-from assay.runtime.plane import Flow, Output
+from assay.runtime.plane import Output
 from assay.runtime.tables import FEATURES, PREDICTIONS
 
 JOB = "drift"
-BYTES = 4  # of a number or a category's code in a task's memory
 DISTRIBUTION, MISSING, NEW = "distribution", "missing", "new_categories"
 TOLD = 5  # columns of the summary
 
@@ -42,17 +39,6 @@ def plan(watching: Watching) -> Plan:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Watched:
-    """Columns of one table. kinds: what `drift_detections` calls numbers and categories of it."""
-
-    table: str
-    numeric: tuple[str, ...]
-    categorical: tuple[str, ...]
-    where: tuple[Condition, ...]
-    kinds: tuple[str, str]
-
-
 class Drift:
     """One target's columns in two windows."""
 
@@ -64,8 +50,7 @@ class Drift:
         """Compare, test, write."""
         plane, (reference, current) = self.context.plane, self.watching.windows
         with self.context.reporter.step("comparing two windows of rows"):
-            flows = [flow for watched in self.watched() for flow in self.flows(watched, reference, current)]
-            compared = functools.reduce(lambda one, other: one.union(other), flows).collect()
+            compared = Comparison(plane, self.config, self.by).of(self.watched((reference, current)))
         rows = judged(compared.to_pylist(), self.config)
         if not any(row["rows_current"] for row in rows) or not any(row["rows_reference"] for row in rows):
             raise DataError(
@@ -80,7 +65,7 @@ class Drift:
         )
         return Done(metrics=figures(rows), written=written, summary=told(rows))
 
-    def watched(self) -> list[Watched]:
+    def watched(self, windows: tuple[Window, Window]) -> list[Watched]:
         """Inputs of the champion, but for those that the time alone makes and must change; and what it said."""
         encoding, plane = self.watching.champion.model.encoding, self.context.plane
         schema = plane.schema(FEATURES.name)
@@ -89,46 +74,15 @@ class Drift:
             raise ConfigError(f"monitoring.by: the features have no column {', '.join(wrong)}")
         texts = tuple(encoding.categories)
         numbers = tuple(c for c in encoding.columns if c not in encoding.categories and not c.startswith(CALENDAR))
-        inputs = Watched(FEATURES.name, numbers, texts, tuple(self.watching.where), ("number", "category"))
+        reference, current = (Side(window.version, (*self.watching.where, *window.conditions)) for window in windows)
+        inputs = Watched(FEATURES.name, numbers, texts, (reference, current))
+        if self.context.config.where or self.config.reference_version >= 0:
+            return [inputs]
         said = plane.schema(PREDICTIONS.name)
         names = tuple(f.name for f in said if f.name == "prediction" or f.name.startswith("width_"))
         of_target = Condition("target", "==", self.watching.target.name)
-        predicted = Watched(PREDICTIONS.name, names, (), (of_target,), ("prediction", "category"))
-        return [inputs, *([predicted] if not self.context.config.where and self.config.reference_version < 0 else [])]
-
-    def flows(self, watched: Watched, reference: Window, current: Window) -> list[Flow]:
-        """One flow per group of columns: a task each."""
-        by = self.by if set(self.by) <= set(self.context.plane.schema(watched.table).names) else ()
-        names = [*watched.numeric, *watched.categorical]
-        return [self.flow(watched, group, by, (reference, current)) for group in self.groups(names, watched.table)]
-
-    def groups(self, names: Sequence[str], table: str) -> list[list[str]]:
-        """Columns that one task holds: all slots have some, and none more than its memory takes."""
-        plane = self.context.plane
-        rows = max(plane.rows(table, self._version(table)), 1)
-        most = min(math.ceil(len(names) / plane.slots), max(1, self.config.task_bytes // (rows * BYTES)))
-        return [list(names[start : start + most]) for start in range(0, len(names), most)]
-
-    def _version(self, table: str) -> int:
-        return self.watching.features if table == FEATURES.name else self.watching.predictions
-
-    def flow(self, watched: Watched, group: Sequence[str], by: tuple[str, ...], windows: tuple[Window, Window]) -> Flow:
-        """Read some columns of both windows in one task, and compare them there."""
-        columns = list(dict.fromkeys([*group, *by]))
-        parts = []
-        for mark, window in ((REFERENCE, windows[0]), (CURRENT, windows[1])):
-            version = window.version if watched.table == FEATURES.name else self.watching.predictions
-            where = [*watched.where, *window.conditions]
-            read = self.context.plane.read(watched.table, version=version, columns=columns, where=where)
-            parts.append(read.map(InWindow(mark), marked(read.schema)))
-        kernel = CompareColumns(
-            tuple(name for name in group if name in watched.numeric),
-            tuple(name for name in group if name in watched.categorical),
-            by,
-            self.config.least_rows,
-            watched.kinds,
-        )
-        return parts[0].union(parts[1]).in_one().map(kernel, COMPARED)
+        reference, current = (Side(self.watching.predictions, (of_target, *window.conditions)) for window in windows)
+        return [inputs, Watched(PREDICTIONS.name, names, (), (reference, current), ("prediction", "category"))]
 
     def table(self, rows: Sequence[Mapping[str, Any]], reference: Window, current: Window) -> pa.Table:
         """Rows of `drift_detections`."""
@@ -146,14 +100,10 @@ class Drift:
 
 def judged(compared: Sequence[Mapping[str, Any]], config: MonitoringConfig) -> list[dict[str, Any]]:
     """Rows of `COMPARED` -> what `drift_detections` says of each, in the same order."""
-    found = [_tested(row) for row in compared]
+    missing = [tuple(row[f"rows_{w}"] - row[f"known_{w}"] for w in ("reference", "current")) for row in compared]
+    found = evidences([apart_of(row) for row in compared], missing, [row["numeric"] for row in compared])
     p = adjusted([one.p for one in found])
     return [_row(row, one, float(q), config) for row, one, q in zip(compared, found, p, strict=True)]
-
-
-def _tested(row: Mapping[str, Any]) -> Evidence:
-    missing = (row["rows_reference"] - row["known_reference"], row["rows_current"] - row["known_current"])
-    return evidence(apart_of(row), missing, numeric=row["numeric"])
 
 
 def _row(row: Mapping[str, Any], found: Evidence, q: float, config: MonitoringConfig) -> dict[str, Any]:
@@ -169,7 +119,7 @@ def _row(row: Mapping[str, Any], found: Evidence, q: float, config: MonitoringCo
     scaled = row["wasserstein"] / row["spread"] if row["spread"] else np.nan
     tests = {name: getattr(found, name) for name in ("psi", "psi_by_chance", "js", "ks_p", "chi2", "chi2_p")}
     numbers = {**tests, "missing_p": found.missing_p, "wasserstein_scaled": scaled}
-    numbers |= {name: row[name] for name in ("ks", "wasserstein", "median_reference", "median_current")}
+    numbers |= {name: row[name] for name in ("ks", "error", "wasserstein", "median_reference", "median_current")}
     return {
         **{name: row[name] for name in ("column", "kind", "segment", "rows_reference", "rows_current")},
         **{name: None if np.isnan(value) else float(value) for name, value in numbers.items()},
@@ -206,13 +156,14 @@ def told(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     drifted = sorted((row for row in everyone if row["drifted"]), key=lambda row: -(row["psi"] or 0.0))
     lines = [f"{len(drifted)} of {len(everyone)} columns drifted"]
     for row in drifted[:TOLD]:
-        lines.append(f"  {row['column']}: {', '.join(_reason(row, why) for why in row['reasons'])}")
+        lines.append(f"  {row['column']}: {', '.join(reason_words(row, why) for why in row['reasons'])}")
     if len(drifted) > TOLD:
         lines.append(f"  and {len(drifted) - TOLD} more: see {DRIFT_DETECTIONS.name}")
     return lines
 
 
-def _reason(row: Mapping[str, Any], why: str) -> str:
+def reason_words(row: Mapping[str, Any], why: str) -> str:
+    """A reason of a row of `drift_detections`, with its figures."""
     if why == MISSING:
         return f"{row['missing_current']:.1%} missing ({row['missing_reference']:.1%} before)"
     if why == NEW:

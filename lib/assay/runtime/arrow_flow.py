@@ -166,10 +166,10 @@ class ArrowFlow(Flow):
         spilled = self._spill(keys, buckets)
         return ArrowFlow(self.plane, self._schema, sources=[s for s in spilled if s.paths])
 
-    def in_one(self) -> ArrowFlow:
-        """One source, which reads all others."""
-        every = Several(tuple(Piped(source, self.kernels) for source in self.shares(1)))
-        return ArrowFlow(self.plane, self._schema, sources=[every])
+    def in_few(self, tasks: int) -> ArrowFlow:
+        """One source a task, which reads all of its own."""
+        sources = [Piped(source, self.kernels) for source in self.shares(tasks)]
+        return ArrowFlow(self.plane, self._schema, sources=sources)
 
     def join(self, other: Flow, on: Sequence[str], *, rows_hint: int) -> ArrowFlow:
         """Exchange both sides by `on`, then join bucket by bucket."""

@@ -163,8 +163,8 @@ class Flow(Protocol):
         """Bring all rows with equal keys into one task (one shuffle). No keys: all rows into one task."""
         ...
 
-    def in_one(self) -> Flow:
-        """All rows in one task, which reads them itself; no shuffle."""
+    def in_few(self, tasks: int) -> Flow:
+        """All rows in at most so many tasks, which read them themselves; no shuffle."""
         ...
 
     def join(self, other: Flow, on: Sequence[str], *, rows_hint: int) -> Flow:

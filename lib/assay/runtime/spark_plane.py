@@ -259,9 +259,9 @@ class SparkFlow(Flow):
         tasks = tasks_for(rows_hint, rows_per_task=self.plane.rows_per_task, slots=self.plane.slots)
         return SparkFlow(self.plane, self.frame.repartition(tasks, *map(quoted, keys)), self._schema)
 
-    def in_one(self) -> SparkFlow:
-        """One partition made of all others."""
-        return SparkFlow(self.plane, self.frame.coalesce(1), self._schema)
+    def in_few(self, tasks: int) -> SparkFlow:
+        """Partitions made of several others."""
+        return SparkFlow(self.plane, self.frame.coalesce(tasks), self._schema)
 
     def join(self, other: Flow, on: Sequence[str], *, rows_hint: int) -> SparkFlow:
         """Spark's own inner join."""

@@ -17,7 +17,7 @@ def part(name, score=100.0, **more):
 
 
 def detection(column, *, psi=0.3, segment="", reasons=("distribution",)):
-    shares = {"missing_reference": 0.0, "missing_current": 0.4, "new_share": 0.2}
+    shares = {"missing_reference": 0.0, "missing_current": 0.4, "new_share": 0.2, "new_categories": ["c", "d"]}
     medians = {"median_reference": 10.0, "median_current": 0.0}
     told = {"column": column, "segment": segment, "psi": psi, "drifted": bool(reasons), "reasons": list(reasons)}
     return {**told, **shares, **medians}
@@ -97,8 +97,8 @@ def test_words_have_the_figures():
     (first, second), _ = findings_of([error(0.2, 0.1)], drift, {"size": 0.25}, CONFIG)
     assert first.subject == "size|shop=North"
     assert first.message == (
-        "size in shop=North: PSI 0.30, median 10 -> 0, 40.0% missing, 0.0% before, 20.0% in categories never seen "
-        "before; 25% of the model's importance"
+        "size in shop=North: PSI 0.30, median 10 -> 0, 40.0% missing (0.0% before), 20.0% in new categories (c, d); "
+        "25% of the model's importance"
     )
     assert second.message == "the error is 12 (), +20.0% against 10; so many outcomes"
     assert second.limit == pytest.approx(10.5)

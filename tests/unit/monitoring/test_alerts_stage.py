@@ -15,8 +15,10 @@ from assay.errors import AssayError
 from assay.monitoring.alerts_outbox import Status
 from assay.monitoring.alerts_stage import raise_alerts, send_waiting
 from assay.monitoring.findings import Examined, Level
-from assay.runtime.monitoring_tables import ALERT_DELIVERIES, ALERTS, MONITORING_TABLES
+from assay.runtime.monitoring_tables import ALERT_DELIVERIES, ALERTS
 from assay.workspace import Workspace
+
+WRITTEN = {table.name: table for table in (ALERTS, ALERT_DELIVERIES)}
 
 LOW, MEDIUM, HIGH, CRITICAL = Level
 TO_BOTH = (
@@ -51,8 +53,8 @@ def run(outside, number, *findings, examined=ALL, target=TARGET, identity="run")
 
 def test_a_run_leaves_alerts_and_deliveries_as_they_are_declared(outside, receiver):
     raised = run(outside, 0, found(HIGH), found(LOW, "health", "", "health 61 < 70"))
-    assert {one.table for one in raised.written} == set(MONITORING_TABLES)
-    for name, table in MONITORING_TABLES.items():
+    assert {one.table for one in raised.written} == set(WRITTEN)
+    for name, table in WRITTEN.items():
         rows = outside.plane.read(name, version=outside.plane.version(name)).collect()
         assert rows.schema.names == table.schema().names
         assert len(set(zip(*(rows.column(key).to_pylist() for key in table.key), strict=True))) == rows.num_rows
@@ -117,7 +119,7 @@ def test_a_run_of_an_earlier_day_changes_no_alert_and_says_so(outside, receiver)
 
 def test_commits_carry_the_identity_of_the_run_and_its_day(outside, receiver):
     run(outside, 0, found(HIGH), identity="abc")
-    commits = [outside.plane.last_commit(name, TARGET) for name in MONITORING_TABLES]
+    commits = [outside.plane.last_commit(name, TARGET) for name in WRITTEN]
     assert {(one.job, one.identity) for one in commits} == {("monitor", "abc")}
     assert commits[0].details["as_of"] == day(0).isoformat()
 
@@ -249,7 +251,7 @@ def test_no_secret_is_in_any_file_log_or_summary(receiver, tmp_path, caplog, cap
     assert receiver.ids
     assert all(post.path == PATH for post in receiver.posts)
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    rows = [outside.rows(name) for name in MONITORING_TABLES]
+    rows = [outside.rows(name) for name in WRITTEN]
     output = capfd.readouterr()
     everything = f"{told} {rows} {caplog.text} {output.out} {output.err} {outside.config.resolved()}"
     assert "hushhush" not in everything

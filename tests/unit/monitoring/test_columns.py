@@ -8,7 +8,9 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from assay.monitoring.columns import COMPARED, WINDOW, CompareColumns, InWindow, apart_of, marked
+from assay.monitoring.columns import CompareColumns, InWindow, marked
+from assay.monitoring.compared import COMPARED, apart_of
+from assay.monitoring.held import WINDOW
 
 SCHEMA = pa.schema([("size", pa.float32()), ("kind", pa.string()), ("shop", pa.string()), ("floor", pa.string())])
 

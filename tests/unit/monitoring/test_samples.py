@@ -112,3 +112,29 @@ def test_rare_categories_share_a_bin():
     assert found.bins[0, -1] == sum(range(1, 52))
     assert found.bins[1, -1] == 9
     assert found.bins[0].sum() == sum(many.values())
+
+
+@pytest.mark.parametrize("sizes", [(60_000, 41_000), (41_000, 60_000), (50_000, 50_000), (90_000, 300)], ids=str)
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_of_many_rows_too_statistics_are_scipys(kind, sizes):
+    one, other = drawn(kind, *sizes)
+    found = numbers_apart(one, other)
+    assert found.ks == pytest.approx(stats.ks_2samp(one, other, method="asymp").statistic, abs=1e-15)
+    wanted = stats.wasserstein_distance(one.astype(float), other.astype(float))
+    assert found.wasserstein == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+    assert found.spread == pytest.approx(np.std(one.astype(float)), rel=1e-12)
+
+
+def test_the_largest_distance_is_found_wherever_it_is():
+    """Between two values of the grid too, by a step that no other value of the column shows."""
+    one = np.arange(40_000.0)
+    for place in (0, 1, 17, 20_001, 39_998):
+        other = np.sort(np.concatenate([one[: len(one) - 700], np.full(700, one[place] + 0.25)]))
+        wanted = stats.ks_2samp(one, other, method="asymp").statistic
+        assert largest_distance(one, other) == pytest.approx(wanted, abs=1e-15)
+        assert largest_distance(other, one) == pytest.approx(wanted, abs=1e-15)
+
+
+def test_a_large_mean_costs_no_digits():
+    one = np.sort(np.random.default_rng(1).normal(1e9, 1, 30_000))
+    assert numbers_apart(one, one).spread == pytest.approx(np.std(one), rel=1e-9)

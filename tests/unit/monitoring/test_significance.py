@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from assay.monitoring.samples import Apart, categories_apart, numbers_apart
-from assay.monitoring.significance import adjusted, evidence, indices, ks_p, pearson
+from assay.monitoring.significance import adjusted, evidence, evidences, indices, ks_p, pearson
 
 
 def pair(n, m, shift=0.0, seed=0):
@@ -86,3 +88,35 @@ def test_of_two_hundred_columns_without_drift_none_is_called():
     assert not (adjusted(p) < 0.05).any()
     assert adjusted([]).shape == (0,)
     np.testing.assert_allclose(adjusted([0.01, 0.02, 0.03, 0.9]), [0.04, 0.04, 0.04, 0.9])
+
+
+@pytest.mark.parametrize("n", [100, 499, 500, 2_500, 40_000, 100_000, 3_000_000])
+def test_the_tail_of_smirnovs_test_is_scipys(n):
+    """Where his sum is told by few of its terms, and on both sides of that."""
+    d = np.sqrt(np.array([0.3, 1.0, 2.19, 2.21, 3.0, 9.0, 50.0, 300.0, 371.0]) / n)
+    wanted = [stats.kstwo.sf(one, n) for one in d]
+    assert ks_p(d, np.full(9, 2 * n), np.full(9, 2 * n)) == pytest.approx(wanted, rel=1e-9, abs=1e-300)
+
+
+def test_the_tail_is_smirnovs_up_to_the_last_row_that_scipy_adds_up():
+    assert ks_p([0.0021], [1_900_000], [1_900_000]) == pytest.approx([stats.kstwo.sf(0.0021, 950_000)], rel=1e-9)
+
+
+def test_many_pairs_are_tested_as_each_would_be_alone():
+    pairs = [
+        numbers_apart(*pair(n, m, 0.1, seed)) for seed, (n, m) in enumerate([(900, 800), (3, 2), (0, 9), (70, 70)])
+    ]
+    pairs += [categories_apart({"a": 40, "b": 30}, {"a": 20, "d": 5}), categories_apart({}, {}), pairs[0]]
+    missing, numeric = [(number, 2 * number) for number in range(7)], [True] * 4 + [False] * 2 + [True]
+    together = evidences(pairs, missing, numeric)
+    alone = [evidence(one, gone, numeric=number) for one, gone, number in zip(pairs, missing, numeric, strict=True)]
+    assert repr(together) == repr(alone)
+
+
+def test_where_a_distance_has_an_error_the_least_it_may_be_is_tested():
+    apart = numbers_apart(*pair(4000, 4000, 0.05))
+    exact = evidence(apart, numeric=True)
+    told = evidence(dataclasses.replace(apart, ks=apart.ks + 0.004, error=0.004), numeric=True)
+    assert told.ks_p == pytest.approx(exact.ks_p)
+    assert evidence(dataclasses.replace(apart, error=0.004), numeric=True).ks_p > exact.ks_p
+    assert evidence(dataclasses.replace(apart, error=1.0), numeric=True).ks_p == 1.0

@@ -15,6 +15,7 @@ from assay.runtime.progress import Reporter
 from assay.runtime.session import SparkSettings
 
 if TYPE_CHECKING:
+    from assay.deployment.job import Order
     from assay.tuning.job import Studies
 
 
@@ -132,6 +133,19 @@ def monitor(context: JobContext) -> Result:
         for step in (drift, performance_job, health_job, alarm_job):
             results.append((target.name, run_stage(context, step.plan(watching))))
     return _merged("monitor", context, results, run_id=results[0][1].run_id)
+
+
+def deploy(context: JobContext, order: Order | None = None, target: str | None = None) -> Result:
+    """Champion, challenger and what both predicted -> the moves of a deployment that are due."""
+    from assay.deployment import job
+    from assay.deployment.registry_context import one_target
+
+    told = order or job.Order()
+    # What a person orders is ordered for one target.
+    ordered = target is not None or told.orders
+    targets = [one_target(context, target)] if ordered else context.config.dataset.targets
+    results = [(t.name, run_stage(context, job.plan(context, t, told))) for t in targets]
+    return _merged(job.JOB, context, results, run_id=results[0][1].run_id)
 
 
 def segment(context: JobContext) -> Result:
@@ -256,8 +270,16 @@ JOBS: dict[str, Job] = {
             monitor,
         ),
         Job(
+            "deploy",
+            "Let a challenger serve step by step, as the section `deployment` says; take it back where it does harm.",
+            "MLflow's aliases, features, predictions, shadow_predictions, health",
+            "deployments, experiments, MLflow's aliases, model_registry",
+            "assay deploy --dataset conf/datasets/txhousing.yml --set deployment.strategy=canary",
+            deploy,
+        ),
+        Job(
             "pipeline",
-            "All of the above but monitor, in this order; segment where segmentation.enabled says so.",
+            "All of the above but monitor and deploy, in this order; where segmentation.enabled says so, segment.",
             "the dataset's source",
             "all tables, a model, a report",
             "assay pipeline --dataset conf/datasets/kc_house.yml --workspace workspace/kc",

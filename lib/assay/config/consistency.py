@@ -12,6 +12,7 @@ from typing import Any
 
 from assay.config.conformal import missing_quantiles
 from assay.config.dataset import DatasetConfig, JdbcConfig, SourceConfig, stored_name
+from assay.config.deployment import check_deployment
 from assay.config.evaluation import EvaluationConfig
 from assay.config.events_consistency import check_events
 from assay.config.experiments import check_experiments
@@ -83,6 +84,7 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
     _check_repeats([("ensemble.methods", profile.ensemble.methods)], origin)
     _check_preparation(profile.preparation, origin)
     _check_evaluation(profile.evaluation, origin)
+    check_deployment(profile.deployment, origin)
     check_experiments(profile.experiments, origin)
     _check_quality_names(profile, origin)
 

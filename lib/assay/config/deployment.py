@@ -26,7 +26,10 @@ class DeploymentConfig:
     steps: shares of a canary, rising.  share: of `ab`.
     bake_days: days of a step, or before a blue-green switch.
     watch_days: days after it serves everybody in which it is taken back by itself if it does harm.
-    health: below which (0 to 100) a challenger that serves anybody is taken back.
+    health: below which (0 to 100) a challenger that serves everybody is taken back.
+    coverage_points: how far (as a share of all rows) the challenger's intervals may hold less than is promised, and
+        than the champion's, before it is taken back.
+    unpriced_share: of the rows that the champion prices, what the challenger may fail to.
     """
 
     strategy: Strategy = "immediate"
@@ -35,6 +38,8 @@ class DeploymentConfig:
     bake_days: Days = 7.0
     watch_days: Days = 14.0
     health: Annotated[float, Field(ge=0, le=100)] = 40.0
+    coverage_points: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    unpriced_share: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
 
 def check_deployment(deployment: DeploymentConfig, origin: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -18,6 +18,8 @@ LEAST_BLOCKS = 2  # stretches of days that a first decision needs: one alone has
 class ExperimentsConfig:
     """When a challenger is promoted or rejected, and when it is taken back at once.
 
+    loss: what is compared, per row: `absolute` or `squared` error, or `interval`, the interval score at the first
+        level. Classes are compared by log loss.
     min_rows: rows with a matured outcome that a decision needs; of arms both together.
     min_days: days with such rows that it needs.  max_days: planned end, in such days: a challenger that is not promoted
         by then is rejected. The error rate holds for the end that was set before the first look.
@@ -34,6 +36,7 @@ class ExperimentsConfig:
         overlap, make it twice the days that one spans.
     """
 
+    loss: Literal["absolute", "squared", "interval"] = "absolute"
     min_rows: Annotated[int, Field(ge=1)] = 1_000
     min_days: Annotated[int, Field(ge=2, le=365)] = 14
     max_days: Annotated[int, Field(ge=2, le=365)] = 56

@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from assay.config.alerts import AlertsConfig
 from assay.config.conformal import ConformalConfig, Share
+from assay.config.deployment import DeploymentConfig
 from assay.config.ensemble import EnsembleConfig
 from assay.config.evaluation import EvaluationConfig
 from assay.config.experiments import ExperimentsConfig
@@ -239,6 +240,7 @@ class ProfileConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     segmentation: SegmentationConfig = SegmentationConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
+    deployment: DeploymentConfig = DeploymentConfig()
     experiments: ExperimentsConfig = ExperimentsConfig()
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()

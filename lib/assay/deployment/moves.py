@@ -1,10 +1,5 @@
 """Consumes a deployment and what is known of it, produces its next move, or none: one state machine for all strategies.
 
-    planned -> shadowing -> split -> watched -> completed
-                  |           |         |
-                  +- rejected-+         +-> rolled_back
-                  +- rolled_back, aborted
-
 A move is a statement about one moment (`now`), made of the log of moves before it: made again, it is the same.
 """
 
@@ -12,165 +7,85 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from assay.config.deployment import DeploymentConfig
-from assay.errors import AssayError
-
-
-class State(enum.StrEnum):
-    """Where a deployment stands.
-
-    planned: nobody has met the challenger.  shadowing: it scores every row and serves nobody.  split: it serves a share
-    of the entities.  watched: it is the champion, and may still be taken back by itself.  The others are final:
-    completed, rejected (it never served everybody), rolled_back (it served and was taken back), aborted (by command).
-    """
-
-    PLANNED = "planned"
-    SHADOWING = "shadowing"
-    SPLIT = "split"
-    WATCHED = "watched"
-    COMPLETED = "completed"
-    REJECTED = "rejected"
-    ROLLED_BACK = "rolled_back"
-    ABORTED = "aborted"
-
-
-FINAL = frozenset({State.COMPLETED, State.REJECTED, State.ROLLED_BACK, State.ABORTED})
-_BEFORE = frozenset({State.SHADOWING, State.SPLIT, State.WATCHED, State.REJECTED, State.ABORTED})
-LEGAL: Mapping[State, frozenset[State]] = {
-    State.PLANNED: _BEFORE,
-    State.SHADOWING: _BEFORE - {State.SHADOWING},
-    State.SPLIT: frozenset({State.SPLIT, State.WATCHED, State.REJECTED, State.ROLLED_BACK, State.ABORTED}),
-    State.WATCHED: frozenset({State.COMPLETED, State.ROLLED_BACK}),
-    **dict.fromkeys(FINAL, frozenset()),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Move:
-    """One step of a deployment, as the table `deployments` has it.
-
-    state, share: after it; the share of the entities that the challenger serves, 0 to 1.  step: of a canary, from 1.
-    at: as-of time of the run that made it.  by: who made it.  why: in words.  evidence: the figures that it rests on.
-    """
-
-    state: State
-    share: float
-    step: int
-    at: dt.datetime
-    by: str
-    why: str
-    evidence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Deployment:
-    """A challenger on its way. moves: the log, the oldest first; the first one plans it."""
-
-    deployment_id: str
-    target: str
-    strategy: str
-    champion: str
-    challenger: str
-    moves: Sequence[Move]
-
-    @property
-    def last(self) -> Move:
-        """Where it stands."""
-        return self.moves[-1]
-
-    @property
-    def open(self) -> bool:
-        """Whether it may still move."""
-        return self.last.state not in FINAL
-
-    def moved(self, move: Move) -> Deployment:
-        """With one move more.
-
-        Raises:
-            AssayError: the move is not legal, or goes back in time.
-        """
-        last = self.last
-        if move.state not in LEGAL[last.state]:
-            raise AssayError(f"deployment {self.deployment_id} is {last.state}: it cannot become {move.state}")
-        if move.at < last.at:
-            raise AssayError(
-                f"deployment {self.deployment_id} moved on {last.at:%Y-%m-%d %H:%M}; a move of "
-                f"{move.at:%Y-%m-%d %H:%M} comes too late"
-            )
-        return dataclasses.replace(self, moves=(*self.moves, move))
+from assay.model.deployments import Deployment, Move, State
 
 
 @dataclasses.dataclass(frozen=True)
 class Known:
     """What a run knows of a deployment when it asks for the next move.
 
-    decision: of the experiment.  harm: why the challenger is worse by more than is borne, or None.  health: of who
-    serves, 0 to 100, or None where it is not known.  figures: what to keep as evidence.
+    decision: of the experiment.  why: its reasons.  worse: why the challenger is worse for sure, or None.  harm: why it
+    is worse by more than is borne, or None.  health: of a challenger that serves everybody, 0 to 100, or None where it
+    is not known.  figures: what to keep as evidence.
     """
 
     decision: Literal["promote", "reject", "extend"] = "extend"
+    why: str = ""
+    worse: str | None = None
     harm: str | None = None
     health: float | None = None
     figures: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 Step = tuple[State, float, int, str]  # state, share, number of a canary's step, why
-Road = Callable[[Deployment, DeploymentConfig, dt.datetime, Known], Step | None]
+Road = Callable[[Deployment, dt.datetime, Known], Step | None]
 
 
-def next_move(deployment: Deployment, config: DeploymentConfig, now: dt.datetime, known: Known) -> Move | None:
+def next_move(deployment: Deployment, now: dt.datetime, known: Known) -> Move | None:
     """The move that a deployment makes by itself now; None where it waits, or has ended."""
     last = deployment.last
     if not deployment.open:
         return None
-    breach = _breach(last, config, known)
+    breach = _breach(last, deployment.config, known)
     if breach is not None:
         back = State.ROLLED_BACK if last.share > 0 else State.REJECTED
         found: Step | None = (back, 0.0, 0, breach)
     elif last.state == State.WATCHED:
-        found = _served(deployment, config, now)
+        found = _served(deployment, now)
     else:
-        found = ROADS[deployment.strategy](deployment, config, now, known)
+        found = ROADS[deployment.config.strategy](deployment, now, known)
     return Move(*found[:3], now, "assay", found[3], known.figures) if found is not None else None
 
 
-def _immediate(deployment: Deployment, config: DeploymentConfig, now: dt.datetime, known: Known) -> Step | None:
+def _immediate(deployment: Deployment, now: dt.datetime, known: Known) -> Step | None:
     return State.WATCHED, 1.0, 0, "strategy immediate"
 
 
-def _blue_green(deployment: Deployment, config: DeploymentConfig, now: dt.datetime, known: Known) -> Step | None:
+def _blue_green(deployment: Deployment, now: dt.datetime, known: Known) -> Step | None:
     if deployment.last.state == State.PLANNED:
         return State.SHADOWING, 0.0, 0, "scores beside the champion"
+    if known.worse is not None:
+        return State.REJECTED, 0.0, 0, known.worse
     days = _days(deployment, now)
-    return (State.WATCHED, 1.0, 0, f"{days:.0f} days without a breach") if days >= config.bake_days else None
+    return (State.WATCHED, 1.0, 0, f"{days:.0f} days without a breach") if days >= deployment.config.bake_days else None
 
 
-def _canary(deployment: Deployment, config: DeploymentConfig, now: dt.datetime, known: Known) -> Step | None:
+def _canary(deployment: Deployment, now: dt.datetime, known: Known) -> Step | None:
     last, days = deployment.last, _days(deployment, now)
     if last.state == State.PLANNED:
-        return State.SPLIT, config.steps[0], 1, "first step of a canary"
-    if days < config.bake_days:
+        return State.SPLIT, deployment.config.steps[0], 1, "first step of a canary"
+    if known.worse is not None:
+        return State.REJECTED, 0.0, 0, known.worse
+    if days < deployment.config.bake_days:
         return None
-    if known.decision == "reject":
-        return State.REJECTED, 0.0, 0, "the experiment rejects it"
     why = f"{days:.0f} days at {last.share:.0%} without a breach"
-    if last.step < len(config.steps):
-        return State.SPLIT, config.steps[last.step], last.step + 1, why
+    if last.step < len(deployment.config.steps):
+        return State.SPLIT, deployment.config.steps[last.step], last.step + 1, why
     return State.WATCHED, 1.0, 0, why
 
 
-def _by_experiment(deployment: Deployment, config: DeploymentConfig, now: dt.datetime, known: Known) -> Step | None:
+def _by_experiment(deployment: Deployment, now: dt.datetime, known: Known) -> Step | None:
     if deployment.last.state == State.PLANNED:
-        if deployment.strategy == "ab":
-            return State.SPLIT, config.share, 1, "both arms serve"
+        if deployment.config.strategy == "ab":
+            return State.SPLIT, deployment.config.share, 1, "both arms serve"
         return State.SHADOWING, 0.0, 0, "scores beside the champion"
     ends: dict[str, Step] = {
-        "promote": (State.WATCHED, 1.0, 0, "the experiment promotes it"),
-        "reject": (State.REJECTED, 0.0, 0, "the experiment rejects it"),
+        "promote": (State.WATCHED, 1.0, 0, known.why or "the experiment promotes it"),
+        "reject": (State.REJECTED, 0.0, 0, known.why or "the experiment rejects it"),
     }
     return ends.get(known.decision)
 
@@ -184,17 +99,16 @@ ROADS: Mapping[str, Road] = {
 }
 
 
-def _served(deployment: Deployment, config: DeploymentConfig, now: dt.datetime) -> Step | None:
+def _served(deployment: Deployment, now: dt.datetime) -> Step | None:
     days = _days(deployment, now)
-    over = days >= config.watch_days
+    over = days >= deployment.config.watch_days
     return (State.COMPLETED, 1.0, 0, f"{days:.0f} days without a breach") if over else None
 
 
 def _breach(last: Move, config: DeploymentConfig, known: Known) -> str | None:
     if known.harm is not None:
         return known.harm
-    serves = last.share > 0
-    if serves and known.health is not None and known.health < config.health:
+    if last.state == State.WATCHED and known.health is not None and known.health < config.health:
         return f"health is {known.health:.0f}, below {config.health:g} (deployment.health)"
     return None
 

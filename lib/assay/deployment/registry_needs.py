@@ -7,14 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
+from assay.model.deployments import read_deployments
 from assay.model.versions import Version, pick
 from assay.runtime.conditions import Condition
 from assay.runtime.job import JobContext
 from assay.runtime.tables import PREDICTIONS, SHADOW_PREDICTIONS
 
-DEPLOYMENTS = "deployments"
-# States of a deployment that has ended. Any other one, and any that is not known here, keeps its versions.
-FINAL = frozenset({"completed", "promoted", "rejected", "rolled_back", "aborted", "cancelled", "failed"})
 MADE = pa.schema([("model_version", pa.string()), ("calibration_version", pa.string())])
 
 Why = dict[int, str]  # number of a version -> why it is needed
@@ -37,25 +35,13 @@ def needs(context: JobContext, target: str, versions: Sequence[Version], now: dt
 
 
 def deployments_of(context: JobContext, target: str, versions: Sequence[Version]) -> Why:
-    """Versions of deployments that have not ended. A deployment has ended when one of its rows is in a final state."""
-    plane, found = context.plane, {}
-    version = plane.version(DEPLOYMENTS)
-    if version is None:
-        return {}
-    arms = ["champion_version", "challenger_version"]
-    rows = plane.read(
-        DEPLOYMENTS,
-        version=version,
-        columns=["deployment_id", "state", *arms],
-        where=[Condition("target", "==", target)],
-    ).collect()
-    told = rows.to_pylist()
-    ended = {row["deployment_id"] for row in told if row["state"] in FINAL}
-    for row in told:
-        for arm in arms:
-            one = pick(versions, str(row[arm]))
-            if one is not None and row["deployment_id"] not in ended:
-                found[one.number] = f"deployment {row['deployment_id']} ({row['state']})"
+    """Versions of deployments that have not ended."""
+    found = {}
+    for deployment in read_deployments(context.plane, target):
+        for number in (deployment.champion, deployment.challenger) if deployment.open else ():
+            one = pick(versions, number)
+            if one is not None:
+                found[one.number] = f"deployment {deployment.deployment_id} ({deployment.last.state})"
     return found
 
 

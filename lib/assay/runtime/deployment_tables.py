@@ -93,4 +93,38 @@ EXPERIMENTS = Table(
     },
 )
 
-DEPLOYMENT_TABLES = {table.name: table for table in (MODEL_REGISTRY, EXPERIMENTS)}
+DEPLOYMENTS = Table(
+    name="deployments",
+    stage="deployment",
+    grain="one move of one deployment of one target: a challenger on its way to serving",
+    key=("target", "deployment_id", "number"),
+    partition_by=("target", "deployment_id"),
+    columns={
+        "number": (pa.int64(), "0 plans it, then one more for each move"),
+        "state": (
+            pa.string(),
+            "after the move: planned, shadowing (scores beside the champion), split (serves a share), watched (serves "
+            "all, and may be taken back), completed, rejected, rolled_back, aborted",
+        ),
+        "share": (pa.float64(), "share of the entities that the challenger serves after it, 0 to 1"),
+        "step": (pa.int64(), "step of a canary, from 1; else 0"),
+        "at": (TIME, "time of the first row that is served so, UTC"),
+        "made_at": (TIME, "when the move was made, by the clock, UTC"),
+        "by": (pa.string(), "who made it; assay where nobody told it to"),
+        "why": (pa.string(), "in words, with the setting that it rests on"),
+        "evidence": (pa.string(), "figures that it rests on, as JSON"),
+        "strategy": (pa.string(), "immediate, blue_green, canary, ab or shadow"),
+        "champion_version": (pa.string(), "number of the champion in the registry when it was planned"),
+        "challenger_version": (pa.string(), "number of the challenger in the registry"),
+        "champion_model": (pa.string(), "hash of the content of the champion's model"),
+        "challenger_model": (pa.string(), "the same of the challenger's"),
+        "settings": (
+            pa.string(),
+            "sections `deployment` (config) and `experiments` that it was planned with, which hold to its end, as JSON",
+        ),
+        "target": (pa.string(), "target column"),
+        "deployment_id": (pa.string(), "name of the deployment"),
+    },
+)
+
+DEPLOYMENT_TABLES = {table.name: table for table in (MODEL_REGISTRY, EXPERIMENTS, DEPLOYMENTS)}

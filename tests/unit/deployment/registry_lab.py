@@ -7,22 +7,17 @@ import datetime as dt
 import pyarrow as pa
 
 from assay.config import load_run
+from assay.config.deployment import DeploymentConfig
+from assay.config.experiments import ExperimentsConfig
 from assay.deployment.registry_context import open_context
+from assay.model.deployments import Deployment, Move, State, deployment_rows
+from assay.runtime.deployment_tables import DEPLOYMENTS
 from assay.runtime.local_plane import LocalPlane
 from assay.runtime.plane import Commit, Output
 from assay.runtime.progress import Reporter
 from assay.runtime.session import SparkSettings
-from assay.runtime.tables import FEATURES, PREDICTIONS, SHADOW_PREDICTIONS, Table
+from assay.runtime.tables import FEATURES, PREDICTIONS, SHADOW_PREDICTIONS
 from small_models import SmallRegistry
-
-STATES = Table(
-    "deployments",
-    "deployment",
-    "one deployment",
-    ("deployment_id",),
-    (),
-    {n: (pa.string(), n) for n in ("target", "deployment_id", "state", "champion_version", "challenger_version")},
-)
 
 
 class Lab(SmallRegistry):
@@ -58,11 +53,15 @@ class Lab(SmallRegistry):
         details = {"run_id": run_id or tags["assay.run_id"]}
         self.write(table, [row], table.schema(), "price", {"target": "price"}, **details)
 
-    def deploy(self, *rows):
-        """Rows of `deployments`: (id, state, champion, challenger)."""
-        names = ("deployment_id", "state", "champion_version", "challenger_version")
-        told = [{"target": "price", **dict(zip(names, row, strict=True))} for row in rows]
-        self.write(STATES, told, STATES.schema())
+    def deploy(self, *deployments):
+        """Deployments: (id, states after it was planned, champion, challenger)."""
+        found = []
+        for number, (name, states, *versions) in enumerate(deployments):
+            at = dt.datetime(2024, 1, 1 + number, tzinfo=dt.UTC)
+            moves = [Move(State(state), 0.0, 0, at, "test", "a test", made_at=at) for state in ("planned", *states)]
+            settings = DeploymentConfig(), ExperimentsConfig()
+            found.append(Deployment(name, "price", *versions, ("m1", "m2"), *settings, tuple(moves)))
+        self.write(DEPLOYMENTS, deployment_rows(found).to_pylist(), DEPLOYMENTS.schema())
 
     def table(self, name):
         from deltalake import DeltaTable

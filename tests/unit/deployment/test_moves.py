@@ -10,24 +10,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.config.deployment import DeploymentConfig, check_deployment
-from assay.deployment.moves import FINAL, LEGAL, Deployment, Known, Move, State, next_move
+from assay.config.experiments import ExperimentsConfig
+from assay.deployment.moves import Known, next_move
 from assay.errors import AssayError, ConfigError
+from assay.model.deployments import FINAL, LEGAL, Deployment, Move, State, deployment_rows, deployments_in
 
 START = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
 CONFIG = DeploymentConfig(bake_days=3, watch_days=5, steps=(0.1, 0.5), share=0.4)
 
 
-def planned(strategy):
+def planned(strategy, config=CONFIG):
     first = Move(State.PLANNED, 0.0, 0, START, "assay", "passed its gates")
-    return Deployment("d1", "price", strategy, "1", "2", (first,))
+    settings = dataclasses.replace(config, strategy=strategy), ExperimentsConfig(max_days=40)
+    return Deployment("d1", "price", "1", "2", ("aa", "bb"), *settings, (first,))
 
 
 def road(strategy, known=lambda day: Known(), days=40, config=CONFIG):
     """The moves of a deployment that is looked at daily: (day, state, share)."""
-    deployment, found = planned(strategy), []
+    deployment, found = planned(strategy, config), []
     for day in range(days):
         now = START + dt.timedelta(days=day)
-        while (move := next_move(deployment, config, now, known(day))) is not None:
+        while (move := next_move(deployment, now, known(day))) is not None:
             deployment = deployment.moved(move)
             found.append((day, move.state.value, move.share))
     return found
@@ -54,8 +57,15 @@ def test_experiments_decide_of_arms_and_shadows(strategy, first, decision, then)
     assert found[:2] == [(0, *first), (20, *then)]
 
 
-def test_a_canary_that_the_experiment_rejects_goes_no_further():
-    assert road("canary", lambda day: Known("reject"))[-1] == (3, "rejected", 0.0)
+@pytest.mark.parametrize("strategy", ["canary", "blue_green"])
+def test_a_challenger_that_is_worse_for_sure_goes_no_further(strategy):
+    found = road(strategy, lambda day: Known("reject", worse="loses 3 %" if day >= 2 else None))
+    assert found[-1] == (2, "rejected", 0.0)
+
+
+@pytest.mark.parametrize("strategy", ["canary", "blue_green"])
+def test_one_that_only_saves_too_little_goes_on(strategy):
+    assert road(strategy, lambda day: Known("reject"))[-1][1] == "completed"
 
 
 @pytest.mark.parametrize("strategy", ["immediate", "blue_green", "canary", "ab", "shadow"])
@@ -71,22 +81,22 @@ def test_harm_takes_a_challenger_back_at_any_time(strategy, day):
 
 def test_bad_health_takes_back_who_serves_and_nobody_else():
     sick = Known(health=30.0)
-    assert road("canary", lambda day: sick if day else Known())[-1] == (1, "rolled_back", 0.0)
-    assert road("shadow", lambda day: sick) == [(0, "shadowing", 0.0)]  # the health is the champion's
+    assert road("canary", lambda day: sick)[-2:] == [(6, "watched", 1.0), (6, "rolled_back", 0.0)]
+    assert road("shadow", lambda day: sick) == [(0, "shadowing", 0.0)]
 
 
 def test_a_move_repeated_is_the_same():
     deployment = planned("canary")
-    first = next_move(deployment, CONFIG, START, Known())
-    assert next_move(deployment, CONFIG, START, Known()) == first
+    first = next_move(deployment, START, Known())
+    assert next_move(deployment, START, Known()) == first
     moved = deployment.moved(first)
-    assert next_move(moved, CONFIG, START, Known()) is None
+    assert next_move(moved, START, Known()) is None
 
 
 def test_a_step_begins_with_its_first_day_however_often_it_is_told():
-    deployment = planned("canary").moved(next_move(planned("canary"), CONFIG, START, Known()))
+    deployment = planned("canary").moved(next_move(planned("canary"), START, Known()))
     again = dataclasses.replace(deployment.last, at=START + dt.timedelta(days=2), why="told again")
-    found = next_move(deployment.moved(again), CONFIG, START + dt.timedelta(days=3), Known())
+    found = next_move(deployment.moved(again), START + dt.timedelta(days=3), Known())
     assert (found.state, found.share) == (State.SPLIT, 0.5)
 
 
@@ -105,7 +115,7 @@ def test_what_has_ended_stays_ended_and_time_goes_forward():
     for state in FINAL:
         ended = dataclasses.replace(planned("canary"), moves=(Move(state, 0.0, 0, START, "assay", ""),))
         assert not ended.open
-        assert next_move(ended, CONFIG, START + dt.timedelta(days=99), Known("promote", harm="x", health=0.0)) is None
+        assert next_move(ended, START + dt.timedelta(days=99), Known("promote", harm="x", health=0.0)) is None
     late = Move(State.SHADOWING, 0.0, 0, START - dt.timedelta(days=1), "assay", "")
     with pytest.raises(AssayError, match="comes too late"):
         planned("shadow").moved(late)
@@ -118,3 +128,16 @@ def test_roads_that_lead_nowhere_are_refused(settings):
     check_deployment(DeploymentConfig(), "here")
     with pytest.raises(ConfigError, match="here: deployment"):
         check_deployment(DeploymentConfig(**settings), "here")
+
+
+def test_the_table_keeps_the_whole_log():
+    deployment = planned("canary")
+    for day in range(8):
+        move = next_move(deployment, START + dt.timedelta(days=day), Known(figures={"effect": 0.01, "low": None}))
+        deployment = deployment.moved(move) if move is not None else deployment
+    later = dataclasses.replace(planned("ab"), deployment_id="d0")
+    rows = deployment_rows([deployment, later])
+    assert [row["number"] for row in rows.to_pylist()] == [0, 1, 2, 3, 0]
+    backwards = rows.take(list(reversed(range(rows.num_rows)))).to_pylist()
+    assert deployments_in(backwards) == [deployment, later]
+    assert rows.to_pylist()[1]["evidence"] == '{"effect":0.01,"low":null}'

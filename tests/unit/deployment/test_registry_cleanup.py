@@ -149,12 +149,12 @@ def test_shadows_keep_versions(five):
     assert removed == [2]
 
 
-def test_deployments_that_have_not_ended_keep_versions_whatever_their_state_is_called(five):
-    five.deploy(("d1", "a state of tomorrow", "5", "1"), ("d2", "canary", "5", "2"), ("d2", "promoted", "5", "2"))
+def test_deployments_that_have_not_ended_keep_their_versions(five):
+    five.deploy(("d1", ["shadowing"], "5", "1"), ("d2", ["split", "rolled_back"], "5", "2"))
     kept, removed = reasons(five)
-    assert (kept[1], removed) == ("deployment d1 (a state of tomorrow)", [2, 3])
-    assert kept[5] == "alias champion; deployment d1 (a state of tomorrow)"
-    five.deploy(("d1", "completed", "5", "1"), ("d3", "running", None, "1.0.2"))
+    assert (kept[1], removed) == ("deployment d1 (shadowing)", [2, 3])
+    assert kept[5] == "alias champion; deployment d1 (shadowing)"
+    five.deploy(("d1", ["watched", "completed"], "5", "1"), ("d3", ["split", "split"], "5", "3"))
     assert reasons(five)[1] == [1, 2]
     five.deploy()
 

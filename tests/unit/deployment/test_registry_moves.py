@@ -127,9 +127,9 @@ def test_who_is_needed_is_not_retired_and_the_error_says_what_to_do(lab, run):
     assert "version 1 (1.0.0) is challenger: end what it is there for" in refused["challenger"][3][0]
     lab.client.delete_registered_model_alias(lab.name, CHALLENGER)
     assert "scoring.shadows names '1.0.0'" in run(lab, "retire", "1", "--set", 'scoring.shadows=["1.0.0"]')[3][0]
-    lab.deploy(("d1", "canary", "3", "1"))
-    assert "is needed: deployment d1 (canary); end that first" in run(lab, "retire", "1")[3][0]
-    lab.deploy(("d1", "canary", "3", "1"), ("d1", "rolled_back", "3", "1"))
+    lab.deploy(("d1", ["split"], "3", "1"))
+    assert "is needed: deployment d1 (split); end that first" in run(lab, "retire", "1")[3][0]
+    lab.deploy(("d1", ["split", "rolled_back"], "3", "1"))
     assert run(lab, "retire", "1")[0] == 0
 
 

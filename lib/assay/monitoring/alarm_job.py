@@ -7,7 +7,6 @@ import dataclasses
 from assay.monitoring.alarms import findings_of
 from assay.monitoring.alerts_outbox import Status
 from assay.monitoring.alerts_stage import raise_alerts
-from assay.monitoring.health_job import importance_of
 from assay.monitoring.watching import Watching
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, Plan
@@ -39,7 +38,7 @@ def raised(watching: Watching, inputs: dict[str, int], identity: str) -> Done:
     parts, drift = (
         watching.rows(table, inputs[table.name], watching.of_date).to_pylist() for table in (HEALTH, DRIFT_DETECTIONS)
     )
-    importance = importance_of(watching.champion.model)
+    importance = watching.champion.model.importance_shares()
     findings, examined = findings_of(parts, drift, importance, watching.config)
     with watching.context.reporter.step("alerts"):
         found = raise_alerts(watching.context, watching.target.name, findings, examined, watching.now, identity)

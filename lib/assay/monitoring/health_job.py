@@ -72,7 +72,7 @@ class Health:
         return [
             error_part(before, now, awaiting, self.levels[0], config, classes=classes),
             coverage_part(before, now, self.levels, config),
-            features_part(self.drifted(), importance_of(self.model)),
+            features_part(self.drifted(), self.model.importance_shares()),
             quality_part(reference, current),
             volume_part(reference, current),
             response_part(milliseconds_of(self.model), config.response_ms),
@@ -99,14 +99,6 @@ class Health:
         found = self.watching.rows(DRIFT_DETECTIONS, version, self.watching.of_date, of_all)
         rows: list[dict[str, Any]] = found.to_pylist()
         return rows
-
-
-def importance_of(model: Model) -> Mapping[str, float]:
-    """Share of each input in what the model learned; empty where its learner cannot say."""
-    found = model.predictor.importance()
-    whole = sum(found.values())
-    names = model.encoding.features
-    return {names[place]: value / whole for place, value in found.items()} if whole else {}
 
 
 def milliseconds_of(model: Model) -> float:

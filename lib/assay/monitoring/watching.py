@@ -53,7 +53,7 @@ class Watching:
         """Versions of the tables."""
         return {FEATURES.name: self.features, PREDICTIONS.name: self.predictions}
 
-    @property
+    @cached_property
     def told(self) -> dict[str, str]:
         """What else can change an outcome: target, model, and the run that scored."""
         scored = self.context.plane.last_commit(PREDICTIONS.name, self.target.name)

@@ -91,3 +91,12 @@ def test_a_plan_changes_with_everything_that_can_change_its_outcome(watching):
     told = [*map(identity, (one, *others)), identity(one, {"performance": 2}), identity(one, also=("alerts",))]
     assert len(set(told)) == len(told)
     assert identity(watching()) == identity(one)
+
+
+def test_history_is_looked_up_once_for_all_steps(watching, monkeypatch):
+    one, asked = watching(), []
+    kept = one.context.plane.last_commit
+    monkeypatch.setattr(one.context.plane, "last_commit", lambda *told: asked.append(told) or kept(*told))
+    plans = [one.plan(job, {}, HEALTH, lambda _: Done({}, [])) for job in ("drift", "performance", "health", "alerts")]
+    assert asked == [("predictions", "price")]
+    assert {plan.extra["calibration"] for plan in plans} == {"calibration"}

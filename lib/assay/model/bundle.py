@@ -169,6 +169,12 @@ class Model:
         gains = {names[i]: gain for i, gain in self.predictor.importance().items()}
         return dict(sorted(gains.items(), key=lambda item: -item[1]))
 
+    def importance_shares(self) -> dict[str, float]:
+        """The same as shares of their sum, 0 to 1; empty where the learner cannot say, or used no feature."""
+        worth = self.importance()
+        total = sum(worth.values())
+        return {name: value / total for name, value in worth.items()} if total > 0 else {}
+
     @cached_property
     def files(self) -> dict[str, bytes]:
         """The model as files, manifest last."""

@@ -31,7 +31,7 @@ from assay.monitoring.alerts_outbox import (
 from assay.monitoring.alerts_rows import alert_rows, delivery_rows, read_alerts, read_deliveries
 from assay.monitoring.findings import Examined, Finding, Level
 from assay.monitoring.sinks import Clock, deliver
-from assay.runtime.conditions import Condition
+from assay.monitoring.watching import rows_of_target
 from assay.runtime.job import JobContext
 from assay.runtime.monitoring_tables import ALERT_DELIVERIES, ALERTS
 from assay.runtime.plane import Output, Written
@@ -199,7 +199,7 @@ class _Raising:
         version = plane.version(table.name)
         if version is None:
             return table.schema().empty_table()
-        return plane.read(table.name, version=version, where=[Condition("target", "==", self.target)]).collect()
+        return rows_of_target(plane, table, version, self.target)
 
     def write(self, table: Table, rows: pa.Table, since: int | None, **details: str) -> int:
         """Replace the target's rows, which are those of the commit `since`; the new version.

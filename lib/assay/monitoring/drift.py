@@ -16,10 +16,8 @@ from assay.monitoring.comparison import Comparison, Side, Watched
 from assay.monitoring.significance import Evidence, adjusted, evidences
 from assay.monitoring.watching import Watching
 from assay.monitoring.windows import Window
-from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, Plan
 from assay.runtime.monitoring_tables import DRIFT_DETECTIONS
-from assay.runtime.plane import Output
 from assay.runtime.tables import FEATURES, PREDICTIONS
 
 JOB = "drift"
@@ -29,14 +27,7 @@ TOLD = 5  # columns of the summary
 
 def plan(watching: Watching) -> Plan:
     """What drift detection is about to compare."""
-    return Plan(
-        job=JOB,
-        inputs=watching.inputs,
-        sections=("monitoring", "where", "as_of"),
-        slots=[(DRIFT_DETECTIONS.name, watching.target.name)],
-        extra=watching.told,
-        execute=lambda identity: Drift(watching).run(identity),
-    )
+    return watching.plan(JOB, watching.inputs, DRIFT_DETECTIONS, lambda identity: Drift(watching).run(identity))
 
 
 class Drift:
@@ -58,11 +49,7 @@ class Drift:
                 f"{self.watching.target.name} has no row: set monitoring.window_days or monitoring.reference_from"
             )
         table = self.table(rows, reference, current)
-        commit = self.context.commit(JOB, self.watching.target.name, identity)
-        owns = {"target": self.watching.target.name, "as_of": self.watching.as_of}
-        written = plane.rows_of(DRIFT_DETECTIONS, DRIFT_DETECTIONS.schema(), table).write(
-            [Output(DRIFT_DETECTIONS, DRIFT_DETECTIONS.schema(), commit, owns=owns)]
-        )
+        written = self.watching.write(DRIFT_DETECTIONS, table, JOB, identity)
         return Done(metrics=figures(rows), written=written, summary=told(rows))
 
     def watched(self, windows: tuple[Window, Window]) -> list[Watched]:
@@ -80,8 +67,9 @@ class Drift:
             return [inputs]
         said = plane.schema(PREDICTIONS.name)
         names = tuple(f.name for f in said if f.name == "prediction" or f.name.startswith("width_"))
-        of_target = Condition("target", "==", self.watching.target.name)
-        reference, current = (Side(self.watching.predictions, (of_target, *window.conditions)) for window in windows)
+        reference, current = (
+            Side(self.watching.predictions, (self.watching.of_target, *window.conditions)) for window in windows
+        )
         return [inputs, Watched(PREDICTIONS.name, names, (), (reference, current), ("prediction", "category"))]
 
     def table(self, rows: Sequence[Mapping[str, Any]], reference: Window, current: Window) -> pa.Table:
@@ -92,8 +80,7 @@ class Drift:
             "current_start": current.start,
             "current_end": current.end,
             "model_version": self.watching.champion.model.version,
-            "target": self.watching.target.name,
-            "as_of": self.watching.as_of,
+            **self.watching.dated,
         }
         return pa.Table.from_pylist([{**row, **common} for row in rows], DRIFT_DETECTIONS.schema())
 

@@ -29,7 +29,6 @@ from assay.monitoring.watching import Watching
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, Plan
 from assay.runtime.monitoring_tables import DRIFT_DETECTIONS, HEALTH, PERFORMANCE
-from assay.runtime.plane import Output
 from assay.runtime.tables import level_label
 
 JOB = "health"
@@ -40,25 +39,15 @@ SUMS = {"mse": "loss", "log_loss": "loss", "mae": "absolute"}
 
 def plan(watching: Watching) -> Plan:
     """What health is about to be told from."""
-    context = watching.context
-    return Plan(
-        job=JOB,
-        inputs={
-            DRIFT_DETECTIONS.name: context.version(DRIFT_DETECTIONS.name, made_by="monitor"),
-            PERFORMANCE.name: context.version(PERFORMANCE.name, made_by="monitor"),
-        },
-        sections=("monitoring", "where", "as_of"),
-        slots=[(HEALTH.name, watching.target.name)],
-        extra=watching.told,
-        execute=lambda identity: Health(watching).run(identity),
-    )
+    inputs = watching.versions(DRIFT_DETECTIONS, PERFORMANCE)
+    return watching.plan(JOB, inputs, HEALTH, lambda identity: Health(watching, inputs).run(identity))
 
 
 class Health:
     """One target's health."""
 
-    def __init__(self, watching: Watching) -> None:
-        self.watching, self.context = watching, watching.context
+    def __init__(self, watching: Watching, inputs: Mapping[str, int]) -> None:
+        self.watching, self.context, self.inputs = watching, watching.context, inputs
         self.levels = tuple(watching.champion.calibration["levels"])
         self.model = watching.champion.model
 
@@ -66,16 +55,12 @@ class Health:
         """Read, judge, write."""
         with self.context.reporter.step("how healthy the champion is"):
             parts = health_of(self.parts())
-        target, as_of = self.watching.target.name, self.watching.as_of
-        common = {"model_version": self.model.version, "target": target, "as_of": as_of}
+        common = {"model_version": self.model.version, **self.watching.dated}
         table = pa.Table.from_pylist([{**dataclasses.asdict(part), **common} for part in parts], HEALTH.schema())
-        commit = self.context.commit(JOB, target, identity)
-        written = self.context.plane.rows_of(HEALTH, HEALTH.schema(), table).write(
-            [Output(HEALTH, HEALTH.schema(), commit, owns={"target": target, "as_of": as_of})]
-        )
+        written = self.watching.write(HEALTH, table, JOB, identity)
         scores = {part.part: part.score for part in parts if part.score is not None}
         metrics = {"health" if name == WHOLE else f"health_{name}": score for name, score in scores.items()}
-        return Done(metrics=metrics, written=written, summary=told(target, parts))
+        return Done(metrics=metrics, written=written, summary=told(self.watching.target.name, parts))
 
     def parts(self) -> list[Part]:
         """All parts but the whole."""
@@ -87,7 +72,7 @@ class Health:
         return [
             error_part(before, now, awaiting, self.levels[0], config, classes=classes),
             coverage_part(before, now, self.levels, config),
-            features_part(self.drifted(), importance_of(self.model)),
+            features_part(self.drifted(), self.model.importance_shares()),
             quality_part(reference, current),
             volume_part(reference, current),
             response_part(milliseconds_of(self.model), config.response_ms),
@@ -95,7 +80,9 @@ class Health:
 
     def days(self) -> pl.DataFrame:
         """Sums of the champion's days, as `performance` has their means."""
-        rows = self._rows(PERFORMANCE.name, Condition("role", "==", CHAMPION))
+        of_champion = Condition("role", "==", CHAMPION)
+        rows = pl.from_arrow(self.watching.rows(PERFORMANCE, self.inputs[PERFORMANCE.name], of_champion))
+        assert isinstance(rows, pl.DataFrame)
         known = pl.col("known").fill_null(0.0)
         sums = {SUMS[name]: pl.col(name).fill_null(0.0) * known for name in SUMS if rows[name].is_not_null().any()}
         for label in map(level_label, self.levels):
@@ -108,24 +95,10 @@ class Health:
 
     def drifted(self) -> list[dict[str, Any]]:
         """What was detected of all rows at this date."""
-        of_date = Condition("as_of", "==", self.watching.as_of)
-        return self._rows(DRIFT_DETECTIONS.name, of_date, Condition("segment", "==", "")).to_dicts()
-
-    def _rows(self, table: str, *where: Condition) -> pl.DataFrame:
-        plane = self.context.plane
-        version = self.context.version(table, made_by="monitor")
-        of_target = Condition("target", "==", self.watching.target.name)
-        found = pl.from_arrow(plane.read(table, version=version, where=[of_target, *where]).collect())
-        assert isinstance(found, pl.DataFrame)
-        return found
-
-
-def importance_of(model: Model) -> Mapping[str, float]:
-    """Share of each input in what the model learned; empty where its learner cannot say."""
-    found = model.predictor.importance()
-    whole = sum(found.values())
-    names = model.encoding.features
-    return {names[place]: value / whole for place, value in found.items()} if whole else {}
+        version, of_all = self.inputs[DRIFT_DETECTIONS.name], Condition("segment", "==", "")
+        found = self.watching.rows(DRIFT_DETECTIONS, version, self.watching.of_date, of_all)
+        rows: list[dict[str, Any]] = found.to_pylist()
+        return rows
 
 
 def milliseconds_of(model: Model) -> float:

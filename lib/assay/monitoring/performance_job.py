@@ -16,7 +16,7 @@ from assay.monitoring.watching import Watching
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, Plan
 from assay.runtime.monitoring_tables import PERFORMANCE
-from assay.runtime.plane import Flow, Output
+from assay.runtime.plane import Flow
 from assay.runtime.tables import FEATURES, PREDICTIONS, SHADOW_PREDICTIONS, level_label
 
 JOB = "performance"
@@ -26,14 +26,8 @@ CHAMPION, SHADOW = "champion", "shadow"
 def plan(watching: Watching) -> Plan:
     """What is about to be summed."""
     shadows = watching.context.plane.version(SHADOW_PREDICTIONS.name)
-    return Plan(
-        job=JOB,
-        inputs={**watching.inputs, **({SHADOW_PREDICTIONS.name: shadows} if shadows is not None else {})},
-        sections=("monitoring", "where", "as_of"),
-        slots=[(PERFORMANCE.name, watching.target.name)],
-        extra=watching.told,
-        execute=lambda identity: Performance(watching).run(identity),
-    )
+    inputs = {**watching.inputs, **({SHADOW_PREDICTIONS.name: shadows} if shadows is not None else {})}
+    return watching.plan(JOB, inputs, PERFORMANCE, lambda identity: Performance(watching).run(identity))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +65,7 @@ class Performance:
             days = self.days()
         schema = performance_schema(self.levels)
         table = self.table(days, schema)
-        commit = self.context.commit(JOB, self.watching.target.name, identity)
-        written = self.context.plane.rows_of(PERFORMANCE, schema, table).write(
-            [Output(PERFORMANCE, schema, commit, owns=self._owned(schema))]
-        )
+        written = self.watching.write(PERFORMANCE, table, JOB, identity, owns=self._owned(schema))
         mine = days.filter(pl.col("role") == CHAMPION)
         known, rows = (float(mine[name].sum()) for name in ("known", "rows"))
         told = [f"{rows:,.0f} predictions since the test period began, {known:,.0f} with an outcome"]
@@ -106,9 +97,8 @@ class Performance:
         assert version is not None
         known = set(plane.schema(table).names)
         levels = tuple(level for level in self.levels if f"width_{level_label(level)}" in known)
-        scored = plane.read(
-            table, version=version, columns=columns_of(levels, classes=classes), where=[*self._target(), *self._times()]
-        )
+        where = [self.watching.of_target, *self._times()]
+        scored = plane.read(table, version=version, columns=columns_of(levels, classes=classes), where=where)
         joined = scored.join(self.outcomes(), ["row_id"], rows_hint=plane.rows(table, version))
         found = joined.map(DaySums(levels, self.classes), day_schema(levels)).collect()
         sums = pl.from_arrow(found)
@@ -129,9 +119,6 @@ class Performance:
         )
         kernel = Renamed(outcome, scale.anchor)
         return read.map(kernel, kernel.schema)
-
-    def _target(self) -> list[Condition]:
-        return [Condition("target", "==", self.watching.target.name)]
 
     def _times(self) -> list[Condition]:
         """From the start of the test period, or of the reference window, until now."""

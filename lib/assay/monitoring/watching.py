@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+
+import pyarrow as pa
 
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
@@ -13,9 +16,10 @@ from assay.errors import DataError
 from assay.model.registry import Champion, champion
 from assay.monitoring.windows import Window, windows_of
 from assay.runtime.conditions import Condition
-from assay.runtime.job import JobContext
+from assay.runtime.job import Done, JobContext, Plan
 from assay.runtime.newest import newest_time
-from assay.runtime.tables import FEATURES, PREDICTIONS
+from assay.runtime.plane import Output, Plane, Written
+from assay.runtime.tables import FEATURES, PREDICTIONS, Table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Watching:
         """Versions of the tables."""
         return {FEATURES.name: self.features, PREDICTIONS.name: self.predictions}
 
-    @property
+    @cached_property
     def told(self) -> dict[str, str]:
         """What else can change an outcome: target, model, and the run that scored."""
         scored = self.context.plane.last_commit(PREDICTIONS.name, self.target.name)
@@ -59,6 +63,21 @@ class Watching:
             "calibration": self.champion.calibration_version,
             "predictions": scored.identity if scored is not None else "",
         }
+
+    @property
+    def of_target(self) -> Condition:
+        """That a row is the target's."""
+        return Condition("target", "==", self.target.name)
+
+    @property
+    def of_date(self) -> Condition:
+        """That a row is of the run's day."""
+        return Condition("as_of", "==", self.as_of)
+
+    @property
+    def dated(self) -> dict[str, str]:
+        """Partition of the tables that hold a target's findings of a day."""
+        return {"target": self.target.name, "as_of": self.as_of}
 
     @property
     def where(self) -> list[Condition]:
@@ -95,3 +114,50 @@ class Watching:
         """The reference and the current window."""
         test = self.champion.judged.facts["split"]["test"]
         return windows_of(self.config, test, version=self.features, newest=self.newest)
+
+    def plan(
+        self,
+        job: str,
+        inputs: Mapping[str, int | str],
+        table: Table,
+        execute: Callable[[str], Done],
+        *,
+        also: Sequence[str] = (),
+    ) -> Plan:
+        """What a step is about to do, which reads `inputs` and writes the target's rows of `table`.
+
+        also: sections of the configuration that it goes by, besides `monitoring`.
+        """
+        return Plan(
+            job=job,
+            inputs=inputs,
+            sections=("monitoring", *also, "where", "as_of"),
+            slots=[(table.name, self.target.name)],
+            extra=self.told,
+            execute=execute,
+        )
+
+    def versions(self, *tables: Table) -> dict[str, int]:
+        """Versions of tables that steps before made.
+
+        Raises:
+            DataError: one is missing.
+        """
+        return {table.name: self.context.version(table.name, made_by="monitor") for table in tables}
+
+    def rows(self, table: Table, version: int, *where: Condition) -> pa.Table:
+        """The target's rows of a table that meet all conditions."""
+        return rows_of_target(self.context.plane, table, version, self.target.name, *where)
+
+    def write(
+        self, table: Table, rows: pa.Table, job: str, identity: str, *, owns: Mapping[str, str] | None = None
+    ) -> list[Written]:
+        """Replace rows of a table by `rows`, whose schema is the table's. owns: as of `Output`; else `dated`."""
+        commit = self.context.commit(job, self.target.name, identity)
+        output = Output(table, rows.schema, commit, owns=self.dated if owns is None else owns)
+        return self.context.plane.rows_of(table, rows.schema, rows).write([output])
+
+
+def rows_of_target(plane: Plane, table: Table, version: int, target: str, *where: Condition) -> pa.Table:
+    """A target's rows of a table that meet all conditions, on the driver."""
+    return plane.read(table.name, version=version, where=[Condition("target", "==", target), *where]).collect()

@@ -129,6 +129,20 @@ def test_importance_names_columns_greatest_first(model):
     assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
+def test_shares_of_importance_sum_to_one_and_there_are_none_where_a_learner_cannot_say(model):
+    worth, shares = model.importance(), model.importance_shares()
+    assert len(shares) > 1
+    assert sum(shares.values()) == pytest.approx(1)
+    assert list(shares) == list(worth)
+    assert [shares[name] * worth["city"] for name in worth] == pytest.approx(
+        [worth[name] * shares["city"] for name in worth]
+    )
+    for told in ({}, {0: 0.0}):
+        silent = dataclasses.replace(model)
+        silent.__dict__["predictor"] = type("Silent", (), {"importance": lambda _, told=told: told})()
+        assert silent.importance_shares() == {}
+
+
 def test_a_carried_model_drags_no_booster_along_and_is_loaded_once_per_process(model, rows):
     batch = rows(50, seed=7)
     expected = model.predict(batch)  # the booster is loaded now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -13,9 +14,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from assay import errors
-from assay.pipeline import JOBS, Job, build_features
-from assay.runtime.failures import fail, unexpected
+from assay.deployment import registry_command
+from assay.pipeline import JOBS, Job, build_features, deploy
+from assay.runtime.failures import fail, failures_told
 from assay.serving.command import PURPOSE, serve
+from assay.synthetic import command as generator
 from assay.version import __version__
 
 HELP = """assay says what things are worth, and how sure it is.
@@ -158,6 +161,48 @@ def _explain(
     print(explain.summary(features), flush=True)
 
 
+def _deploy(
+    dataset: Dataset,
+    challenger: Annotated[
+        str | None,
+        typer.Option("--challenger", metavar="VERSION", help="Deploy this one: a number, semantic version or alias."),
+    ] = None,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Take the challenger back; where none is under way, the champion.")
+    ] = False,
+    abort: Annotated[bool, typer.Option("--abort", help="End what is under way; the champion stays.")] = False,
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="For the record.")] = "",
+    by: Annotated[str, typer.Option("--by", metavar="NAME", help="For the record. Default: your user name.")] = "",
+    target: Annotated[
+        str | None, typer.Option("--target", metavar="NAME", help="Of a dataset with several targets.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    profile: Profile = "production",
+    workspace: Workspace = None,
+    set_: Overrides = None,
+    date: Date = None,
+    where: Where = None,
+    master: Master = None,
+    conf_file: ConfFile = None,
+    as_json: Json = False,
+) -> None:
+    import getpass
+
+    from assay.deployment.job import OURSELVES, Order
+
+    orders = {"--challenger": challenger is not None, "--rollback": rollback, "--abort": abort}
+    told = [name for name, given in orders.items() if given]
+    if len(told) > 1:
+        fail("deploy", errors.UserError(f"{' and '.join(told)}: give one of them"), as_json)
+    order = Order(challenger, rollback, abort, (by or getpass.getuser()) if told else OURSELVES, why, dry_run)
+    ordered = functools.partial(deploy, order=order, target=target)
+    job = dataclasses.replace(JOBS["deploy"], run=ordered)
+    _run(job, dataset, profile, workspace, set_, date, where, master, conf_file, as_json)
+
+
+_deploy.__doc__ = _help_of(JOBS["deploy"])
+
+
 def _demo(
     profile: Profile = "production",
     workspace: Workspace = None,
@@ -188,83 +233,6 @@ def _demo(
     _run(JOBS["pipeline"], demo.dataset_file(), profile, folder, set_, date, where, master, conf_file, as_json, "demo")
 
 
-def _generate(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write; it must be new or empty.")],
-    rows: Annotated[int, typer.Option("--rows", help="Rows of the market, bad ones among them.")] = 100_000,
-    entities: Annotated[
-        int | None, typer.Option("--entities", help="Default: as many as give each 500 rows, of daily times.")
-    ] = None,
-    frequency: Annotated[
-        Literal["hourly", "daily", "weekly", "monthly", "irregular"], typer.Option("--frequency", help="Of times.")
-    ] = "daily",
-    seed: Annotated[int, typer.Option("--seed", help="Equal seeds and settings give equal rows.")] = 7,
-    regions: Annotated[int | None, typer.Option("--regions", help="Regions. Default: 8.")] = None,
-    kinds: Annotated[int | None, typer.Option("--kinds", help="Kinds. Default: 4.")] = None,
-    end: Annotated[str | None, typer.Option("--end", metavar="DATE", help="Last time. Default: 2025-01-01.")] = None,
-    noise: Annotated[
-        float | None, typer.Option("--noise", help="Typical standard deviation of log prices. Default: 0.06.")
-    ] = None,
-    missing: Annotated[float | None, typer.Option("--missing", help="Share of missing values. Default: 0.02.")] = None,
-    bad_share: Annotated[float | None, typer.Option("--bad-share", help="Share of rows that ingest refuses.")] = None,
-    skew: Annotated[float | None, typer.Option("--skew", help="Share of rows that one entity has.")] = None,
-    drift: Annotated[
-        list[str] | None,
-        typer.Option("--drift", metavar="KIND[=SIZE]", help="level, noise or covariate changes. May be repeated."),
-    ] = None,
-    drift_from: Annotated[
-        str | None, typer.Option("--drift-from", metavar="DATE", help="Default: after 4/5 of the time.")
-    ] = None,
-    leak: Annotated[
-        list[str] | None,
-        typer.Option("--leak", metavar="KIND", help="A column that tells the target or the future. May be repeated."),
-    ] = None,
-    attributes: Annotated[
-        int | None, typer.Option("--attributes", help="Numeric columns beyond the market's own four. Default: 0.")
-    ] = None,
-    master: Master = None,
-    conf_file: ConfFile = None,
-    as_json: Json = False,
-) -> None:
-    """Make a synthetic market of any size whose true values and noise are known, with a dataset YAML beside it.
-
-    Reads: nothing.
-
-    Writes: market/ and truth/ (Parquet), dataset.yml, planted.json.
-
-    Example:  `assay generate --rows 1000000 --entities 2000 --frequency daily --out market --seed 7`
-    """
-    from assay.runtime.logs import set_up_logging
-    from assay.runtime.progress import Reporter
-    from assay.runtime.session import SparkSettings
-    from assay.synthetic.job import make_market
-
-    set_up_logging()
-    folder = out.absolute()
-    given: dict[str, Any]
-    given = {"rows": rows, "entities": entities, "frequency": frequency, "regions": regions, "kinds": kinds, "end": end}
-    given |= {"seed": seed, "noise": noise, "skew": skew, "missing": missing, "bad_share": bad_share, "leaks": leak}
-    given["attributes"] = attributes
-    try:
-        result = make_market(
-            folder,
-            drift=drift or (),
-            drift_from=drift_from,
-            spark=SparkSettings(master, conf_file),
-            reporter=Reporter(),
-            **given,
-        )
-    except errors.AssayError as error:
-        fail("generate", error, as_json)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except Exception as error:
-        fail("generate", errors.from_worker(error) or unexpected(error, folder), as_json)
-    for line in [*result.summary(), f"generate: {result.status}"]:
-        print(line, flush=True)
-    if as_json:
-        print(json.dumps(result.as_dict()), flush=True)
-
-
 def _run(
     job: Job,
     dataset: Path,
@@ -286,8 +254,7 @@ def _run(
 
     set_up_logging()
     name = name or job.name
-    context: Any = None
-    try:
+    with failures_told(name, as_json, lambda: workspace):
         config = load_run(
             dataset=dataset,
             profile=profile,
@@ -297,17 +264,8 @@ def _run(
             where=where or (),
         )
         workspace = config.workspace
-        context = JobContext(config, SparkSettings(master, conf_file), Reporter())
-        result = job.run(context)
-    except errors.AssayError as error:
-        fail(name, error, as_json)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except Exception as error:
-        fail(name, errors.from_worker(error) or unexpected(error, workspace), as_json)
-    finally:
-        if context is not None:
-            context.close()
+        with contextlib.closing(JobContext(config, SparkSettings(master, conf_file), Reporter())) as context:
+            result = job.run(context)
     _print(name, result, context)
     if as_json:
         print(json.dumps({**result.as_dict(), "job": name}), flush=True)
@@ -340,25 +298,34 @@ def _options(
     """Options of assay itself."""
 
 
+_own: dict[str, Callable[..., None]] = {"build_features": _build_features, "deploy": _deploy}
 for _job in JOBS.values():
-    _function = _build_features if _job.name == "build_features" else _command(_job)
-    app.command(name=_job.name, short_help=_job.purpose)(_function)
+    app.command(name=_job.name, short_help=_job.purpose)(_own.get(_job.name, _command(_job)))
 app.command(name="demo", short_help="All jobs on real house prices that come with the demo extra.")(_demo)
 app.command(name="serve", short_help=PURPOSE)(serve)
-app.command(name="generate", short_help="Make a synthetic market of any size with known truth.")(_generate)
+app.command(name="generate", short_help=generator.PURPOSE)(generator.generate)
+app.add_typer(registry_command.app, name=registry_command.NAME, short_help=registry_command.PURPOSE)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command `assay`. Ends by SystemExit: Typer's own for mistakes on the command line is 2."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(args=given or ["--help"], prog_name="assay", standalone_mode=False)
+        alone = given in ([], [registry_command.NAME])
+        code = app(args=[*given, "--help"] if alone else given, prog_name="assay", standalone_mode=False)
     except UsageError as error:
-        known = given[0] if given[0] in {*JOBS, "demo", "serve", "generate"} else ""
+        known = _asked(given)
         told = error.format_message()  # type: ignore[attr-defined]
         help_ = " ".join(["assay", known, "--help"]).replace("  ", " ")
         fail(known, errors.UserError(f"{told.rstrip('.')}; see `{help_}`"), "--json" in given)
     raise SystemExit(code or errors.EXIT_OK)
+
+
+def _asked(given: list[str]) -> str:
+    """The command that a command line asks for; empty where there is no such."""
+    if given[0] == registry_command.NAME:
+        return " ".join(given[: 2 if given[1:2] and given[1] in registry_command.COMMANDS else 1])
+    return given[0] if given[0] in {*JOBS, "demo", "serve", "generate"} else ""
 
 
 def job_main(name: str) -> None:

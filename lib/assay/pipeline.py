@@ -15,6 +15,7 @@ from assay.runtime.progress import Reporter
 from assay.runtime.session import SparkSettings
 
 if TYPE_CHECKING:
+    from assay.deployment.job import Order
     from assay.tuning.job import Studies
 
 
@@ -122,11 +123,29 @@ def evaluate(context: JobContext) -> Result:
 
 
 def monitor(context: JobContext) -> Result:
-    """Two windows of inputs and predictions -> what drifted."""
-    from assay.monitoring import drift
+    """Two windows of inputs, predictions and outcomes -> what drifted, and how well the champion still does."""
+    from assay.monitoring import alarm_job, drift, health_job, performance_job
+    from assay.monitoring.watching import Watching
 
-    results = [(t.name, run_stage(context, drift.plan(context, t))) for t in context.config.dataset.targets]
+    results = []
+    for target in context.config.dataset.targets:
+        watching = Watching.of(context, target)
+        for step in (drift, performance_job, health_job, alarm_job):
+            results.append((target.name, run_stage(context, step.plan(watching))))
     return _merged("monitor", context, results, run_id=results[0][1].run_id)
+
+
+def deploy(context: JobContext, order: Order | None = None, target: str | None = None) -> Result:
+    """Champion, challenger and what both predicted -> the moves of a deployment that are due."""
+    from assay.deployment import job
+    from assay.deployment.registry_context import one_target
+
+    told = order or job.Order()
+    # What a person orders is ordered for one target.
+    ordered = target is not None or told.orders
+    targets = [one_target(context, target)] if ordered else context.config.dataset.targets
+    results = [(t.name, run_stage(context, job.plan(context, t, told))) for t in targets]
+    return _merged(job.JOB, context, results, run_id=results[0][1].run_id)
 
 
 def segment(context: JobContext) -> Result:
@@ -243,15 +262,24 @@ JOBS: dict[str, Job] = {
         ),
         Job(
             "monitor",
-            "Compare the newest rows with those of the champion's test: what drifted, in which segment.",
-            "features, predictions, the champion",
-            "drift_detections",
+            "Compare the newest rows with those of the champion's test: what drifted, how errors and coverage changed; "
+            "raise alerts.",
+            "features, predictions, shadow_predictions, the champion",
+            "drift_detections, performance, health, alerts, alert_deliveries",
             "assay monitor --dataset conf/datasets/walmart_weekly.yml --set monitoring.window_days=56",
             monitor,
         ),
         Job(
+            "deploy",
+            "Let a challenger serve step by step, as the section `deployment` says; take it back where it does harm.",
+            "MLflow's aliases, features, predictions, shadow_predictions, health",
+            "deployments, experiments, MLflow's aliases, model_registry",
+            "assay deploy --dataset conf/datasets/txhousing.yml --set deployment.strategy=canary",
+            deploy,
+        ),
+        Job(
             "pipeline",
-            "All of the above but monitor, in this order; segment where segmentation.enabled says so.",
+            "All of the above but monitor and deploy, in this order; where segmentation.enabled says so, segment.",
             "the dataset's source",
             "all tables, a model, a report",
             "assay pipeline --dataset conf/datasets/kc_house.yml --workspace workspace/kc",

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.errors import DataError
+from assay.runtime.deployment_tables import DEPLOYMENT_TABLES
+from assay.runtime.monitoring_tables import MONITORING_TABLES
 from assay.runtime.tables import SEGMENT_METRICS, TABLES
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ class Workspace:
         from deltalake import DeltaTable
 
         found = []
-        for table in TABLES.values():
+        for table in (TABLES | MONITORING_TABLES | DEPLOYMENT_TABLES).values():
             if not (self.folder / "lake" / table.name / "_delta_log").is_dir():
                 continue
             delta = DeltaTable(self.folder / "lake" / table.name)

@@ -145,7 +145,8 @@ def _against(dataset: str, target: str, kind: str, ours: Any, theirs: Any) -> Ag
     first, second = (_losses(one, classes=classes, before=before) for one in (ours, theirs))
     days = theirs["time"].dt.date().to_physical().to_numpy()
     days = np.arange(len(days)) if len(np.unique(days)) == 1 else days
-    told = compare_losses(first, second, days, GatesConfig(), seed=7, root=not classes)
+    known = np.isfinite(first) & np.isfinite(second)  # a share that is new has no value before, and no return
+    told = compare_losses(first[known], second[known], days[known], GatesConfig(), seed=7, root=not classes)
     name = "log loss" if classes else "RMSE of returns" if before is not None else "RMSE"
     return Against(dataset, target, kind, name, told.rmse, told.champion_rmse, told.low, told.high)
 

@@ -15,7 +15,8 @@ from deltalake import DeltaTable
 
 from assay.config import load_run
 from assay.model.ensemble import unpacked
-from assay.model.registry import CHAMPION, load_trained
+from assay.model.registry import load_trained
+from assay.model.versions import CHAMPION
 from assay.runtime.tracking import Tracking
 
 pytestmark = pytest.mark.spark

@@ -17,10 +17,11 @@ DAYS = ("monitoring.window_days=200",)
 
 @pytest.fixture(scope="module")
 def monitored(finished, run_in):
-    """The job's result, and the rows that it wrote."""
+    """The job's result, the detections that it wrote, its settings, and its other tables."""
     settings = (*finished.settings, *DAYS, "monitoring.by=[kind]", "monitoring.least_rows=10")
     result = run_in(finished.folder, "monitor", finished.dataset, overrides=settings)
-    return result, finished.table("drift_detections").filter(pl.col("as_of") == pl.col("as_of").max()), settings
+    rows = finished.table("drift_detections").filter(pl.col("as_of") == pl.col("as_of").max())
+    return result, rows, settings, {name: finished.table(name) for name in ("performance", "health")}
 
 
 def windows(finished, rows, table):
@@ -33,7 +34,7 @@ def windows(finished, rows, table):
 
 
 def test_numbers_are_scipys_for_all_rows_and_each_segment(finished, monitored):
-    _, rows, _ = monitored
+    _, rows, *_ = monitored
     of_features = windows(finished, rows, "features")
     of_predictions = windows(finished, rows, "predictions")
     assert all(part.height > 20 for part in (*of_features, *of_predictions))
@@ -56,7 +57,7 @@ def test_numbers_are_scipys_for_all_rows_and_each_segment(finished, monitored):
 
 
 def test_categories_have_pearsons_test(finished, monitored):
-    _, rows, _ = monitored
+    _, rows, *_ = monitored
     parts = windows(finished, rows, "features")
     (row,) = rows.filter((pl.col("column") == "city") & (pl.col("segment") == "")).to_dicts()
     cities = sorted(set(parts[0]["city"]))
@@ -66,12 +67,12 @@ def test_categories_have_pearsons_test(finished, monitored):
 
 
 def test_adjusted_p_values_are_those_of_the_whole_run(monitored):
-    _, rows, _ = monitored
+    _, rows, *_ = monitored
     assert rows["p_adjusted"].to_list() == pytest.approx(list(stats.false_discovery_control(rows["p"])))
 
 
 def test_both_roads_say_the_same(finished, monitored, run_in):
-    _, rows, settings = monitored
+    _, rows, settings, _ = monitored
     other = (*settings, "runtime.road=spark", "monitoring.task_bytes=1000000000")
     run_in(finished.folder, "monitor", finished.dataset, overrides=other)
     again = finished.table("drift_detections").filter(pl.col("as_of") == rows["as_of"][0])
@@ -82,7 +83,7 @@ def test_both_roads_say_the_same(finished, monitored, run_in):
 @pytest.mark.parametrize("road", ["arrow", "spark"])
 def test_sketched_numbers_are_within_their_stated_error_of_scipys(finished, monitored, run_in, road):
     """Of sketches so small that they lose something; counts, categories and segments are what they were."""
-    _, exact, settings = monitored
+    _, exact, settings, _ = monitored
     sketched = ("monitoring.sketch=always", "monitoring.sketch_points=16", f"runtime.road={road}")
     run_in(finished.folder, "monitor", finished.dataset, overrides=(*settings, *sketched))
     rows = finished.table("drift_detections").filter(pl.col("as_of") == exact["as_of"][0])
@@ -110,7 +111,7 @@ def test_sketched_numbers_are_within_their_stated_error_of_scipys(finished, moni
 
 
 def test_windows_of_many_rows_are_sketched(finished, monitored, run_in):
-    _, exact, settings = monitored
+    _, exact, settings, _ = monitored
     settings = (*settings, "monitoring.sketch_points=16", "monitoring.by=[]")
     for most, lost in ((1_000_000, False), (10, True)):
         run_in(finished.folder, "monitor", finished.dataset, overrides=(*settings, f"monitoring.exact_rows={most}"))
@@ -119,7 +120,7 @@ def test_windows_of_many_rows_are_sketched(finished, monitored, run_in):
 
 
 def test_a_second_run_changes_nothing_and_another_date_stands_beside_it(finished, monitored, run_in):
-    result, rows, settings = monitored
+    result, rows, settings, _ = monitored
     run_in(finished.folder, "monitor", finished.dataset, overrides=settings)  # the other road wrote last
     assert run_in(finished.folder, "monitor", finished.dataset, overrides=settings).status == "unchanged"
     earlier = run_in(finished.folder, "monitor", finished.dataset, overrides=settings, date="2012-11-15")
@@ -129,6 +130,37 @@ def test_a_second_run_changes_nothing_and_another_date_stands_beside_it(finished
     assert found.filter(pl.col("as_of") == rows["as_of"][0]).height == rows.height
     past = found.filter(pl.col("as_of") == "2012-11-15")
     assert past["current_end"].max() < dt.datetime(2012, 11, 16, tzinfo=dt.UTC)
+
+
+def test_days_are_those_of_predictions_beside_outcomes(finished, monitored):
+    days = monitored[-1]["performance"]
+    outcomes = finished.table("features").select("row_id", actual="price")
+    joined = finished.table("predictions").join(outcomes, on="row_id").with_columns(day=pl.col("time").dt.date())
+    assert days["rows"].sum() == joined.height
+    for row in days.to_dicts():
+        mine = joined.filter((pl.col("day") == row["day"]) & (pl.col("model_version") == row["model_version"]))
+        known = mine.drop_nulls("actual")
+        assert (row["rows"], row["known"], row["awaited"]) == (mine.height, known.height, mine.height - known.height)
+        if known.height:
+            error = known["prediction"] - known["actual"]
+            held = known.filter(pl.col("actual").is_between("lower_80", "upper_80")).height / known.height
+            told = [row[name] for name in ("rmse", "mae", "bias", "coverage_80", "width_80")]
+            wanted = [(error**2).mean() ** 0.5, error.abs().mean(), error.mean(), held, known["width_80"].mean()]
+            assert told == pytest.approx(wanted)
+    assert days["matured"].to_list() == (days["day"] < days["day"].max()).to_list()
+    assert set(days["role"]) == {"champion"}
+
+
+def test_health_is_made_of_its_parts(monitored):
+    result, *_, tables = monitored
+    parts = {row["part"]: row for row in tables["health"].to_dicts()}
+    assert set(parts) == {"all", "error", "coverage", "features", "volume", "quality", "response"}
+    assert result.metrics["health"] == pytest.approx(parts["all"]["score"])
+    known = [part for name, part in parts.items() if name != "all" and part["score"] is not None]
+    mean = sum(p["score"] * p["weight"] for p in known) / sum(p["weight"] for p in known)
+    assert parts["all"]["score"] == pytest.approx(mean)
+    assert parts["volume"]["value"] == 6
+    assert any("health of price" in line for line in result.summary)
 
 
 def test_mistakes_are_told(finished, run_in):

@@ -16,8 +16,9 @@ from assay.config import load_run
 from assay.errors import ConfigError
 from assay.model.bundle import PREPARATION
 from assay.model.encoding import Encoding
-from assay.model.registry import CHAMPION, load_trained
+from assay.model.registry import load_trained
 from assay.model.scale import TargetScale
+from assay.model.versions import CHAMPION
 from assay.runtime.arrow_plane import ArrowPlane
 from assay.runtime.tables import FEATURES
 from assay.runtime.tracking import Tracking

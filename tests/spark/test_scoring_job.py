@@ -11,7 +11,8 @@ import xgboost as xgb
 import yaml
 
 from assay.errors import AssayError, DataError
-from assay.model.registry import CHAMPION, champion
+from assay.model.registry import champion
+from assay.model.versions import CHAMPION
 from assay.pipeline import build_features
 from assay.runtime.job import JobContext
 from assay.runtime.progress import Reporter

@@ -225,7 +225,7 @@ def test_a_model_that_is_worse_than_the_champion_is_refused(run_job, towns, tmp_
     weak = ["engine.rounds=4", "engine.early_stopping_rounds=0"]
     refused = run_job("train", dataset, overrides=weak)
     assert refused.status == "refused"
-    assert any("champion (version 1)" in line and "confidence it is worse" in line for line in refused.summary)
+    assert any("champion, version 1 (1.0.0)," in line and "confidence it is worse" in line for line in refused.summary)
     metrics = refused.metrics
     assert metrics["champion_rmse"] == pytest.approx(first.metrics["test_rmse"], rel=1e-9)
     assert 0 < metrics["rmse_over_champion_low"] < metrics["test_rmse"] - metrics["champion_rmse"]

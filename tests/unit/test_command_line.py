@@ -51,10 +51,10 @@ def test_alone_it_teaches_the_jobs_in_pipeline_order(run):
     code, out, err = run()
     text = "\n".join(out)
     assert (code, err) == (0, [])
-    names = [*JOBS, "demo", "serve", "generate"]
+    names = [*JOBS, "demo", "serve", "generate", "registry"]
     listed = [line.split()[1] for line in out if line.startswith("│ ") and line.split()[1] in names]
-    stages = ["ingest", "build_features", "train", "tune", "calibrate", "score", "evaluate", "segment", "monitor"]
-    assert listed == [*stages, "pipeline", "demo", "serve", "generate"]
+    stages = ["ingest", "build_features", "train", "tune", "calibrate", "score", "evaluate", "segment"]
+    assert listed == [*stages, "monitor", "deploy", "pipeline", "demo", "serve", "generate", "registry"]
     assert "assay demo" in text
     assert "assay pipeline --dataset FILE" in " ".join(text.split())
     assert "Exit codes: 0 done" in " ".join(text.split())
@@ -98,6 +98,11 @@ def test_version(run):
         (["train", "--dataset"], "assay train: Option '--dataset' requires an argument; see `assay train --help`"),
         (["train", "--dataset", "x", "y"], "assay train: Got unexpected extra argument"),
         (["train", "--datset", "x"], "assay train: No such option: --datset"),
+        (
+            ["registry", "lst"],
+            "assay registry: No such command 'lst'. Did you mean 'list'?; see `assay registry --help`",
+        ),
+        (["registry", "list"], "assay registry list: Missing option '--dataset'; see `assay registry list --help`"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(run, arguments, line):
@@ -210,11 +215,13 @@ def test_the_demo_says_where_it_cannot_write(run):
     assert json.loads(out[0])["job"] == "demo"
 
 
-@pytest.mark.parametrize("name", [*JOBS, "demo", "serve", "generate"])
+@pytest.mark.parametrize("name", [*JOBS, "demo", "serve", "generate", "registry"])
 def test_every_job_has_its_two_lines(name):
     text = (ROOT / "jobs" / f"{name}.py").read_text()
     assert text == f'from assay.cli import job_main\n\njob_main("{name}")\n'
-    assert sorted(p.stem for p in (ROOT / "jobs").glob("*.py")) == sorted([*JOBS, "demo", "serve", "generate"])
+    assert sorted(p.stem for p in (ROOT / "jobs").glob("*.py")) == sorted(
+        [*JOBS, "demo", "serve", "generate", "registry"]
+    )
 
 
 def test_a_job_file_is_the_same_command(tmp_path):

@@ -1,4 +1,4 @@
-"""Consumes a dataset and a profile, produces nothing or the contradiction that no single key shows."""
+"""Consumes a dataset, produces nothing or the contradiction of its keys that no single one shows."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ import dataclasses
 import math
 import re
 import zoneinfo
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from assay.config.conformal import missing_quantiles
 from assay.config.dataset import DatasetConfig, JdbcConfig, SourceConfig, stored_name
-from assay.config.evaluation import EvaluationConfig
 from assay.config.events_consistency import check_events
-from assay.config.members import members_of
-from assay.config.preparation import PreparationConfig
-from assay.config.profile import MONOTONE, SAMPLED, ProfileConfig
-from assay.config.quality import METRICS, SCORES, parse_check
-from assay.config.strict import nearest
+from assay.config.quality import parse_check
+from assay.config.strict import check_repeats, nearest
 from assay.config.target import check_target
 from assay.errors import ConfigError
 
@@ -38,94 +33,11 @@ def check_dataset(dataset: DatasetConfig, origin: str) -> None:
     _check_targets(dataset, origin)
     check_events(dataset, origin)
     _check_kinds(dataset, origin)
-    _check_repeats(_dataset_lists(dataset), origin)
+    check_repeats(_dataset_lists(dataset), origin)
     _check_stored_names(dataset, origin)
     _check_column_maps(dataset, origin)
     _check_features(dataset, origin)
     _check_quality(dataset, origin)
-
-
-def check_profile(profile: ProfileConfig, origin: str) -> None:
-    """Refuse a profile whose keys contradict one another."""
-    lists: list[tuple[str, Sequence[Any]]] = [
-        ("conformal.levels", profile.conformal.levels),
-        ("engine.quantiles", profile.engine.quantiles),
-        ("scoring.shadows", profile.scoring.shadows),
-    ]
-    _check_repeats(lists, origin)
-    split = profile.split
-    held_back = split.tune + split.calibrate + split.test
-    if held_back >= 1:
-        raise ConfigError(
-            f"{origin}: split.tune + split.calibrate + split.test = {held_back:g}: nothing is left to train on; "
-            "make them smaller"
-        )
-    engine = profile.engine
-    if engine.sample_rows and engine.name not in SAMPLED:
-        raise ConfigError(
-            f"{origin}: engine.sample_rows has no use with engine.name={engine.name}, which learns from all rows; "
-            f"it is of {', '.join(SAMPLED)}"
-        )
-    if engine.monotone and engine.name not in MONOTONE:
-        raise ConfigError(
-            f"{origin}: engine.monotone has no use with engine.name={engine.name}; it is of {' and '.join(MONOTONE)}"
-        )
-    missing = missing_quantiles(profile.conformal.levels, engine.quantiles)
-    if profile.conformal.score == "cqr" and missing:
-        raise ConfigError(
-            f"{origin}: conformal.score=cqr needs the model's quantiles at {', '.join(f'{end:g}' for end in missing)}: "
-            "name them in engine.quantiles (engines xgboost and catboost), or choose another score"
-        )
-    if profile.training.enable_advanced_ensemble or profile.ensemble.members:
-        members_of(profile, origin)
-    _check_repeats([("ensemble.methods", profile.ensemble.methods)], origin)
-    _check_preparation(profile.preparation, origin)
-    _check_evaluation(profile.evaluation, origin)
-    _check_quality_names(profile, origin)
-
-
-def _check_evaluation(evaluation: EvaluationConfig, origin: str) -> None:
-    _check_repeats([("evaluation.segments", evaluation.segments)], origin)
-    _check_repeats([("evaluation.clusters.columns", evaluation.clusters.columns)], origin)
-    if evaluation.act_width > evaluation.review_width:
-        raise ConfigError(
-            f"{origin}: evaluation.act_width {evaluation.act_width:g} is above evaluation.review_width "
-            f"{evaluation.review_width:g}; an interval to act on is narrower than one to look at"
-        )
-
-
-def _check_preparation(preparation: PreparationConfig, origin: str) -> None:
-    outliers, impute, selection = preparation.outliers, preparation.impute, preparation.selection
-    _check_repeats([("preparation.outliers.columns", outliers.columns)], origin)
-    for name, (low, high) in outliers.bounds.items():
-        if low > high:
-            raise ConfigError(
-                f"{origin}: preparation.outliers.bounds.{name}: the lowest value {low} is above the highest {high}"
-            )
-    if outliers.winsorize is not None and outliers.winsorize[0] >= outliers.winsorize[1]:
-        raise ConfigError(
-            f"{origin}: preparation.outliers.winsorize {list(outliers.winsorize)}: expected a lower and a higher "
-            "quantile, such as [0.01, 0.99]"
-        )
-    for name, rule in impute.columns.items():
-        if rule.value is not None and rule.method != "constant":
-            raise ConfigError(
-                f"{origin}: preparation.impute.columns.{name}.value has no use with method {rule.method}; it is of "
-                "method constant"
-            )
-    if preparation.pca.enabled:
-        kept = [f"preparation.impute.columns.{n}.method" for n, r in impute.columns.items() if r.method == "keep"]
-        kept += ["preparation.impute.default"] if impute.default == "keep" else []
-        if kept:
-            raise ConfigError(
-                f"{origin}: preparation.pca.enabled takes no missing values, but {kept[0]} is keep; set it to median, "
-                "say"
-            )
-    if selection.method == "none" and (selection.max_features is not None or selection.min_score):
-        key = "max_features" if selection.max_features is not None else "min_score"
-        raise ConfigError(
-            f"{origin}: preparation.selection.{key} needs scores; set preparation.selection.method to importance, say"
-        )
 
 
 def _check_source(dataset: DatasetConfig, origin: str) -> None:
@@ -298,14 +210,6 @@ def _lists_in(settings: Any, path: str) -> Iterator[tuple[str, Sequence[Any]]]:
             yield from _lists_in(value, f"{path}.{name}")
 
 
-def _check_repeats(lists: Iterator[tuple[str, Sequence[Any]]] | list[tuple[str, Sequence[Any]]], origin: str) -> None:
-    for path, values in lists:
-        twice = [value for index, value in enumerate(values) if value in values[:index]]
-        if twice:
-            found = list(twice[0]) if isinstance(twice[0], tuple) else twice[0]
-            raise ConfigError(f"{origin}: {path} lists {found!r} twice; keep one")
-
-
 def _check_stored_names(dataset: DatasetConfig, origin: str) -> None:
     seen: dict[str, str] = {}
     derived = (t.name for t in dataset.targets if t.derived)
@@ -379,20 +283,3 @@ def _check_quality(dataset: DatasetConfig, origin: str) -> None:
             raise ConfigError(f"{origin}: quality.checks[{index}]: {error}") from None
         if (check.left in dataset.numeric_columns) != (check.right in dataset.numeric_columns):
             raise ConfigError(f"{origin}: quality.checks[{index}]: {text!r} compares a number with a text")
-
-
-def _check_quality_names(profile: ProfileConfig, origin: str) -> None:
-    quality = profile.quality
-    named: list[tuple[str, Mapping[str, float], Collection[str]]] = [
-        ("ingest.quality_limits", profile.ingest.quality_limits, METRICS),
-        ("quality.warn_limits", quality.warn_limits, METRICS),
-        ("quality.metric_weights", quality.metric_weights, METRICS),
-        ("quality.score_weights", quality.score_weights, SCORES),
-    ]
-    for path, given, known in named:
-        for name in given:
-            if name not in known:
-                hint = nearest(name, set(known)) or f" (valid here: {', '.join(sorted(known))})"
-                raise ConfigError(f"{origin}: unknown key {path}.{name}{hint}")
-    if not any(quality.score_weights.get(name, 1.0) for name in SCORES):
-        raise ConfigError(f"{origin}: quality.score_weights are all 0: give one of {', '.join(SCORES)} a weight")

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from assay.config.consistency import check_dataset, check_profile
+from assay.config.consistency import check_dataset
 from assay.config.dataset import FIRST_YEAR, LAST_YEAR, CalendarConfig, DatasetConfig, FeaturesConfig
 from assay.config.evaluation import EvaluationConfig
 from assay.config.overrides import DATASET, parse_override
 from assay.config.preparation import PreparationConfig
 from assay.config.profile import AdvancedTrainingConfig, IngestConfig, ProfileConfig
+from assay.config.profile_consistency import check_profile
 from assay.config.run import RunConfig
 from assay.config.segmentation import SegmentationConfig
 from assay.config.strict import check, nearest

@@ -28,6 +28,9 @@ class MonitoringConfig:
         the columns that are called drifted.  missing: change of the share of missing values that is too much.
     new_categories: share of current rows with categories never seen before that is too much.
     task_bytes: of columns that a task holds at once.
+    performance, concept: rises of the error, as a share of the reference's, that are called performance drift and
+        concept drift where chance does not explain them.  coverage: how much less than promised an interval may hold.
+    response_ms: time that a request for one row may take.
     sketch: what windows of many rows are told by: `never` by all values of a column in one task; `always` by sketches,
         with an error that `drift_detections` states; `auto` by sketches where a window has more than exact_rows.
     exact_rows: see sketch.
@@ -46,6 +49,10 @@ class MonitoringConfig:
     alpha: Share = 0.05
     missing: Share = 0.05
     new_categories: Share = 0.01
+    performance: Annotated[float, Field(gt=0)] = 0.05
+    concept: Annotated[float, Field(gt=0)] = 0.10
+    coverage: Share = 0.05
+    response_ms: Annotated[float, Field(gt=0)] = 5_000.0
     task_bytes: Annotated[int, Field(ge=1_000_000)] = 512_000_000
     sketch: Literal["auto", "always", "never"] = "auto"
     exact_rows: Annotated[int, Field(ge=1)] = 20_000_000

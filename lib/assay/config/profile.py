@@ -7,12 +7,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from assay.config.alerts import AlertsConfig
 from assay.config.conformal import ConformalConfig, Share
+from assay.config.deployment import DeploymentConfig
 from assay.config.ensemble import EnsembleConfig
 from assay.config.evaluation import EvaluationConfig
+from assay.config.experiments import ExperimentsConfig
 from assay.config.monitoring import MonitoringConfig
 from assay.config.preparation import PreparationConfig
 from assay.config.quality import QualityConfig
+from assay.config.registry import RegistryConfig
 from assay.config.segmentation import SegmentationConfig
 from assay.config.strict import STRICT
 from assay.config.tuning import TuningConfig
@@ -236,6 +240,10 @@ class ProfileConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     segmentation: SegmentationConfig = SegmentationConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
+    deployment: DeploymentConfig = DeploymentConfig()
+    experiments: ExperimentsConfig = ExperimentsConfig()
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()
+    alerts: AlertsConfig = AlertsConfig()
+    registry: RegistryConfig = RegistryConfig()
     runtime: RuntimeConfig = RuntimeConfig()

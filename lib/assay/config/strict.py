@@ -9,7 +9,7 @@ import math
 import reprlib
 import types
 import typing
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -62,6 +62,19 @@ def nearest(key: str, valid: Collection[str]) -> str:
     folded = {v.casefold(): v for v in sorted(valid)}
     close = difflib.get_close_matches(key.casefold(), list(folded), n=1, cutoff=0.5)
     return f"; did you mean {folded[close[0]]}?" if close else ""
+
+
+def check_repeats(lists: Iterable[tuple[str, Sequence[Any]]], origin: str) -> None:
+    """Refuse lists that name something twice. lists: dotted path and items of each.
+
+    Raises:
+        ConfigError: names the list and the item.
+    """
+    for path, values in lists:
+        twice = [value for index, value in enumerate(values) if value in values[:index]]
+        if twice:
+            found = list(twice[0]) if isinstance(twice[0], tuple) else twice[0]
+            raise ConfigError(f"{origin}: {path} lists {found!r} twice; keep one")
 
 
 def field_types(kind: Any) -> dict[str, Any]:

@@ -31,8 +31,10 @@ from assay.conformal.weighted import exponential_weights
 from assay.errors import ConfigError
 from assay.model.bundle import Model
 from assay.model.carried import Carried
-from assay.model.registry import Calibrated, TrainedRun, load_trained, register
+from assay.model.registry import Calibrated, TrainedRun, load_trained, register, version_label
+from assay.model.registry_table import write_registry
 from assay.model.row_sample import sample_threshold
+from assay.model.versions import CHALLENGER, CHAMPION, pick, versions_of
 from assay.runtime.conditions import Condition, period_conditions
 from assay.runtime.job import Done, JobContext, Plan
 from assay.runtime.plane import Flow, Output, Written
@@ -51,6 +53,7 @@ def plan(context: JobContext, target: TargetConfig, trained_run_id: str) -> Plan
     """What calibration is about to do for the models of one training run."""
     trained = load_trained(context.tracking, trained_run_id, blocks=context.config.profile.conformal.folds > 1)
     version = context.version(FEATURES.name, made_by="build_features")
+    alias = alias_of(context, trained)
     # Of classes only those that follow are read again.
     scores = not target.decides or (context.config.profile.conformal.adaptive and not trained.model.drawn)
     return Plan(
@@ -63,20 +66,34 @@ def plan(context: JobContext, target: TargetConfig, trained_run_id: str) -> Plan
             "model": trained.serves.version,
             "tested": trained.model.version,
             **({"blocks": [model.version for model in trained.blocks]} if trained.blocks else {}),
+            **({"alias": alias} if alias != CHAMPION else {}),
         },
-        execute=lambda identity: Calibrating(context, target, trained, version).run(identity),
+        execute=lambda identity: Calibrating(context, target, trained, version, alias).run(identity),
     )
+
+
+def alias_of(context: JobContext, trained: TrainedRun) -> str:
+    """What a calibrated model is registered as: a challenger where another one serves, and deployments go step by step.
+
+    The models of the training run that serves are its champion, calibrated anew or not.
+    """
+    if context.config.profile.deployment.strategy == "immediate":
+        return CHAMPION
+    served = pick(versions_of(context.tracking.client, trained.registered_name), CHAMPION)
+    return CHAMPION if served is None or served.trained_run_id == trained.run_id else CHALLENGER
 
 
 class Calibrating:
     """The calibration of one training run's models, each on rows that it, or its like of an earlier time, never saw."""
 
-    def __init__(self, context: JobContext, target: TargetConfig, trained: TrainedRun, version: int) -> None:
+    def __init__(
+        self, context: JobContext, target: TargetConfig, trained: TrainedRun, version: int, alias: str
+    ) -> None:
         self.context = context
         self.config = context.config
         self.target = target
         self.trained = trained
-        self.version = version
+        self.version, self.alias = version, alias
         self.segments = tuple(stored_name(s) for s in context.config.dataset.segments)
         outcome, conformal = trained.model.outcome, context.config.profile.conformal
         self.unpriced: dict[tuple[str, int], Unpriced] = {}  # by period and block
@@ -136,7 +153,10 @@ class Calibrating:
                 PYFUNC,
                 tested=Calibrated(trained.model, tested.to_dict(), tested.version) if trained.served else None,
                 row_ids=isinstance(served, ClassCalibration) and served.set_score.drawn,
+                alias=self.alias,
+                coverage=dict(zip(tested.levels, held, strict=True)),
             )
+            write_registry(self.context)
         everyone = served.quantiles[""]
         separate = sum(1 for label in served.quantiles if label and served.label_used(label) == label)
         what = "sets" if trained.model.outcome.decides else "intervals"
@@ -145,7 +165,8 @@ class Calibrating:
             f"calibrated on {everyone.rows:,} rows ({kind} scores{self.chosen}); {separate} of "
             f"{len(served.quantiles) - 1} segments have {served.min_segment_rows} rows or more and {what} of their own",
             *_told(self.blocks),
-            f"registered {trained.registered_name} version {number}, now champion",
+            f"registered {trained.registered_name} version {version_label(tracking, self.target.name, number)}, now "
+            + (CHAMPION if self.alias == CHAMPION else f"{CHALLENGER}: the job deploy lets it serve step by step"),
             *self.told_of_unpriced(),
         ]
         metrics |= {"calibration_blocks": float(len(self.blocks))}

@@ -17,14 +17,18 @@ class AssayModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """A model bundle and its calibration."""
 
     def load_context(self, context: Any) -> None:
-        """Load and verify the bundle."""
+        """Verify every file beside this one, then load the bundle."""
         from assay.conformal.class_calibration import read_calibration
         from assay.model.bundle import Model
+        from assay.model.files import check, name_of
+        from assay.model.logged import CALIBRATION
         from assay.model.registry import load_calibration
 
-        root, recorded = Path(context.artifacts["bundle"]), context.model_config
-        self.model = Model.load(root, sha256=recorded["model_sha256"])
-        calibration = load_calibration(root, sha256=recorded["calibration_sha256"])
+        folder, root, recorded = Path(__file__).parent, Path(context.artifacts["bundle"]), context.model_config
+        name = name_of(folder)
+        check(folder, name)
+        self.model = Model.load(root, sha256=recorded["model_sha256"], name=name, beside=(CALIBRATION,))
+        calibration = load_calibration(root, sha256=recorded["calibration_sha256"], name=name)
         self.calibration = read_calibration(calibration, classes=self.model.outcome.decides)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:

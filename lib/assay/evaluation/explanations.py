@@ -56,7 +56,10 @@ class ExplainRows:
         for rows, hashes in sampled(batches, self.threshold):
             matrix = model.encoding.matrix(rows)
             columns: dict[str, Any] = {"hash": hashes.view(np.int64), "inputs": _lists(matrix)}
-            columns["contributions"] = _lists(predictor.contributions(matrix))
+            contributions = predictor.contributions(matrix)
+            if model.slope != 1.0:
+                contributions = (contributions * model.followed(rows)[:, None]).astype(contributions.dtype)
+            columns["contributions"] = _lists(contributions)
             columns |= {name: rows.column(name) for name in ("row_id", "time", *self.segments)}
             yield pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
@@ -72,7 +75,7 @@ class Explained:
     """Sampled rows, in order of their hash.
 
     rows: row_id, time and segments (as text).  names: the k inputs.  inputs: (n, k), missing as NaN.
-    contributions: (n, k) on the model's scale.  base: what is added to each row.
+    contributions: (n, k) on the model's scale.  base: (n,) what is added to each row.
     """
 
     rows: pl.DataFrame
@@ -80,7 +83,7 @@ class Explained:
     encoding: Encoding
     inputs: npt.NDArray[np.float32]
     contributions: npt.NDArray[np.float64]
-    base: float
+    base: npt.NDArray[np.float64]
 
     @property
     def order(self) -> npt.NDArray[np.intp]:
@@ -102,7 +105,7 @@ class Explained:
 
         names = np.array(self.names, dtype=object)
         none = pl.Series([None] * count, dtype=pl.String)
-        parts = [lines([BASE] * count, none, np.full(count, self.base))]
+        parts = [lines([BASE] * count, none, self.base)]
         for place in range(most):
             told = pl.Series([row[place] for row in values], dtype=pl.String)
             parts.append(lines(names[top[:, place]].tolist(), told, named[:, place]))
@@ -167,5 +170,5 @@ def explained(found: pa.Table, model: Model, segments: Sequence[str], most: int)
         encoding=model.encoding,
         inputs=inputs,
         contributions=contributions[:, :-1],
-        base=float(contributions[0, -1]),
+        base=contributions[:, -1],
     )

@@ -36,7 +36,7 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
             "target": target.name,
             "predictions": commit.identity,
             "data": ingested(context),
-            "before": before.version if before is not None else "",
+            "before": str(before.number) if before is not None else "",
         },
         execute=lambda identity: of_kind(context, target, commit.details["run_id"]).run(
             identity, predictions, features

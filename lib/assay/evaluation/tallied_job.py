@@ -152,9 +152,7 @@ class TalliedEvaluation(Evaluation[C], Generic[C, T, S]):
         there = set(self.context.plane.schema(FEATURES.name).names)
         first = dt.datetime.fromisoformat(self.model.facts["split"]["test"]["first"])
         why = why_incomparable(found, self.model, first, there)
-        self.before_why = (
-            "" if why is None else f"not compared with the champion before (version {found.number}): {why}"
-        )
+        self.before_why = "" if why is None else f"not compared with the champion before, version {found.label}: {why}"
         if why is not None:
             return known
         return dataclasses.replace(known, before=Carried.of(found.judged), before_map=tested_map(found))

@@ -6,9 +6,10 @@ import dataclasses
 import datetime as dt
 import hashlib
 import json
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,8 @@ class Model:
     engine, stored: the learner's kind and bytes.  encoding: inputs.  scale: target.
     plan: the feature plan it was trained on, as data.  facts: split times, rounds, parameters, baselines.
     outcome: what it predicts: a value, quantiles, or the probabilities of classes.
+    slope: by how much outcomes followed what was learned of a change from the last known value, on rows that nobody had
+        learned from; predictions go that far from that value, and no farther. 1 of other targets.
     """
 
     engine: str
@@ -45,6 +48,7 @@ class Model:
     facts: dict[str, Any]
     threads: int = 1
     outcome: Outcome = VALUE
+    slope: float = 1.0
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -79,8 +83,15 @@ class Model:
             found, spread = predictor.predict_with_spread(matrix)
         else:
             found = predictor.predict(matrix)
+        if self.slope != 1.0:
+            followed = self.followed(batch)
+            found, spread = followed * found, None if spread is None else followed * spread
         width = self.outcome.width
         return found if width == 1 else found.reshape(batch.num_rows, width), spread
+
+    def followed(self, batch: pa.RecordBatch) -> Floats:
+        """`slope` of the rows (n,) whose last value is known, 1 of the others."""
+        return np.where(self.scale.anchored(batch), self.slope, 1.0)
 
     def _value(self, found: Floats) -> Floats:
         """The number (n,) that stands for what was learned: of quantiles the one in the middle."""
@@ -158,10 +169,16 @@ class Model:
         gains = {names[i]: gain for i, gain in self.predictor.importance().items()}
         return dict(sorted(gains.items(), key=lambda item: -item[1]))
 
+    def importance_shares(self) -> dict[str, float]:
+        """The same as shares of their sum, 0 to 1; empty where the learner cannot say, or used no feature."""
+        worth = self.importance()
+        total = sum(worth.values())
+        return {name: value / total for name, value in worth.items()} if total > 0 else {}
+
     @cached_property
     def files(self) -> dict[str, bytes]:
         """The model as files, manifest last."""
-        description = {
+        description: dict[str, Any] = {
             "engine": self.engine,
             "encoding": self.encoding.to_dict(),
             "scale": self.scale.to_dict(),
@@ -171,6 +188,8 @@ class Model:
         }
         if self.outcome != VALUE:
             description["outcome"] = self.outcome.to_dict()
+        if self.slope != 1.0:
+            description["slope"] = self.slope
         files = {stored_file(self.engine): self.stored}
         if self.encoding.preparation is not None:
             description["preparation"], files[PREPARATION] = self.encoding.preparation.to_files()
@@ -189,27 +208,36 @@ class Model:
             (folder / name).write_bytes(content)
 
     @classmethod
-    def load(cls, folder: Path, *, sha256: str | None = None, threads: int = 1) -> Model:
+    def load(
+        cls,
+        folder: Path,
+        *,
+        sha256: str | None = None,
+        threads: int = 1,
+        name: str | None = None,
+        beside: Collection[str] = (),
+    ) -> Model:
         """Read a model after checking every file against the manifest, and the manifest against `sha256`.
 
+        name: of the model, for people.  beside: files in its folder that the manifest does not name.
+
         Raises:
-            AssayError: a file is missing or was changed.
+            AssayError: a file is missing, was changed, or is named by no manifest.
         """
-        files = verified_files(folder, sha256=sha256)
+        name = name or f"model in {folder.name}"
+        files = verified_files(folder, sha256=sha256, name=name, beside=beside)
         tree = json.loads(files[DESCRIPTION])
         learner = stored_file(tree["engine"])
         if learner not in files:
-            raise AssayError(f"model in {folder.name}: file {learner} is missing; refusing to load it")
+            raise AssayError(f"{name}: file {learner} is missing; refusing to load it")
         preparation = None
         if "preparation" in tree:
             if PREPARATION not in files:
-                raise AssayError(f"model in {folder.name}: file {PREPARATION} is missing; refusing to load it")
+                raise AssayError(f"{name}: file {PREPARATION} is missing; refusing to load it")
             try:
                 preparation = Preparation.from_files(tree["preparation"], files[PREPARATION])
             except (ValueError, KeyError, TypeError):  # pickled objects among them
-                raise AssayError(
-                    f"model in {folder.name}: file {PREPARATION} cannot be read; refusing to load it"
-                ) from None
+                raise AssayError(f"{name}: file {PREPARATION} cannot be read; refusing to load it") from None
         return cls(
             engine=tree["engine"],
             stored=files[learner],
@@ -220,6 +248,7 @@ class Model:
             facts=tree["facts"],
             threads=threads,
             outcome=Outcome.from_dict(tree["outcome"]) if "outcome" in tree else VALUE,
+            slope=float(tree.get("slope", 1.0)),
         )
 
 
@@ -233,35 +262,45 @@ def manifest_of(files: dict[str, bytes]) -> bytes:
     return canonical_json({name: digest_of(content) for name, content in files.items()}).encode()
 
 
-def verified_files(folder: Path, *, sha256: str | None = None) -> dict[str, bytes]:
-    """Files of a bundle whose hashes hold.
+def verified_files(
+    folder: Path, *, sha256: str | None = None, name: str | None = None, beside: Collection[str] = ()
+) -> dict[str, bytes]:
+    """Files of a bundle whose hashes hold. name, beside: as in `Model.load`.
 
     Raises:
-        AssayError: names the file that is missing or was changed.
+        AssayError: names the file that is missing, was changed, or is named by no manifest.
     """
+    files, problems = inspected(folder, sha256=sha256, beside=beside)
+    if problems:
+        raise AssayError(f"{name or f'model in {folder.name}'}: {problems[0]}; refusing to load it")
+    return files
 
-    def refuse(why: str) -> NoReturn:
-        raise AssayError(f"model in {folder.name}: {why}; refusing to load it") from None
 
-    try:
-        manifest = (folder / MANIFEST).read_bytes()
-    except OSError:
-        refuse(f"{MANIFEST} is missing")
+def inspected(
+    folder: Path, *, sha256: str | None = None, beside: Collection[str] = ()
+) -> tuple[dict[str, bytes], list[str]]:
+    """Files of a bundle by name, and what is wrong with them, one sentence a file. Arguments as in `verified_files`."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return {}, [f"{MANIFEST} is missing"]
+    manifest = path.read_bytes()
     if sha256 is not None and digest_of(manifest) != sha256:
-        refuse(f"{MANIFEST} is not the one on record")
+        return {}, [f"{MANIFEST} is not the one on record"]
     try:
         listed = json.loads(manifest)
     except ValueError:
         listed = None
     if not isinstance(listed, dict) or DESCRIPTION not in listed:
-        refuse(f"{MANIFEST} was changed after it was saved")
-    files = {MANIFEST: manifest}
+        return {}, [f"{MANIFEST} was changed after it was saved"]
+    files, found = {MANIFEST: manifest}, []
     for name, expected in listed.items():
         if Path(name).name != name or name in {"", ".", ".."}:
-            refuse(f"{MANIFEST} names {name!r}, which is no file of the model's own folder")
-        if not (folder / name).is_file():
-            refuse(f"file {name} is missing")
-        files[name] = (folder / name).read_bytes()
-        if digest_of(files[name]) != expected:
-            refuse(f"file {name} was changed after it was saved")
-    return files
+            found.append(f"{MANIFEST} names {name!r}, which is no file of the model's own folder")
+        elif not (folder / name).is_file():
+            found.append(f"file {name} is missing")
+        else:
+            files[name] = (folder / name).read_bytes()
+            if digest_of(files[name]) != expected:
+                found.append(f"file {name} was changed after it was saved")
+    strange = sorted({path.name for path in folder.iterdir()} - {*listed, MANIFEST, *beside})
+    return files, found + [f"file {name} is named by no manifest" for name in strange]

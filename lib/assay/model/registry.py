@@ -12,18 +12,29 @@ from typing import Any
 
 from assay.errors import AssayError, DataError
 from assay.model.bundle import MANIFEST, Model, digest_of
-from assay.model.row_sample import ROW
+from assay.model.files import check
+from assay.model.lineage import lineage
+from assay.model.logged import BUNDLE, CALIBRATION, LISTED, TESTED, log_pyfunc
+from assay.model.stored import version_files
+from assay.model.versions import (
+    ABSENT,
+    CHAMPION,
+    RETIRED,
+    SEMANTIC,
+    Version,
+    aliases_of,
+    described,
+    label_of,
+    make_champion,
+    pick,
+    settle,
+    versions_of,
+)
 from assay.runtime.tracking import Tracking
-from assay.version import __version__
 
-BUNDLE = "bundle"
-TESTED = "tested"
 BUNDLES = {"model": BUNDLE, "served": "bundle_served", "held_back": "bundle_held_back"}  # of a training run
 BLOCK = "block"  # of a model's facts: which block of the calibration period it scores; and, with a number, its bundle
-CALIBRATION = "calibration.json"
-CHAMPION = "champion"
-ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's codes for no such model, no such alias
-LIBRARIES = {"xgboost": ("xgboost",), "catboost": ("catboost",)}  # that an engine's models need
+REMOVED = "assay.models_removed_at"  # of a training run whose models clean-up has removed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +77,7 @@ class Calibrated:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Champion(Calibrated):
-    """The model that scores. number: version in the registry.
+    """The model that scores. number: version in the registry.  semantic: its semantic version, where it has one.
 
     tested: the model behind the figures of its test, which scores the rows that the serving one has learned from; None
     where that is the same.
@@ -75,6 +86,12 @@ class Champion(Calibrated):
     number: str
     run_id: str
     tested: Calibrated | None = None
+    semantic: str = ""
+
+    @property
+    def label(self) -> str:
+        """What people call the version: `3 (1.0.2)`."""
+        return label_of(self.number, {SEMANTIC: self.semantic} if self.semantic else {})
 
     @property
     def judged(self) -> Model:
@@ -99,16 +116,25 @@ def record_models(tracking: Tracking, models: Mapping[str, Model | None]) -> Non
 
 
 def load_trained(tracking: Tracking, run_id: str, *, blocks: bool = False) -> TrainedRun:
-    """The models of a training run, each one's hash checked against the run's tag. blocks: those as well."""
+    """The models of a training run, each one's hash checked against the run's tag. blocks: those as well.
+
+    Raises:
+        DataError: clean-up has removed them.
+        AssayError: a file is missing or was changed.
+    """
     tags = tracking.client.get_run(run_id).data.tags
+    if REMOVED in tags:
+        raise DataError(f"the models of training run {run_id} were removed by `registry cleanup`; train again")
 
     def loaded(which: str) -> Model:
         with tracking.download(run_id, bundle_name(which)) as folder:
-            return Model.load(folder, sha256=tags[model_tag(which)])
+            return Model.load(
+                folder, sha256=tags[model_tag(which)], name=f"{bundle_name(which)} of training run {run_id}"
+            )
 
-    found = {which: loaded(which) for which in BUNDLES if model_tag(which) in tags}
-    numbers = itertools.takewhile(lambda n: model_tag(f"{BLOCK}_{n}") in tags, itertools.count(2))
-    of_blocks = tuple(loaded(f"{BLOCK}_{number}") for number in numbers) if blocks else ()
+    there = models_of(tags)
+    found = {which: loaded(which) for which in BUNDLES if which in there}
+    of_blocks = tuple(loaded(which) for which in there if which not in BUNDLES) if blocks else ()
     target = tags["assay.target"]
     name = registered_name(tracking.config.dataset.name, target)
     return TrainedRun(run_id, target, registered_name=name, blocks=of_blocks, **found)
@@ -117,6 +143,13 @@ def load_trained(tracking: Tracking, run_id: str, *, blocks: bool = False) -> Tr
 def bundle_name(which: str) -> str:
     """Artifact of a training run with one of its models: a key of `BUNDLES`, or `block_2` and so on."""
     return BUNDLES.get(which, f"{BUNDLE}_{which}")
+
+
+def models_of(tags: Mapping[str, str]) -> dict[str, str]:
+    """Models of a training run with these tags, named as `bundle_name` has them -> the hash of each."""
+    numbers = itertools.takewhile(lambda n: model_tag(f"{BLOCK}_{n}") in tags, itertools.count(2))
+    names = [*BUNDLES, *(f"{BLOCK}_{number}" for number in numbers)]
+    return {which: tags[model_tag(which)] for which in names if model_tag(which) in tags}
 
 
 def model_tag(which: str) -> str:
@@ -133,50 +166,54 @@ def register(
     *,
     tested: Calibrated | None = None,
     row_ids: bool = False,
+    alias: str = CHAMPION,
+    coverage: Mapping[float, float] | None = None,
 ) -> str:
-    """Log the calibrated model that serves as an MLflow pyfunc (its code is the file `code`), make it champion.
+    """Log the calibrated model that serves as an MLflow pyfunc (its code is the file `code`), give it an alias.
 
     calibration: of that model.  tested: the tested model with its own, where that is another.  row_ids: whether the
-    model takes the column `row_id` as well, which it can do without.
+    model takes the column `row_id` as well, which it can do without.  alias: `champion`, or `challenger` for one that
+    serves nobody yet.  coverage: per level the share of the test's outcomes that is covered, for the record.
     Returns:
         its number in the registry.
 
-    A version of this very model and calibration that is registered already is made champion again.
+    A version of this very model and calibration that is registered already gets the alias, and is retired no more. The
+    champion before becomes `previous`.
     """
-    mlflow, client, name, model = tracking.mlflow, tracking.client, trained.registered_name, trained.serves
+    client, name, model = tracking.client, trained.registered_name, trained.serves
     wanted = {
         "assay.model_version": model.version,
         "assay.calibration_version": calibration_version,
         "assay.tested_version": tested.model.version if tested is not None else "",
         "assay.tested_calibration_version": tested.calibration_version if tested is not None else "",
     }
-    existing = client.search_model_versions(f"name = '{name}'") if _is_registered(tracking, name) else []
-    for found in existing:
+    versions = versions_of(client, name)
+    for found in versions:
         if all(found.tags.get(k, "") == v for k, v in wanted.items()):
-            client.set_registered_model_alias(name, CHAMPION, found.version)
-            return str(found.version)
-    libraries = [name for engine in model.engines for name in LIBRARIES.get(engine, ())]
-    with tempfile.TemporaryDirectory(prefix="assay-register-") as folder:
-        hashes = _saved(Path(folder) / BUNDLE, model, calibration)
-        artifacts, recorded = {BUNDLE: str(Path(folder) / BUNDLE)}, hashes
-        if tested is not None:
-            artifacts[TESTED] = str(Path(folder) / TESTED)
-            found = _saved(Path(folder) / TESTED, tested.model, tested.calibration)
-            recorded = {**hashes, **{f"{TESTED}_{key}": digest for key, digest in found.items()}}
-        info = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(code),
-            artifacts=artifacts,
-            model_config=hashes,
-            **_signature(model, calibration, row_ids=row_ids),
-            pip_requirements=[f"assay=={__version__}", *libraries, "pyarrow", "pandas"],
-        )
-    tags = {**wanted, **{f"assay.{key}": digest for key, digest in recorded.items()}, "assay.run_id": trained.run_id}
-    if not _is_registered(tracking, name):
+            if found.retired:
+                client.delete_model_version_tag(name, str(found.number), RETIRED)
+            return _named(client, name, found.number, alias)
+    parts = {BUNDLE: (model, calibration)}
+    if tested is not None:
+        parts[TESTED] = (tested.model, dict(tested.calibration))
+    source, hashes = log_pyfunc(tracking, parts, code, row_ids=row_ids)
+    told = lineage(
+        tracking, name, trained.run_id, model, calibration, versions, target=trained.target, coverage=coverage
+    )
+    if not versions and aliases_of(client, name) is None:
         client.create_registered_model(name)
-    version = client.create_model_version(name, source=info.model_uri, run_id=None, tags=tags)
-    client.set_registered_model_alias(name, CHAMPION, version.version)
-    return str(version.version)
+    version = client.create_model_version(name, source=source, run_id=None, tags={**wanted, **hashes, **told})
+    settle(client, name, int(version.version))
+    return _named(client, name, int(version.version), alias)
+
+
+def _named(client: Any, name: str, number: int, alias: str) -> str:
+    """Give a version an alias; returns its number."""
+    if alias == CHAMPION:
+        make_champion(client, name, str(number))
+    else:
+        client.set_registered_model_alias(name, alias, str(number))
+    return str(number)
 
 
 def champion(tracking: Tracking, target: str) -> Champion:
@@ -208,11 +245,11 @@ def find_champion(tracking: Tracking, target: str) -> Champion | None:
         if error.error_code not in ABSENT:
             raise
         return None
-    return _registered(tracking.uri, name, version)
+    return _registered(tracking.uri, name, str(version.version), version.tags)
 
 
 def registered(tracking: Tracking, target: str, which: str) -> Champion:
-    """A registered version of a target's model by its number or alias, checked like the champion.
+    """A registered version of a target's model by its number, semantic version or alias, checked like the champion.
 
     Raises:
         DataError: there is no such version; says which there are.
@@ -236,14 +273,17 @@ def load_registered(uri: str, tracking_uri: str) -> Champion:
         name, separator, which = uri.removeprefix("models:/").rpartition("/")
     if not separator or not uri.startswith("models:/"):
         raise DataError(f"{uri!r} is no registered model: expected models:/NAME@{CHAMPION} or models:/NAME/NUMBER")
-    try:
-        by_number = which.isdecimal()
-        version = client.get_model_version(name, which) if by_number else client.get_model_version_by_alias(name, which)
-    except mlflow.MlflowException as error:
-        if error.error_code not in ABSENT:
-            raise
-        raise DataError(f"model {name} has no version or alias {which!r}; {_versions(client, name)}") from None
-    return _registered(tracking_uri, name, version)
+    versions = versions_of(client, name)
+    version = pick(versions, which)
+    if version is None:
+        raise DataError(f"model {name} has no version or alias {which!r}; {described(versions)}")
+    return _registered(tracking_uri, name, str(version.number), version.tags)
+
+
+def version_label(tracking: Tracking, target: str, number: str) -> str:
+    """What people call a version of a target's model: `3 (1.0.2)`."""
+    name = registered_name(tracking.config.dataset.name, target)
+    return label_of(number, tracking.client.get_model_version(name, number).tags)
 
 
 def registered_models(tracking_uri: str) -> dict[str, str]:
@@ -260,78 +300,56 @@ def registered_models(tracking_uri: str) -> dict[str, str]:
 
 
 def champion_before(tracking: Tracking, target: str, run_id: str) -> Champion | None:
-    """The version registered before that of a training run; None where there is none, or the run's is not registered.
+    """The champion before a training run's own version; None where there is none, or the run's is not registered.
 
     Raises:
         AssayError: an artifact was changed.
     """
     found = version_before(tracking, target, run_id)
-    name = registered_name(tracking.config.dataset.name, target)
-    return None if found is None else _registered(tracking.uri, name, found)
+    return None if found is None else _registered(tracking.uri, found.name, str(found.number), found.tags)
 
 
-def version_before(tracking: Tracking, target: str, run_id: str) -> Any | None:
-    """MLflow's record of that version."""
-    name = registered_name(tracking.config.dataset.name, target)
-    if not _is_registered(tracking, name):
+def version_before(tracking: Tracking, target: str, run_id: str) -> Version | None:
+    """That version: the champion when the run's model was registered, or where that is not on record the one before."""
+    versions = versions_of(tracking.client, registered_name(tracking.config.dataset.name, target))
+    own = [place for place, one in enumerate(versions) if one.trained_run_id == run_id]
+    if not own:
         return None
-    versions = sorted(tracking.client.search_model_versions(f"name = '{name}'"), key=lambda one: int(one.version))
-    own = [place for place, one in enumerate(versions) if one.tags.get("assay.run_id") == run_id]
-    return versions[own[0] - 1] if own and own[0] else None
+    first = versions[own[0]]
+    if first.semantic is None:
+        return versions[own[0] - 1] if own[0] else None
+    return next((one for one in versions if str(one.number) == first.tag("parent")), None)
 
 
-def _versions(client: Any, name: str) -> str:
-    """What there is of a model, for people."""
-    numbers = sorted(int(found.version) for found in client.search_model_versions(f"name = '{name}'"))
-    if not numbers:
-        return "no version of it is registered"
-    aliases = sorted(client.get_registered_model(name).aliases)
-    return f"it has {', '.join(map(str, numbers))}" + (f" and {', '.join(aliases)}" if aliases else "")
-
-
-def _registered(tracking_uri: str, name: str, version: Any) -> Champion:
-    """A version of a registered model, as MLflow tells of it, with its files."""
-    import mlflow
-
-    tags, source = version.tags, f"models:/{name}/{version.version}"
-    if not tracking_uri.startswith(
-        "databricks"
-    ):  # else MLflow looks for it in the store that this process happens to use
-        source = mlflow.MlflowClient(tracking_uri, registry_uri=tracking_uri).get_model_version_download_uri(
-            name, version.version
-        )
-    with tempfile.TemporaryDirectory(prefix="assay-champion-") as folder:
-        local = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=tracking_uri)
-        root = Path(local) / "artifacts"
-        served = _loaded(root / BUNDLE, tags, "assay.")
-        tested = _loaded(root / TESTED, tags, f"assay.{TESTED}_") if tags.get("assay.tested_version") else None
+def _registered(tracking_uri: str, name: str, number: str, tags: Mapping[str, str]) -> Champion:
+    """A version with its models. One that was registered before there were lists of files is checked by those alone."""
+    told = f"model {name} version {label_of(number, tags)}"
+    with version_files(tracking_uri, name, number, told) as folder:
+        if LISTED in tags:
+            check(folder, told, sha256=tags[LISTED])
+        root = folder / "artifacts"
+        served = _loaded(root / BUNDLE, tags, "assay.", told)
+        tested = _loaded(root / TESTED, tags, f"assay.{TESTED}_", told) if tags.get("assay.tested_version") else None
     return Champion(
         served.model,
         served.calibration,
         served.calibration_version,
-        number=str(version.version),
+        number=number,
         run_id=tags["assay.run_id"],
         tested=tested,
+        semantic=tags.get(SEMANTIC, ""),
     )
 
 
-def _saved(root: Path, model: Model, calibration: dict[str, Any]) -> dict[str, str]:
-    """Write a model and its calibration; returns their hashes."""
-    model.save(root)
-    text = json.dumps(calibration, sort_keys=True)
-    (root / CALIBRATION).write_text(text, encoding="utf-8")
-    return {"model_sha256": digest_of(model.files[MANIFEST]), "calibration_sha256": digest_of(text.encode())}
-
-
-def _loaded(root: Path, tags: Mapping[str, str], prefix: str) -> Calibrated:
-    """What `_saved` wrote, checked against the tags that begin so."""
-    model = Model.load(root, sha256=tags[f"{prefix}model_sha256"])
-    calibration = load_calibration(root, sha256=tags[f"{prefix}calibration_sha256"])
+def _loaded(root: Path, tags: Mapping[str, str], prefix: str, name: str) -> Calibrated:
+    """What `_saved` wrote, checked against the tags that begin so. name: of the version, for people."""
+    model = Model.load(root, sha256=tags[f"{prefix}model_sha256"], name=name, beside=(CALIBRATION,))
+    calibration = load_calibration(root, sha256=tags[f"{prefix}calibration_sha256"], name=name)
     return Calibrated(model, calibration, tags[f"{prefix}calibration_version"])
 
 
-def load_calibration(folder: Path, *, sha256: str) -> dict[str, Any]:
-    """The calibration beside a model.
+def load_calibration(folder: Path, *, sha256: str, name: str | None = None) -> dict[str, Any]:
+    """The calibration beside a model. name: of the model, for people.
 
     Raises:
         AssayError: it is missing or was changed.
@@ -339,48 +357,7 @@ def load_calibration(folder: Path, *, sha256: str) -> dict[str, Any]:
     path = folder / CALIBRATION
     content = path.read_bytes() if path.is_file() else b""
     if digest_of(content) != sha256:
-        raise AssayError(f"model in {folder.name}: {CALIBRATION} is not the one on record; refusing to load it")
+        name = name or f"model in {folder.name}"
+        raise AssayError(f"{name}: file {CALIBRATION} is not the one on record; refusing to load it")
     found: dict[str, Any] = json.loads(content)
     return found
-
-
-def _is_registered(tracking: Tracking, name: str) -> bool:
-    try:
-        tracking.client.get_registered_model(name)
-    except tracking.mlflow.MlflowException as error:
-        if error.error_code not in ABSENT:
-            raise
-        return False
-    return True
-
-
-def _signature(model: Model, calibration: dict[str, Any], *, row_ids: bool) -> dict[str, Any]:
-    """Signature and input example: one row of everything missing, which the model takes too."""
-    import pandas as pd
-    from mlflow.models import ModelSignature, infer_signature
-    from mlflow.types import ColSpec, Schema
-
-    from assay.runtime.tables import level_label
-
-    texts = list(dict.fromkeys([*model.encoding.categories, *calibration["segment_columns"]]))
-    numbers = [c for c in model.input_columns if c not in texts]
-    example = pd.DataFrame({**{c: pd.Series([1.0]) for c in numbers}, **{c: pd.Series(["a"]) for c in texts}})
-    spread = {"disagreement": [1.0]} if model.engine == "ensemble" else {}
-    if model.outcome.decides:
-        outcome = pd.DataFrame(
-            {
-                "prediction": [1.0],
-                "predicted_class": ["a"],
-                "probabilities": [[1.0, 0.0]],
-                **{f"set_{level_label(level)}": [["a"]] for level in calibration["levels"]},
-                **spread,
-            }
-        )
-        signature = infer_signature(example, outcome)
-        if row_ids:
-            optional = ColSpec("long", ROW, required=False)
-            signature = ModelSignature(Schema([*signature.inputs.inputs, optional]), signature.outputs)
-        return {"signature": signature, "input_example": example}
-    ends = [f"{end}_{level_label(level)}" for level in calibration["levels"] for end in ("lower", "upper")]
-    outcome = pd.DataFrame({**{name: [1.0] for name in ["prediction", *ends]}, **spread})
-    return {"signature": infer_signature(example, outcome), "input_example": example}

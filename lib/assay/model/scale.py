@@ -48,8 +48,17 @@ class TargetScale:
         if self.anchor is None:
             return 0.0
         anchor = as_floats(batch.column(self.anchor))
-        usable = np.isfinite(anchor) & ((anchor > 0) if self.transform == "log" else True)
-        return self._bend(np.where(usable, anchor, self.typical))
+        return self._bend(np.where(self._usable(anchor), anchor, self.typical))
+
+    def anchored(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        """Whether each row (n,) has a last known value that the model learns the change from."""
+        if self.anchor is None:
+            return np.zeros(batch.num_rows, dtype=bool)
+        return self._usable(as_floats(batch.column(self.anchor)))
+
+    def _usable(self, anchor: Floats) -> npt.NDArray[np.bool_]:
+        found = np.isfinite(anchor)
+        return found & (anchor > 0) if self.transform == "log" else found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -1,1 +1,1 @@
-"""Consumes features, predictions and outcomes over time, produces drift, health, alerts and the retrain queue."""
+"""Consumes features, predictions and outcomes over time, produces what is wrong with a model, and tells who asked."""

@@ -2,125 +2,74 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from assay.config import TargetConfig
 from assay.config.dataset import CALENDAR, stored_name
 from assay.config.monitoring import MonitoringConfig
 from assay.errors import ConfigError, DataError
-from assay.model.registry import Champion, champion
 from assay.monitoring.compared import apart_of
 from assay.monitoring.comparison import Comparison, Side, Watched
 from assay.monitoring.significance import Evidence, adjusted, evidences
-from assay.monitoring.windows import Window, windows_of
-from assay.runtime.conditions import Condition
-from assay.runtime.job import Done, JobContext, Plan
+from assay.monitoring.watching import Watching
+from assay.monitoring.windows import Window
+from assay.runtime.job import Done, Plan
 from assay.runtime.monitoring_tables import DRIFT_DETECTIONS
-from assay.runtime.newest import newest_time
-from assay.runtime.plane import Output
 from assay.runtime.tables import FEATURES, PREDICTIONS
 
-JOB = "monitor"
+JOB = "drift"
 DISTRIBUTION, MISSING, NEW = "distribution", "missing", "new_categories"
 TOLD = 5  # columns of the summary
 
 
-def plan(context: JobContext, target: TargetConfig) -> Plan:
+def plan(watching: Watching) -> Plan:
     """What drift detection is about to compare."""
-    version = context.version(FEATURES.name, made_by="build_features")
-    predictions = context.version(PREDICTIONS.name, made_by="score")
-    found = champion(context.tracking, target.name)
-    scored = context.plane.last_commit(PREDICTIONS.name, target.name)
-    return Plan(
-        job=JOB,
-        inputs={FEATURES.name: version, PREDICTIONS.name: predictions},
-        sections=("monitoring", "where", "as_of"),
-        slots=[(DRIFT_DETECTIONS.name, target.name)],
-        extra={
-            "target": target.name,
-            "model": found.model.version,
-            "predictions": scored.identity if scored is not None else "",
-        },
-        execute=lambda identity: Drift(context, target, found, version, predictions).run(identity),
-    )
+    return watching.plan(JOB, watching.inputs, DRIFT_DETECTIONS, lambda identity: Drift(watching).run(identity))
 
 
 class Drift:
-    """One target's columns in two windows. version, predictions: of the tables."""
+    """One target's columns in two windows."""
 
-    def __init__(
-        self, context: JobContext, target: TargetConfig, found: Champion, version: int, predictions: int
-    ) -> None:
-        self.context, self.target, self.champion = context, target, found
-        self.version, self.predictions = version, predictions
-        self.config = context.config.profile.monitoring
+    def __init__(self, watching: Watching) -> None:
+        self.watching, self.context, self.config = watching, watching.context, watching.config
         self.by = tuple(stored_name(name) for name in self.config.by)
 
     def run(self, identity: str) -> Done:
         """Compare, test, write."""
-        plane, (reference, current) = self.context.plane, self.windows()
+        plane, (reference, current) = self.context.plane, self.watching.windows
         with self.context.reporter.step("comparing two windows of rows"):
             compared = Comparison(plane, self.config, self.by).of(self.watched((reference, current)))
         rows = judged(compared.to_pylist(), self.config)
         if not any(row["rows_current"] for row in rows) or not any(row["rows_reference"] for row in rows):
             raise DataError(
                 f"{'the current' if any(row['rows_reference'] for row in rows) else 'the reference'} window of "
-                f"{self.target.name} has no row: set monitoring.window_days or monitoring.reference_from"
+                f"{self.watching.target.name} has no row: set monitoring.window_days or monitoring.reference_from"
             )
         table = self.table(rows, reference, current)
-        commit = self.context.commit(JOB, self.target.name, identity)
-        owns = {"target": self.target.name, "as_of": self.as_of(current)}
-        written = plane.rows_of(DRIFT_DETECTIONS, DRIFT_DETECTIONS.schema(), table).write(
-            [Output(DRIFT_DETECTIONS, DRIFT_DETECTIONS.schema(), commit, owns=owns)]
-        )
+        written = self.watching.write(DRIFT_DETECTIONS, table, JOB, identity)
         return Done(metrics=figures(rows), written=written, summary=told(rows))
-
-    def windows(self) -> tuple[Window, Window]:
-        """The two windows."""
-        test = self.champion.judged.facts["split"]["test"]
-        where = [*self.where(), *([Condition("time", "<", self.context.config.as_of)] if self._past else [])]
-        newest = newest_time(
-            self.context.plane.read(FEATURES.name, version=self.version, columns=["time"], where=where)
-        )
-        if newest is None:
-            raise DataError("the features have no row to watch: run the job build_features first, or set --date later")
-        return windows_of(self.config, test, version=self.version, newest=newest)
-
-    @property
-    def _past(self) -> bool:
-        return self.context.config.as_of is not None
-
-    def where(self) -> list[Condition]:
-        """The run's slice."""
-        return [Condition(stored_name(name), "==", value) for name, value in self.context.config.where]
-
-    def as_of(self, current: Window) -> str:
-        """The day that the run is about: that of `--date`, else of the newest row, else today."""
-        day = self.context.config.as_of or current.end or dt.datetime.now(dt.UTC)
-        return f"{day:%Y-%m-%d}"
 
     def watched(self, windows: tuple[Window, Window]) -> list[Watched]:
         """Inputs of the champion, but for those that the time alone makes and must change; and what it said."""
-        encoding, plane = self.champion.model.encoding, self.context.plane
+        encoding, plane = self.watching.champion.model.encoding, self.context.plane
         schema = plane.schema(FEATURES.name)
         wrong = [name for name in self.by if name not in schema.names]
         if wrong:
             raise ConfigError(f"monitoring.by: the features have no column {', '.join(wrong)}")
         texts = tuple(encoding.categories)
         numbers = tuple(c for c in encoding.columns if c not in encoding.categories and not c.startswith(CALENDAR))
-        reference, current = (Side(window.version, (*self.where(), *window.conditions)) for window in windows)
+        reference, current = (Side(window.version, (*self.watching.where, *window.conditions)) for window in windows)
         inputs = Watched(FEATURES.name, numbers, texts, (reference, current))
         if self.context.config.where or self.config.reference_version >= 0:
             return [inputs]
         said = plane.schema(PREDICTIONS.name)
         names = tuple(f.name for f in said if f.name == "prediction" or f.name.startswith("width_"))
-        of_target = Condition("target", "==", self.target.name)
-        reference, current = (Side(self.predictions, (of_target, *window.conditions)) for window in windows)
+        reference, current = (
+            Side(self.watching.predictions, (self.watching.of_target, *window.conditions)) for window in windows
+        )
         return [inputs, Watched(PREDICTIONS.name, names, (), (reference, current), ("prediction", "category"))]
 
     def table(self, rows: Sequence[Mapping[str, Any]], reference: Window, current: Window) -> pa.Table:
@@ -130,9 +79,8 @@ class Drift:
             "reference_end": reference.end,
             "current_start": current.start,
             "current_end": current.end,
-            "model_version": self.champion.model.version,
-            "target": self.target.name,
-            "as_of": self.as_of(current),
+            "model_version": self.watching.champion.model.version,
+            **self.watching.dated,
         }
         return pa.Table.from_pylist([{**row, **common} for row in rows], DRIFT_DETECTIONS.schema())
 
@@ -195,13 +143,14 @@ def told(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     drifted = sorted((row for row in everyone if row["drifted"]), key=lambda row: -(row["psi"] or 0.0))
     lines = [f"{len(drifted)} of {len(everyone)} columns drifted"]
     for row in drifted[:TOLD]:
-        lines.append(f"  {row['column']}: {', '.join(_reason(row, why) for why in row['reasons'])}")
+        lines.append(f"  {row['column']}: {', '.join(reason_words(row, why) for why in row['reasons'])}")
     if len(drifted) > TOLD:
         lines.append(f"  and {len(drifted) - TOLD} more: see {DRIFT_DETECTIONS.name}")
     return lines
 
 
-def _reason(row: Mapping[str, Any], why: str) -> str:
+def reason_words(row: Mapping[str, Any], why: str) -> str:
+    """A reason of a row of `drift_detections`, with its figures."""
     if why == MISSING:
         return f"{row['missing_current']:.1%} missing ({row['missing_reference']:.1%} before)"
     if why == NEW:

@@ -48,11 +48,6 @@ class Evidence:
         return min(1.0, len(known) * min(known)) if known else 1.0
 
 
-def evidence(apart: Apart, missing: tuple[int, int] = (0, 0), *, numeric: bool) -> Evidence:
-    """Test a pair of samples; see `evidences`."""
-    return evidences([apart], [missing], [numeric])[0]
-
-
 def evidences(pairs: Sequence[Apart], missing: Sequence[tuple[int, int]], numeric: Sequence[bool]) -> list[Evidence]:
     """Test pairs of samples, in their order. missing: rows without a value in each of the two.
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from assay.errors import EXIT_REFUSED, AssayError
+from assay.errors import EXIT_REFUSED, AssayError, from_worker
 from assay.runtime.logs import redact
 
 
@@ -36,3 +38,16 @@ def fail(name: str, error: AssayError, as_json: bool) -> NoReturn:
         status = "refused" if error.exit_code == EXIT_REFUSED else "failed"
         print(json.dumps({"job": name, "status": status, "error": message}), flush=True)
     raise SystemExit(error.exit_code)
+
+
+@contextlib.contextmanager
+def failures_told(name: str, as_json: bool, workspace: Callable[[], Path | None]) -> Iterator[None]:
+    """What fails inside ends the process with one line and an exit code. workspace: where details go, when known."""
+    try:
+        yield
+    except AssayError as error:
+        fail(name, error, as_json)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception as error:
+        fail(name, from_worker(error) or unexpected(error, workspace()), as_json)

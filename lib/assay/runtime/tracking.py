@@ -23,6 +23,7 @@ from assay.version import __version__
 PARAM_CHARACTERS = 500
 PARAMS_AT_ONCE = 100  # that an MLflow server takes
 PROCESS = "assay.process"
+REMOVED = "removed"  # status of a finished run whose models are gone: it is not on record for one that asks for them
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,12 @@ class Tracking:
             self.experiment_id = experiment.experiment_id
 
     def finished(self, job: str, identity: str) -> PastRun | None:
-        """The newest finished run of this job with this identity."""
+        """The newest finished run of this job with this identity, unless what it left was removed."""
         found = self.client.search_runs(
             [self.experiment_id],
             filter_string=f"tags.`assay.job` = '{job}' and tags.`assay.identity` = '{identity}' "
-            "and tags.`assay.status` != 'running' and attributes.status = 'FINISHED'",
+            f"and tags.`assay.status` != 'running' and tags.`assay.status` != '{REMOVED}' "
+            "and attributes.status = 'FINISHED'",
             max_results=1,
         )
         if not found:

@@ -100,7 +100,7 @@ def _adapted(
     commit = plane.last_commit(CONFORMITY_SCORES.name, target.name, details=details)
     if commit is None:
         return None
-    with context.reporter.step(f"intervals in time of version {found.number}"):
+    with context.reporter.step(f"intervals in time of version {found.label}"):
         base = plane.read(
             CONFORMITY_SCORES.name,
             version=commit.version,

@@ -21,6 +21,7 @@ from assay.runtime.job import Done, JobContext, Plan
 from assay.runtime.plane import Aside, Output
 from assay.runtime.tables import FEATURES, PREDICTIONS, SHADOW_PREDICTIONS, Table
 from assay.scoring.adapted import Adapted, adapted, adapted_shadow, follows, write_states
+from assay.scoring.deployed import Deployed, deployed_of
 from assay.scoring.kernel import NOTE, SHADOW, ScoreAll, ScoreRows, merged_counts, prediction_schema
 from assay.scoring.scorer import NOT_FOLLOWED, Scorer
 from assay.scoring.shadow import shadows_of
@@ -46,9 +47,10 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
             f"the features were built by plan {built}, the champion of {target.name} learned from plan "
             f"{found.model.plan_hash}: run `build_features --plan champion`, or train again"
         )
-    shadows = shadows_of(context, target, found)
+    deployed = deployed_of(context, target, found)
+    shadows = beside(deployed, shadows_of(context, target, found))
     scoring = context.config.profile.scoring
-    work = Scoring(context, target, version, found, shadows)
+    work = Scoring(context, target, version, found, shadows, deployed)
     return Plan(
         job=JOB,
         inputs={FEATURES.name: version},
@@ -60,6 +62,7 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
             "calibration": found.calibration_version,
             "tested": [found.tested.model.version, found.tested.calibration_version] if found.tested else [],
             "shadows": [[one.number, one.model.version, one.calibration_version] for one in shadows],
+            **({"deployment": deployed.told} if deployed is not None else {}),
             "quality": [scoring.important_share, scoring.bad_missing_share],
             "entity": list(context.config.dataset.entity),
         },
@@ -67,14 +70,28 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
     )
 
 
+def beside(deployed: Deployed | None, shadows: Sequence[Champion]) -> list[Champion]:
+    """The models that score beside the champion, each once: the other one of a deployment first."""
+    if deployed is None:
+        return list(shadows)
+    return [deployed.other, *(one for one in shadows if one.number != deployed.other.number)]
+
+
 class Scoring:
-    """One target's scoring by its champion and by shadows. version: of the features."""
+    """One target's scoring by its champion and by shadows. version: of the features.  deployed: what is under way."""
 
     def __init__(
-        self, context: JobContext, target: TargetConfig, version: int, found: Champion, shadows: Sequence[Champion]
+        self,
+        context: JobContext,
+        target: TargetConfig,
+        version: int,
+        found: Champion,
+        shadows: Sequence[Champion],
+        deployed: Deployed | None = None,
     ) -> None:
         self.context, self.target, self.version = context, target, version
-        self.found, self.shadows = found, shadows
+        self.found, self.shadows, self.deployed = found, shadows, deployed
+        self.arms = deployed.arms if deployed is not None else None
         self.column = stored_name(target.name)
         self.entity = tuple(stored_name(name) for name in context.config.dataset.entity)
         self.classes = any(one.decides for one in context.config.dataset.targets)
@@ -91,8 +108,8 @@ class Scoring:
         chosen = [*(Condition(stored_name(c), "==", v) for c, v in config.where), *self.scored_rows(self.found)]
         state = adapted(self.context, self.target, self.found, self.version, chosen)
         following = state.following if state is not None else None
-        beside = [(one, adapted_shadow(self.context, self.target, one, self.version, chosen)) for one in self.shadows]
-        models = [self.scorer(self.found, following), *(self.shadow(one, found) for one, found in beside)]
+        others = [(one, adapted_shadow(self.context, self.target, one, self.version, chosen)) for one in self.shadows]
+        models = [self.scorer(self.found, following), *(self.shadow(one, found) for one, found in others)]
         tables = self.tables
         schemas = {table.name: self.schema(table) for table in tables}
         fields = {field.name: field for schema in reversed(schemas.values()) for field in schema}
@@ -115,27 +132,27 @@ class Scoring:
         with self.context.reporter.step("scoring"):
             written = (
                 plane.read(FEATURES.name, version=self.version, columns=self.columns(models), where=chosen)
-                .map(ScoreAll(tuple(models), every, config.profile.scoring.batch_rows), every)
+                .map(ScoreAll(tuple(models), every, config.profile.scoring.batch_rows, self.arms), every)
                 .write(outputs, aside=Aside(NOTES, NOTE, lambda notes: counts.update(merged_counts(notes))))
             )
         self.context.tracking.json({shadow or "champion": told for shadow, told in counts.items()}, "quality.json")
         own = counts.get("", Counter())
         metrics = {"predictions": float(written[0].rows), **figures(own)}
         found = self.found
-        name = f"model {found.model.version} (version {found.number})"
+        name = f"model {found.model.version}, version {found.label}"
         summary = [f"{written[0].rows:,} predictions of {self.target.name} by {name}", *told(own)]
         for shadow in self.shadows:
             of_shadow = figures(counts.get(shadow.number, Counter()))
             metrics |= {f"shadow_{shadow.number}.{key}": value for key, value in of_shadow.items()}
             rows = int(sum(of_shadow[f"quality_{quality}"] for quality in ("ok", "warn", "bad")))
-            summary.append(f"{rows:,} by its shadow, version {shadow.number}, in {SHADOW_PREDICTIONS.name}")
-        for one, its in ((self.found, state), *beside):
+            summary.append(self.told_of(shadow, rows))
+        for one, its in ((self.found, state), *others):
             if its is not None and its.unpriced.count:
                 metrics |= {_of(one, "unpriced_outcomes", self.found): float(its.unpriced.count)}
-                summary.append(its.unpriced.line(f"with an outcome since version {one.number} was calibrated"))
+                summary.append(its.unpriced.line(f"with an outcome since version {one.label} was calibrated"))
             if its is None and follows(one):
                 summary.append(
-                    f"the intervals of version {one.number} are those it was fitted with: its conformity_scores are no "
+                    f"the intervals of version {one.label} are those it was fitted with: its conformity_scores are no "
                     f"longer on record ({NOT_FOLLOWED} in its rows)"
                 )
         if state is not None:
@@ -144,6 +161,15 @@ class Scoring:
             metrics |= {"adaptive_steps": float(steps), "outcomes_since": float(state.later)}
             summary.append(f"intervals followed the misses over {steps:,} steps in {segments:,} segments")
         return Done(metrics=metrics, written=written, summary=summary)
+
+    def told_of(self, shadow: Champion, rows: int) -> str:
+        """A line about the rows of a model that scored beside the champion."""
+        deployed = self.deployed
+        if deployed is None or shadow is not deployed.other:
+            return f"{rows:,} by its shadow, version {shadow.label}, in {SHADOW_PREDICTIONS.name}"
+        last = deployed.deployment.last
+        serves = f", which serves {last.share:.0%} of the entities" if deployed.arms is not None else ""
+        return f"{rows:,} by version {shadow.label}{serves}: {deployed.deployment.told} is {last.state}"
 
     def scorer(self, found: Champion, following: Following | None = None, *, shadow: bool = False) -> ScoreRows:
         """The rows of one model. A shadow's are those of its own test period and after.
@@ -192,7 +218,9 @@ class Scoring:
         """Schema of a table that is written. Without shadows that of theirs stays as it is, and gets no row."""
         if table is SHADOW_PREDICTIONS and not self.shadows:
             return self.context.plane.schema(table.name)
-        models, shadow = (self.shadows, True) if table is SHADOW_PREDICTIONS else ([self.found], False)
+        models, shadow = ([self.found], False) if table is PREDICTIONS else (self.shadows, True)
+        if self.deployed is not None and self.arms is not None:  # both models have rows in both tables
+            models = [self.found, *self.shadows] if shadow else [self.found, self.deployed.other]
         return prediction_schema(self.levels(models), self.entity, classes=self.classes, shadow=shadow)
 
     def levels(self, models: Sequence[Champion]) -> tuple[float, ...]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from assay.model.isolation import rebatched
 from assay.runtime.conditions import Condition, mask
 from assay.runtime.tables import PREDICTIONS, SHADOW_PREDICTIONS
+from assay.scoring.deployed import Arms
 from assay.scoring.quality import counted
 from assay.scoring.scorer import Scorer, class_fields, level_fields
 
@@ -91,11 +92,13 @@ class ScoreAll:
     """Kernel: the rows of every model, batch by batch, and at the end one row with what was counted.
 
     schema: of all of them, with `NOTE`, and with `SHADOW` where there are shadows.  batch_rows: for a model at once.
+    arms: who serves which row, where a challenger serves some.
     """
 
     models: tuple[ScoreRows, ...]
     schema: pa.Schema
     batch_rows: int
+    arms: Arms | None = None
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Score every batch by every model."""
@@ -104,8 +107,15 @@ class ScoreAll:
             for model in self.models:
                 for scored in model.scored(batch, self.schema):
                     counts[model.shadow or ""] += counted(scored.column("quality"), scored.column("quality_reasons"))
-                    yield scored
+                    yield self._parted(scored, model.shadow)
         yield pa.RecordBatch.from_pylist([{NOTE: json.dumps(counts)}], schema=self.schema)
+
+    def _parted(self, scored: pa.RecordBatch, shadow: str | None) -> pa.RecordBatch:
+        """Rows of a model with its number in those that it does not serve."""
+        if self.arms is None or shadow not in {None, self.arms.challenger}:
+            return scored
+        place = scored.schema.get_field_index(SHADOW)
+        return scored.set_column(place, scored.schema.field(place), self.arms.others(scored, shadow))
 
 
 def merged_counts(notes: pa.Table) -> Mapping[str, Counter[str]]:

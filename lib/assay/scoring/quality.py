@@ -113,13 +113,12 @@ class InputChecks:
         Where a learner does not say what its inputs are worth, all ranges count, and no single missing value does.
         """
         encoding = model.encoding
-        worth = model.importance()
-        total = sum(worth.values())
-        told = total > 0 and encoding.preparation is None  # else features are not the columns that they are made of
+        shares = model.importance_shares()
+        told = bool(shares) and encoding.preparation is None  # else features are not the columns that they are made of
 
         def check(column: str, categories: tuple[str, ...] | None = None) -> Check:
             seen = encoding.seen.get(column)
-            important = told and worth.get(column, 0.0) / total >= config.important_share
+            important = told and shares.get(column, 0.0) >= config.important_share
             return Check(
                 column,
                 seen,

@@ -33,7 +33,7 @@ def shadows_of(context: JobContext, target: TargetConfig, served: Champion) -> l
             continue
         if model.model.plan_hash != served.model.plan_hash:
             raise DataError(
-                f"scoring.shadows: {told!r} (version {model.number}) of {target.name} learned from feature plan "
+                f"scoring.shadows: {told!r}, version {model.label}, of {target.name} learned from feature plan "
                 f"{model.model.plan_hash}, the champion from {served.model.plan_hash}: one reading cannot feed both; "
                 "leave it out, or train it again on the features as they are"
             )

@@ -19,8 +19,9 @@ import pyarrow as pa
 
 from assay.config.profile import ScoringConfig
 from assay.errors import DataError
-from assay.model.registry import CHAMPION, Calibrated, Champion, load_registered, registered_models
+from assay.model.registry import Calibrated, Champion, load_registered, registered_models
 from assay.model.row_sample import ROW
+from assay.model.versions import CHAMPION
 from assay.scoring.scorer import Scorer
 
 if TYPE_CHECKING:

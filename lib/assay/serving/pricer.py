@@ -16,7 +16,8 @@ from assay.errors import AssayError, DataError
 from assay.features.job import champion_plan
 from assay.features.kernel import observation_columns
 from assay.ingest.rules import source_names, told
-from assay.model.registry import CHAMPION, Champion, champion, registered_name
+from assay.model.registry import Champion, champion, registered_name
+from assay.model.versions import CHAMPION
 from assay.runtime.arrow_flow import ArrowFlow
 from assay.runtime.conditions import Condition
 from assay.runtime.job import JobContext
@@ -170,6 +171,7 @@ def _about(found: Champion) -> dict[str, Any]:
         "model_version": found.model.version,
         "calibration_version": found.calibration_version,
         "registry_version": found.number,
+        "semantic_version": found.semantic,
         "engine": found.model.engine,
         "learned_until": found.model.learned_until,
     }

@@ -82,7 +82,7 @@ def compare_losses(
 
 def verdict(found: Comparison, champion: Champion, config: GatesConfig, loss: str = "RMSE") -> Verdict:
     """The gate's outcome in words. loss: what was compared."""
-    said = f"{loss} on the test period is {figure(found.rmse)}, that of the champion (version {champion.number}) "
+    said = f"{loss} on the test period is {figure(found.rmse)}, that of the champion, version {champion.label}, "
     said += figure(found.champion_rmse)
     if found.worse and np.isfinite(found.low):
         said += f"; with {config.champion_confidence:.0%} confidence it is worse by {figure(found.low)} or more"

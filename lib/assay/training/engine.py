@@ -133,6 +133,19 @@ class FitResult:
     sample: tuple[int, int] | None = None
     figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
+    @property
+    def told(self) -> dict[str, float]:
+        """All figures, for MLflow."""
+        return {**({"learned_rows": self.sample[0]} if self.sample else {}), **self.figures, "rounds": self.rounds}
+
+    @property
+    def sample_sentences(self) -> list[str]:
+        """What a person should know of the rows that it learned from; nothing where that is all."""
+        if self.sample is None:
+            return []
+        drawn, there_were = self.sample
+        return [f"learned from a sample of {drawn:,} of {there_were:,} rows (engine.sample_rows)"]
+
 
 class Engine(Protocol):
     """A way to learn.

@@ -31,6 +31,7 @@ from assay.training.fitting import fit_engine, refit_engine
 from assay.training.out_of_time import out_of_time, predict_members
 from assay.training.preparation import Prepared
 from assay.training.rows import LabelledRows
+from assay.training.slope import NONE, Slope
 from assay.training.split import Period, Split, together
 from assay.training.validation import Fold, rolling_origin
 
@@ -43,7 +44,8 @@ class Learned:
     """What training found: what learns, for how many rounds, and how that is combined.
 
     members: name -> engine and rounds, of what serves; one alone unless there is a combination, with weights in the
-    same order.  record: of an ensemble, for its facts; None for a single engine.
+    same order.  record: of an ensemble, for its facts; None for a single engine.  slope: by which outcomes follow
+    it, once that is known.
     """
 
     fitted: FitResult
@@ -51,6 +53,7 @@ class Learned:
     combination: Combination | None = None
     record: Mapping[str, Any] | None = None
     summary: Sequence[str] = ()
+    slope: Slope = NONE
 
     @classmethod
     def alone(cls, engine: EngineConfig, fitted: FitResult) -> Learned:

@@ -99,7 +99,7 @@ class Holdout:
             return None
         why = incomparable(found, model, self.period, set(context.plane.schema(FEATURES.name).names))
         if why is not None:
-            context.reporter.note(f"not compared with the champion (version {found.number}): {why}")
+            context.reporter.note(f"not compared with the champion, version {found.label}: {why}")
             return None
         return found
 

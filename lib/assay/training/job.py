@@ -14,6 +14,7 @@ from assay.errors import DataError
 from assay.model.baselines import Baselines
 from assay.model.bundle import Model
 from assay.model.encoding import Encoding
+from assay.model.lineage import LEARNED_ROWS, OBSERVATIONS
 from assay.model.outcome import Outcome
 from assay.model.registry import record_models
 from assay.model.scale import TargetScale
@@ -44,6 +45,7 @@ from assay.training.preparation import Prepared, prepare, prepare_again
 from assay.training.rates import fit_rates
 from assay.training.rows import LabelledRows
 from assay.training.served_probabilities import served_map
+from assay.training.slope import follows
 from assay.training.split import Period, Split, forward_split, together
 from assay.training.tuned import Tuned
 from assay.training.validation import period
@@ -94,6 +96,7 @@ class Training:
         commit = context.plane.last_commit(FEATURES.name, "all")
         details = commit.details if commit is not None else {}
         self.plan_hash, self.feature_plan = str(details.get("plan_hash", "")), dict(details.get("plan", {}))
+        self.made_from = {OBSERVATIONS: str(details["observations"])} if "observations" in details else {}
 
     def run(self, _: str) -> Done:
         """Do all of it and report."""
@@ -113,17 +116,19 @@ class Training:
             prepared = self.prepare(split, encoding, scale)
         learned = self.learn(split, prepared, scale, times)
         model = self.model(learned, prepared.again or prepared.encoding, scale, split, baselines)
-        held_back = served = None
+        learned = dataclasses.replace(learned, slope=follows(self.rows, model, split.calibrate))
+        model = dataclasses.replace(model, slope=learned.slope.used)
+        held_back, served, taught = None, None, self.first(split)
         blocks: dict[str, Model] = {}
         if self.config.profile.serving.learns_until == "newest":
             held_back = model
             blocks = self.of_blocks(learned, prepared, scale, split, times, baselines)
-            known, everything = self.known(times, split)
+            known, taught = self.known(times, split)
             baselines = self.baselines([known], times)
             with reporter.step(f"fitting again on {known.rows:,} rows known before the test period"):
                 model = self.fitted_again(learned, prepared, scale, split, known, baselines)
-            with reporter.step(f"fitting again on all {everything.rows:,} rows, to serve"):
-                served = self.fitted_again(learned, prepared, scale, split, everything, baselines)
+            with reporter.step(f"fitting again on all {taught.rows:,} rows, to serve"):
+                served = self.fitted_again(learned, prepared, scale, split, taught, baselines)
         with reporter.step(f"testing on {split.test.rows:,} later rows"):
             holdout = Holdout(self.context, self.target, self.version, self.rows.where(split.test), split.test)
             probabilities = served_map(self.rows, held_back or model, split.calibrate)
@@ -132,31 +137,22 @@ class Training:
             metrics |= self.over_folds(times, split, learned, prepared, scale, baselines)
         verdicts = [*gates(metrics, self.config.training, self.outcome), *compared]
         failed = [v for v in verdicts if not v.passed]
-        refused = (
-            "; ".join(v.rule for v in failed) if failed and self.config.training.force_production_quality else None
-        )
-        self._record(model, learned, baselines, split, verdicts)
+        refused = "; ".join(v.rule for v in failed) if self.config.training.force_production_quality else ""
+        self._record(model, learned, baselines, split, verdicts, taught)
         record_models(self.context.tracking, {"model": model, "served": served, "held_back": held_back, **blocks})
         self._record_prepared(prepared)
         self._record_tuned()
         summary = [sentence(self.target.name, metrics, self.outcome)]
         if held_back is not None:
-            summary.append(
-                refit_sentence(metrics, self.outcome, None if split.test.drawn is not None else everything.last)
-            )
+            summary.append(refit_sentence(metrics, self.outcome, None if split.test.drawn is not None else taught.last))
         summary += [*blocks_sentence(len(blocks)), *folds_sentence(metrics, self.outcome, method)]
-        fitted = learned.fitted
-        if fitted.sample is not None:
-            drawn, there_were = fitted.sample
-            metrics = {**metrics, "learned_rows": drawn}
-            summary.append(f"learned from a sample of {drawn:,} of {there_were:,} rows (engine.sample_rows)")
-        summary += merged_sentence(fitted.figures)
-        summary += [*learned.summary, *missed_sentences(failed, enforced=refused is not None)]
+        summary += [*learned.fitted.sample_sentences, *merged_sentence(learned.fitted.figures)]
+        summary += [*learned.summary, *learned.slope.sentences, *missed_sentences(failed, enforced=bool(refused))]
         return Done(
-            metrics={**metrics, **prepared.metrics, **fitted.figures, "rounds": fitted.rounds},
+            metrics={**metrics, **prepared.metrics, **learned.fitted.told, **learned.slope.figures},
             written=[],
             summary=summary,
-            refused=refused,
+            refused=refused or None,
         )
 
     def check(self) -> None:
@@ -301,18 +297,13 @@ class Training:
 
     def encoding(self, split: Split) -> Encoding:
         """Numeric features and the vocabulary of each category over everything that is trained on."""
-        engine = self.config.profile.engine
-        again = (split.tune,) if engine.refit and engine.early_stopping_rounds else ()
-        return self.rows.encoding(split.train, *again)
+        return self.rows.encoding(split.train, *((split.tune,) if self.tune_teaches else ()))
 
     def prepare(self, split: Split, encoding: Encoding, scale: TargetScale) -> Prepared:
         """Inputs as the model gets them, fitted on what it learns from."""
-        engine = self.config.profile.engine
-        again = (
-            self.rows.training_rows(split.train, split.tune) if engine.refit and engine.early_stopping_rounds else None
-        )
-        settings = self.config.profile.preparation
-        return prepare(settings, encoding, scale, self.rows.training_rows(split.train), again, seed=engine.seed)
+        settings, seed = self.config.profile.preparation, self.config.profile.engine.seed
+        again = self.rows.training_rows(split.train, split.tune) if self.tune_teaches else None
+        return prepare(settings, encoding, scale, self.rows.training_rows(split.train), again, seed=seed)
 
     def learn(self, split: Split, prepared: Prepared, scale: TargetScale, times: Mapping[dt.datetime, int]) -> Learned:
         """Run the engine, or the members of an ensemble."""
@@ -352,18 +343,21 @@ class Training:
             plan=self.feature_plan,
             plan_hash=self.plan_hash,
             outcome=self.outcome,
+            slope=learned.slope.used,
             facts={
                 "target": self.target.name,
                 "split": split.to_dict(),
                 "rounds": learned.fitted.rounds,
                 "baselines": baselines.to_dict(),
                 "seed": self.config.profile.engine.seed,
-                "learned_until": (learned_until or self._learned_until(split)).isoformat(),
+                "learned_until": (learned_until or self.first(split).last).isoformat(),
                 **({"ensemble": dict(learned.record)} if learned.record is not None else {}),
             },
         )
 
-    def _record(self, model: Model, learned: Learned, baselines: Rules, split: Split, verdicts: list[Any]) -> None:
+    def _record(
+        self, model: Model, learned: Learned, baselines: Rules, split: Split, verdicts: list[Any], taught: Period
+    ) -> None:
         tracking, fitted = self.context.tracking, learned.fitted
         tracking.rounds(fitted.history)
         tracking.json(split.to_dict(), "split.json")
@@ -378,13 +372,19 @@ class Training:
                 "assay.model_version": model.version,
                 "assay.devices": ",".join(sorted(set(fitted.devices))),
                 "assay.ranks": str(len(fitted.devices)),
+                LEARNED_ROWS: str(fitted.sample[0] if fitted.sample is not None else taught.rows),
+                **self.made_from,
             }
         )
 
-    def _learned_until(self, split: Split) -> dt.datetime:
-        """Time of the newest row that the first fit learned from."""
-        engine = self.config.profile.engine
-        return split.tune.last if engine.refit and engine.early_stopping_rounds else split.train.last
+    @property
+    def tune_teaches(self) -> bool:
+        """Whether the first fit ends with one on train and tune together."""
+        return self.config.profile.engine.refit and self.config.profile.engine.early_stopping_rounds > 0
+
+    def first(self, split: Split) -> Period:
+        """What the first fit learned from."""
+        return together([split.train, split.tune]) if self.tune_teaches else split.train
 
     def _record_prepared(self, prepared: Prepared) -> None:
         if prepared.facts:

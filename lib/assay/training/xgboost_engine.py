@@ -130,8 +130,8 @@ class RankTask(Boosting):
 
     def _judging(self, share: Batches, params: Mapping[str, Any], ref: Any, ranks: int) -> tuple[Any, str, Judge]:
         """The matrix of a later period, its name, and what measures predictions of its rows."""
-        fills = fills_of(self.encoding, params)
-        with contextlib.closing(EncodedChunks(share, self.encoding, self.scale, None, True, fills)) as chunks:
+        told = EncodedChunks(share, self.encoding, self.scale, keep_rows=True, fills=fills_of(self.encoding, params))
+        with contextlib.closing(told) as chunks:
             matrix = judging(chunks, self.encoding, params, ref, ranks)
             return matrix, "tune", Judge(self.scale, chunks.rows, ranks, self.outcome)
 

@@ -54,6 +54,7 @@ class EncodedChunks:
         encoding: Encoding,
         scale: TargetScale,
         weights: Weights | None = None,
+        *,
         keep_rows: bool = False,
         fills: Fills | None = None,
     ) -> None:

@@ -79,7 +79,7 @@ def test_overrides_leave_the_rest_as_it_was(tree, load):
         ("dataset.targets=[{nam: x}]", "--set: unknown key dataset.targets[0].nam; did you mean name?"),
         ("dataset.targets[0].name=x", "--set dataset.targets[0].name: dataset.targets is a list; set it whole"),
         ("dataset.targets.0.name=x", "--set dataset.targets.0.name: dataset.targets is a list; set it whole"),
-        ("xyzzy=1", "--set xyzzy: unknown key; settings are in conformal, dataset, engine, ensemble, "),
+        ("xyzzy=1", "--set xyzzy: unknown key; settings are in alerts, conformal, dataset, deployment, engine, "),
         ("engine.rounds", "--set engine.rounds: expected key=value, for example --set engine.rounds=200"),
         ("=5", "--set =5: expected key=value"),
         ("engine..rounds=5", "--set engine..rounds=5: expected key=value"),

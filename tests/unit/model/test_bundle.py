@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 
@@ -107,6 +108,9 @@ def test_a_learner_that_this_version_does_not_know_is_refused(model, saved):
 def test_a_model_without_its_learner_is_refused(model, saved):
     files = {DESCRIPTION: model.files[DESCRIPTION]}
     (saved / MANIFEST).write_bytes(manifest_of(files))
+    with pytest.raises(AssayError, match=r"booster\.ubj is named by no manifest"):
+        Model.load(saved)
+    (saved / "booster.ubj").unlink()
     with pytest.raises(AssayError, match=r"booster\.ubj is missing"):
         Model.load(saved)
 
@@ -125,6 +129,20 @@ def test_importance_names_columns_greatest_first(model):
     assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
+def test_shares_of_importance_sum_to_one_and_there_are_none_where_a_learner_cannot_say(model):
+    worth, shares = model.importance(), model.importance_shares()
+    assert len(shares) > 1
+    assert sum(shares.values()) == pytest.approx(1)
+    assert list(shares) == list(worth)
+    assert [shares[name] * worth["city"] for name in worth] == pytest.approx(
+        [worth[name] * shares["city"] for name in worth]
+    )
+    for told in ({}, {0: 0.0}):
+        silent = dataclasses.replace(model)
+        silent.__dict__["predictor"] = type("Silent", (), {"importance": lambda _, told=told: told})()
+        assert silent.importance_shares() == {}
+
+
 def test_a_carried_model_drags_no_booster_along_and_is_loaded_once_per_process(model, rows):
     batch = rows(50, seed=7)
     expected = model.predict(batch)  # the booster is loaded now
@@ -140,3 +158,22 @@ def test_a_carried_model_is_verified_too(model):
     assert changed["booster.ubj"] != model.stored
     with pytest.raises(AssayError, match=r"booster\.ubj was changed"):
         Carried(changed, threads=2).model()
+
+
+def test_a_slope_takes_predictions_so_far_from_the_last_known_value(model, rows, tmp_path):
+    """Rows without one are predicted as they were learned."""
+    batch = rows(300, seed=8)
+    last = batch.column("price__own__lag_1").to_numpy(zero_copy_only=False).astype(float)
+    known = np.isfinite(last)
+    assert known.sum() > 200
+    assert (~known).sum() > 10
+    half, none = (dataclasses.replace(model, slope=slope) for slope in (0.5, 0.0))
+    np.testing.assert_allclose(half.predict(batch)[known], np.sqrt(last * model.predict(batch))[known])
+    np.testing.assert_allclose(none.predict(batch)[known], last[known])
+    np.testing.assert_array_equal(none.predict(batch)[~known], model.predict(batch)[~known])
+    half.save(tmp_path)
+    again = Model.load(tmp_path)
+    assert again == half
+    np.testing.assert_array_equal(again.predict(batch), half.predict(batch))
+    assert half.version != model.version
+    assert b"slope" not in model.files[DESCRIPTION]

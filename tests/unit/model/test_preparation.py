@@ -82,6 +82,9 @@ def test_a_preparation_that_is_missing_changed_or_a_pickle_is_refused(prepared, 
         Model.load(tmp_path)
     files = {name: held for name, held in prepared.files.items() if name not in (PREPARATION, MANIFEST)}
     (tmp_path / MANIFEST).write_bytes(manifest_of(files))
+    with pytest.raises(AssayError, match=r"preparation\.npz is named by no manifest"):
+        Model.load(tmp_path)
+    (tmp_path / PREPARATION).unlink()
     with pytest.raises(AssayError, match=r"preparation\.npz is missing"):
         Model.load(tmp_path)
     pickled = io.BytesIO()

@@ -9,7 +9,12 @@ import pytest
 from scipy import stats
 
 from assay.monitoring.samples import Apart, categories_apart, numbers_apart
-from assay.monitoring.significance import adjusted, evidence, evidences, indices, ks_p, pearson
+from assay.monitoring.significance import adjusted, evidences, indices, ks_p, pearson
+
+
+def evidence(apart, missing=(0, 0), *, numeric):
+    """Of one pair alone."""
+    return evidences([apart], [missing], [numeric])[0]
 
 
 def pair(n, m, shift=0.0, seed=0):

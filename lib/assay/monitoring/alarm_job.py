@@ -1,0 +1,45 @@
+"""Consumes `health` and `drift_detections` of one date, produces alerts: to the tables, the log, and who listens."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from assay.monitoring.alarms import findings_of
+from assay.monitoring.alerts_outbox import Status
+from assay.monitoring.alerts_stage import raise_alerts
+from assay.monitoring.watching import Watching
+from assay.runtime.conditions import Condition
+from assay.runtime.job import Done, Plan
+from assay.runtime.monitoring_tables import ALERT_DELIVERIES, ALERTS, DRIFT_DETECTIONS, HEALTH
+
+JOB = "alerts"
+
+
+def plan(watching: Watching) -> Plan:
+    """What alerts are about to be raised from. A run with `--where` raises none: a slice says nothing of the whole."""
+    inputs = watching.versions(DRIFT_DETECTIONS, HEALTH)
+    planned = watching.plan(JOB, inputs, ALERTS, lambda identity: raised(watching, inputs, identity), also=("alerts",))
+    return dataclasses.replace(planned, still_valid=lambda _: not _waits(watching))
+
+
+def _waits(watching: Watching) -> bool:
+    """Whether somebody was not told yet: a run that has nothing new to say tries again."""
+    version = watching.context.plane.version(ALERT_DELIVERIES.name)
+    if version is None:
+        return False
+    pending = Condition("status", "==", Status.PENDING.value)
+    return bool(watching.rows(ALERT_DELIVERIES, version, pending).num_rows)
+
+
+def raised(watching: Watching, inputs: dict[str, int], identity: str) -> Done:
+    """Read what was found, step the alerts, tell them."""
+    if watching.where:
+        return Done(metrics={}, written=[], summary=["no alerts of a slice (--where)"])
+    parts, drift = (
+        watching.rows(table, inputs[table.name], watching.of_date).to_pylist() for table in (HEALTH, DRIFT_DETECTIONS)
+    )
+    importance = watching.champion.model.importance_shares()
+    findings, examined = findings_of(parts, drift, importance, watching.config)
+    with watching.context.reporter.step("alerts"):
+        found = raise_alerts(watching.context, watching.target.name, findings, examined, watching.now, identity)
+    return Done(metrics=dict(found.metrics), written=list(found.written), summary=list(found.summary))

@@ -19,6 +19,7 @@ from assay.config.members import members_of
 from assay.config.preparation import PreparationConfig
 from assay.config.profile import MONOTONE, SAMPLED, ProfileConfig
 from assay.config.quality import METRICS, SCORES, parse_check
+from assay.config.retraining import check_retraining
 from assay.config.strict import nearest
 from assay.config.target import check_target
 from assay.errors import ConfigError
@@ -84,6 +85,7 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
     _check_preparation(profile.preparation, origin)
     _check_evaluation(profile.evaluation, origin)
     check_experiments(profile.experiments, origin)
+    check_retraining(profile.retraining, origin)
     _check_quality_names(profile, origin)
 
 

@@ -126,7 +126,7 @@ class _Run:
         else:
             state = State.REFUSED if result.status == REFUSED else State.DONE
             self.summary += result.summary
-            told = "; ".join(result.summary) if state is State.REFUSED else self.registered(job.target, result)
+            told = "; ".join(result.summary) if state is State.REFUSED else self.registered(job, result)
             self.end(job, lambda queue, now: finished(queue, job.job_id, self.runner, now, state, told, result.run_id))
 
     def trained(self, job: Job) -> Result:
@@ -145,11 +145,14 @@ class _Run:
                 context.tracking.finish(REFUSED if result.status == REFUSED else DONE)
         return result
 
-    def registered(self, target: str, result: Result) -> str:
+    def registered(self, job: Job, result: Result) -> str:
         """What a training left, in words."""
-        of_run = [one for one in versions_for(self.context, target) if one.trained_run_id == result.run_id]
-        told = f"{of_run[-1].told}, {of_run[-1].state}" if of_run else "nothing was registered"
-        return f"nothing new to learn from: {told}" if result.status == UNCHANGED else told
+        of_run = [one for one in versions_for(self.context, job.target) if one.trained_run_id == result.run_id]
+        if not of_run:
+            return "nothing was registered"
+        told = f"{of_run[-1].told}, {of_run[-1].state}"
+        same = of_run[-1].tag("model_version") == job.champion
+        return f"nothing new to learn from: {told}" if same else told
 
     def end(self, job: Job, change: Callable[[Queue, dt.datetime], Queue]) -> None:
         """Put the outcome on record, unless the job was lost."""

@@ -31,17 +31,32 @@ def write_frame(plane: SparkPlane, frame: DataFrame, output: Output) -> Written:
     plane.session.conf.set("spark.databricks.delta.skipRecordingEmptyCommits", "false")
     if output.expects is None:
         return _written(plane, output, _save(plane, frame, output, {}))
-    from delta.exceptions import DeltaConcurrentModificationException
-
+    conflicts = _conflicts()
     for _ in range(ATTEMPTS):
         number = _transaction_number(plane, output)
         try:
             metadata = _save(plane, frame, output, {"txnAppId": output.transaction, "txnVersion": str(number)})
-        except DeltaConcurrentModificationException:
+        except conflicts:
             continue
         return _written(plane, output, metadata)
     raise AssayError(
         f"table {output.table.name}: others wrote it {ATTEMPTS} times while {output.commit.job} did; run it again"
+    )
+
+
+def _conflicts() -> tuple[type[Exception], ...]:
+    """What Delta raises where another transaction was faster; the Python classes have no base of their own."""
+    from delta import exceptions
+
+    return (
+        exceptions.ConcurrentAppendException,
+        exceptions.ConcurrentDeleteDeleteException,
+        exceptions.ConcurrentDeleteReadException,
+        exceptions.ConcurrentTransactionException,
+        exceptions.ConcurrentWriteException,
+        exceptions.DeltaConcurrentModificationException,
+        exceptions.MetadataChangedException,
+        exceptions.ProtocolChangedException,
     )
 
 

@@ -139,7 +139,9 @@ class SparkPlane(Plane):
     def rows_of(self, table: Table, schema: pa.Schema, rows: pa.Table) -> SparkFlow:
         """A table of the driver's, in one task."""
         fitted = pa.Table.from_batches([conform(b.select(schema.names), schema) for b in rows.to_batches()], schema)
-        frame = self.session.createDataFrame(fitted, spark_schema(schema))
+        # Of no rows Spark cannot tell the type of a list's elements, though it is told.
+        given: Any = fitted if fitted.num_rows else []
+        frame = self.session.createDataFrame(given, spark_schema(schema))
         return SparkFlow(self, frame.coalesce(1), schema)
 
     def inputs(

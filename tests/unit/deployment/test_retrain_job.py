@@ -210,13 +210,14 @@ def test_no_more_jobs_than_may_be_under_way(lab, trainer):
 def test_a_schedule_goes_by_what_the_champion_learned_and_by_the_last_retraining(lab, trainer):
     lab.add()  # learned until 2020-01-01
     monitor(lab, changes=(0.0, 0.0, 0.0))
-    trainer.acts = [lambda: Result("train", UNCHANGED, "r", "i", {}, {})] * 2
+    run_id = lab.tags(1)["assay.run_id"]
+    trainer.acts = [lambda: Result("train", UNCHANGED, run_id, "i", {}, {})] * 2
     often = "retraining.schedule_days=30"
     assert retrain(lab, trainer).status == DONE  # underperformers of the day: none
     assert retrain(lab, trainer, often).metrics["retrain_done"] == 1
     last = next(row for row in lab.table("retrain_queue") if row["is_last"])
     assert last["reasons"] == ["1475 days since 2020-01-01 (retraining.schedule_days 30)"]
-    assert last["detail"].startswith("nothing new to learn from")
+    assert last["detail"] == "nothing new to learn from: model towns.price version 1 (1.0.0), serving"
     assert retrain(lab, trainer, often, date="2024-02-13").metrics["retrain_done"] == 0
     assert retrain(lab, trainer, often, date="2024-02-14").metrics["retrain_done"] == 1
 

@@ -47,6 +47,10 @@ class NeighbourLost(AssayError):
     """A rank of a training cannot go on because another one is gone, which knows why."""
 
 
+class Overtaken(AssayError):
+    """Somebody else wrote the same part of a table since it was read: read it again, and decide anew."""
+
+
 def from_worker(error: BaseException) -> AssayError | None:
     """The error of ours that a task raised: it comes to the driver as text, in the middle of Spark's own."""
     found = re.search(r"\bassay\.errors\.(\w+): ([^\n]+)", str(error))

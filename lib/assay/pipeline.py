@@ -62,15 +62,16 @@ def tune(context: JobContext) -> Result:
     return _train(context, "tune", tune=True)
 
 
-def _train(context: JobContext, job: str, *, tune: bool) -> Result:
+def _train(context: JobContext, job: str, *, tune: bool, only: str | None = None) -> Result:
+    """Train, calibrate and register all targets, or one."""
     from assay.conformal import job as conformal
     from assay.features import certificate
     from assay.training import job as training
 
-    first = context.config.dataset.targets[0].name
+    wanted = [target for target in context.config.dataset.targets if only in {None, target.name}]
     certified = run_stage(context, certificate.plan(context))
-    results: list[tuple[str, Result]] = [(first, certified)]
-    targets = context.config.dataset.targets if certified.status != REFUSED else ()
+    results: list[tuple[str, Result]] = [(wanted[0].name, certified)]
+    targets = wanted if certified.status != REFUSED else ()
     studies = _studies(context, targets) if tune and targets else None
     for target in targets:
         best = None
@@ -133,6 +134,14 @@ def monitor(context: JobContext) -> Result:
         for step in (drift, performance_job, health_job, alarm_job):
             results.append((target.name, run_stage(context, step.plan(watching))))
     return _merged("monitor", context, results, run_id=results[0][1].run_id)
+
+
+def retrain(context: JobContext) -> Result:
+    """What monitoring found -> jobs of the queue; those that are due, done as `train` does."""
+    from assay.deployment import retrain_job
+
+    tune = context.config.training.enable_hyperparameter_tuning
+    return retrain_job.run(context, lambda inside, target: _train(inside, "train", tune=tune, only=target))
 
 
 def deploy(context: JobContext, order: Order | None = None, target: str | None = None) -> Result:
@@ -270,6 +279,15 @@ JOBS: dict[str, Job] = {
             monitor,
         ),
         Job(
+            "retrain",
+            "Put targets whose champion does badly, drifts or is old into a queue, and train those that are due: each "
+            "by one runner at a time, and again after a failure.",
+            "health, drift_detections, performance, features, the champion",
+            "retrain_queue, underperformers, and what train writes",
+            "assay retrain --dataset conf/datasets/txhousing.yml --set retraining.schedule_days=90",
+            retrain,
+        ),
+        Job(
             "deploy",
             "Let a challenger serve step by step, as the section `deployment` says; take it back where it does harm.",
             "MLflow's aliases, features, predictions, shadow_predictions, health",
@@ -279,7 +297,7 @@ JOBS: dict[str, Job] = {
         ),
         Job(
             "pipeline",
-            "All of the above but monitor and deploy, in this order; where segmentation.enabled says so, segment.",
+            "From ingest to evaluate, in this order; and segment where segmentation.enabled says so.",
             "the dataset's source",
             "all tables, a model, a report",
             "assay pipeline --dataset conf/datasets/kc_house.yml --workspace workspace/kc",

@@ -54,7 +54,7 @@ def test_alone_it_teaches_the_jobs_in_pipeline_order(run):
     names = [*JOBS, "demo", "serve", "generate", "registry"]
     listed = [line.split()[1] for line in out if line.startswith("│ ") and line.split()[1] in names]
     stages = ["ingest", "build_features", "train", "tune", "calibrate", "score", "evaluate", "segment"]
-    assert listed == [*stages, "monitor", "deploy", "pipeline", "demo", "serve", "generate", "registry"]
+    assert listed == [*stages, "monitor", "retrain", "deploy", "pipeline", "demo", "serve", "generate", "registry"]
     assert "assay demo" in text
     assert "assay pipeline --dataset FILE" in " ".join(text.split())
     assert "Exit codes: 0 done" in " ".join(text.split())

@@ -17,6 +17,7 @@ from assay.config.monitoring import MonitoringConfig
 from assay.config.preparation import PreparationConfig
 from assay.config.quality import QualityConfig
 from assay.config.registry import RegistryConfig
+from assay.config.retraining import RetrainingConfig
 from assay.config.segmentation import SegmentationConfig
 from assay.config.strict import STRICT
 from assay.config.tuning import TuningConfig
@@ -246,4 +247,5 @@ class ProfileConfig:
     quality: QualityConfig = QualityConfig()
     alerts: AlertsConfig = AlertsConfig()
     registry: RegistryConfig = RegistryConfig()
+    retraining: RetrainingConfig = RetrainingConfig()
     runtime: RuntimeConfig = RuntimeConfig()

@@ -13,6 +13,7 @@ from assay.config.members import members_of
 from assay.config.preparation import PreparationConfig
 from assay.config.profile import MONOTONE, SAMPLED, ProfileConfig
 from assay.config.quality import METRICS, SCORES
+from assay.config.retraining import check_retraining
 from assay.config.strict import check_repeats, nearest
 from assay.errors import ConfigError
 
@@ -60,6 +61,7 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
     _check_evaluation(profile.evaluation, origin)
     check_deployment(profile.deployment, origin)
     check_experiments(profile.experiments, origin)
+    check_retraining(profile.retraining, origin)
     _check_quality_names(profile, origin)
 
 

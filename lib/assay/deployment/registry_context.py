@@ -12,7 +12,6 @@ from assay.errors import EXIT_OK, DataError, UserError
 from assay.model.registry import registered_name
 from assay.model.versions import Version, described, pick, versions_of
 from assay.runtime.job import JobContext, choose_plane
-from assay.runtime.local_plane import LocalPlane
 from assay.runtime.plane import Plane
 from assay.runtime.preflight import MARK
 from assay.runtime.progress import Reporter
@@ -35,10 +34,7 @@ class RegistryContext(JobContext):
     @cached_property
     def plane(self) -> Plane:
         """The road that rows take: few here."""
-        runtime = self.config.profile.runtime
-        if runtime.catalog or runtime.road == "spark":
-            return choose_plane(self)
-        return LocalPlane(self.config.workspace / "lake", rows_per_task=runtime.rows_per_task)
+        return choose_plane(self, here=True)
 
 
 def open_context(config: RunConfig, settings: SparkSettings, reporter: Reporter) -> JobContext:

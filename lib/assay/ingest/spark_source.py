@@ -29,7 +29,7 @@ from assay.runtime.arrow_files import arrow_schema
 from assay.runtime.job import JobContext
 from assay.runtime.logs import redact
 from assay.runtime.plane import Flow
-from assay.runtime.spark_plane import quoted
+from assay.runtime.spark_names import quoted
 
 if TYPE_CHECKING:
     import polars as pl

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
-from assay.errors import AssayError
+from assay.errors import AssayError, Overtaken
 from assay.monitoring import alerts_text as text
 from assay.monitoring.alerts import Alert, Kind, Notification, Stepped, step
 from assay.monitoring.alerts_outbox import (
@@ -34,7 +34,7 @@ from assay.monitoring.sinks import Clock, deliver
 from assay.monitoring.watching import rows_of_target
 from assay.runtime.job import JobContext
 from assay.runtime.monitoring_tables import ALERT_DELIVERIES, ALERTS
-from assay.runtime.plane import Output, Written
+from assay.runtime.plane import NEVER, Output, Written
 from assay.runtime.tables import Table
 
 JOB = "monitor"
@@ -86,19 +86,15 @@ def send_waiting(
     return _Raising(context, target, now, identity, clock or Clock()).send()
 
 
-class _OvertakenError(Exception):
-    """Somebody else wrote these rows since they were read."""
-
-
 @dataclasses.dataclass(frozen=True)
 class _Record:
-    """What is on record of a target, and by which run. alerts_version, outbox_version: of its newest commits."""
+    """What is on record of a target, and by which run. alerts_version, outbox_version: at which tables were read."""
 
     alerts: Sequence[Alert]
     outbox: Sequence[Delivery]
     last_run: dt.datetime | None
-    alerts_version: int | None
-    outbox_version: int | None
+    alerts_version: int
+    outbox_version: int
 
     @property
     def lost(self) -> list[Notification]:
@@ -134,7 +130,7 @@ class _Raising:
             )
             try:
                 self.write(ALERTS, alert_rows(stepped.alerts), record.alerts_version, as_of=self.now.isoformat())
-            except _OvertakenError:
+            except Overtaken:
                 continue
             return self.sent(record, stepped, [])
         raise AssayError(f"alerts of {self.target}: others wrote them {TRIES} times while this run did; run it again")
@@ -148,7 +144,7 @@ class _Raising:
         """Put into the outbox what is to be told, send, put on record what came of it."""
         queue = queued(record.outbox, [*record.lost, *stepped.notifications], self.config)
         version = record.outbox_version
-        if version is None or queue != list(record.outbox):
+        if version == NEVER or queue != list(record.outbox):
             queue, version = self.recorded(queue, version, step="queued")
         done = queue
         if any(one.is_pending for one in queue):
@@ -160,22 +156,21 @@ class _Raising:
         summary = [*told, *_summary(stepped, done, self.target)]
         return Raised(stepped.alerts, stepped.notifications, done, self.written, summary, _metrics(stepped, done))
 
-    def recorded(self, outbox: Sequence[Delivery], version: int | None, **details: str) -> tuple[list[Delivery], int]:
+    def recorded(self, outbox: Sequence[Delivery], version: int, **details: str) -> tuple[list[Delivery], int]:
         """Write the outbox, with what others put there meanwhile; it, and its new version."""
         rows = list(outbox)
         for _ in range(TRIES):
             try:
                 return rows, self.write(ALERT_DELIVERIES, delivery_rows(rows), version, **details)
-            except _OvertakenError:
+            except Overtaken:
                 record = self.on_record()
                 rows, version = merged(record.outbox, rows), record.outbox_version
         raise AssayError(f"alert_deliveries of {self.target}: others wrote them {TRIES} times; run it again")
 
     def on_record(self) -> _Record:
         """What the tables have. Versions are taken first: what others write meanwhile is then seen as theirs."""
-        plane = self.context.plane
-        alerts_commit = plane.last_commit(ALERTS.name, self.target)
-        outbox_version = self.version(ALERT_DELIVERIES)
+        alerts_version, outbox_version = (self.version(table) for table in (ALERTS, ALERT_DELIVERIES))
+        alerts_commit = self.context.plane.last_commit(ALERTS.name, self.target)
         alerts = read_alerts(self.rows(ALERTS))
         # Without a commit (logs are cleaned after some time) the alerts themselves say how far runs came.
         told = alerts_commit.details.get(AS_OF) if alerts_commit is not None else None
@@ -184,38 +179,31 @@ class _Raising:
             alerts,
             read_deliveries(self.rows(ALERT_DELIVERIES)),
             dt.datetime.fromisoformat(told) if told is not None else examined,
-            alerts_commit.version if alerts_commit is not None else None,
+            alerts_version,
             outbox_version,
         )
 
-    def version(self, table: Table) -> int | None:
-        """Version of the newest commit to the target's rows."""
-        commit = self.context.plane.last_commit(table.name, self.target)
-        return commit.version if commit is not None else None
+    def version(self, table: Table) -> int:
+        """Version of a table."""
+        found = self.context.plane.version(table.name)
+        return NEVER if found is None else found
 
     def rows(self, table: Table) -> pa.Table:
         """The target's rows of a table."""
-        plane = self.context.plane
-        version = plane.version(table.name)
-        if version is None:
+        version = self.version(table)
+        if version == NEVER:
             return table.schema().empty_table()
-        return rows_of_target(plane, table, version, self.target)
+        return rows_of_target(self.context.plane, table, version, self.target)
 
-    def write(self, table: Table, rows: pa.Table, since: int | None, **details: str) -> int:
-        """Replace the target's rows, which are those of the commit `since`; the new version.
+    def write(self, table: Table, rows: pa.Table, since: int, **details: str) -> int:
+        """Replace the target's rows, which nobody wrote after the table's version `since`; the new version.
 
         Raises:
-            _OvertakenError: they no longer are.
+            Overtaken: somebody did.
         """
-
-        def unchanged(_: Mapping[str, int]) -> list[str]:
-            if self.version(table) != since:
-                raise _OvertakenError
-            return [table.name]
-
         schema, commit = table.schema(), self.context.commit(JOB, self.target, self.identity, **details)
-        output = Output(table, schema, commit, owns={"target": self.target})
-        done = self.context.plane.rows_of(table, schema, rows).write([output], approve=unchanged)
+        output = Output(table, schema, commit, owns={"target": self.target}, expects=since)
+        done = self.context.plane.rows_of(table, schema, rows).write([output])
         self.written += done
         return done[0].version
 

@@ -7,7 +7,6 @@ write Parquet. No row passes through the JVM.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import socket
@@ -18,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from assay.errors import AssayError, DataError
+from assay.errors import DataError
+from assay.runtime.arrow_commit import commit_files
 from assay.runtime.arrow_files import Spilled, SpillFrame, arrow_schema, conform, dictionaries, spill_by_key
 from assay.runtime.arrow_flow import ArrowFlow, Item, Memory
 from assay.runtime.conditions import Condition, columns_of, may_hold
-from assay.runtime.plane import LATEST_COMMITS, NO_VALUE, Commit, Flow, Output, Plane, Written
+from assay.runtime.plane import Commit, Flow, Output, Plane, Written
 from assay.runtime.sharing import pieces_of
 from assay.runtime.table_writer import DataFile
 from assay.runtime.tables import Table
@@ -211,71 +211,4 @@ class ArrowPlane(Plane):
 
     def commit(self, output: Output, files: Sequence[DataFile]) -> Written:
         """Replace what `output` owns by these files, in one Delta transaction."""
-        from deltalake import CommitProperties, DeltaTable
-
-        location, payload = self.location(output.table.name), json.dumps(output.commit.payload())
-        actions = [self._add_action(output, file) for file in files]
-        if self.version(output.table.name) is None:
-            DeltaTable.create(
-                location,
-                schema=output.schema,
-                partition_by=list(output.table.partition_by),
-                description=output.table.grain,
-                configuration=output.properties,
-            )
-        delta = DeltaTable(location)
-        _check_replaceable(delta, output)
-        delta.create_write_transaction(
-            actions=actions,
-            mode="overwrite",
-            schema=output.schema,
-            partition_by=list(output.table.partition_by),
-            partition_filters=[(name, "in", list(values or NO_VALUE)) for name, values in output.owned().items()]
-            or None,
-            commit_properties=CommitProperties(custom_metadata={"userMetadata": payload}),
-        )
-        for entry in DeltaTable(location).history(LATEST_COMMITS):
-            if entry.get("userMetadata") == payload:
-                return Written(output.table.name, int(entry["version"]), sum(file.rows for file in files))
-        raise AssayError(f"table {output.table.name}: its newest {LATEST_COMMITS} commits do not show what was written")
-
-    def _add_action(self, output: Output, file: DataFile) -> Any:
-        from deltalake.transaction import AddAction
-
-        on_disk = self.root / output.table.name / file.path
-        found = on_disk.stat() if on_disk.is_file() else None
-        if found is None or found.st_size != file.size:
-            raise AssayError(
-                f"executors wrote {file.path} of table {output.table.name}, but the driver does not see it: the "
-                "workspace is not on a file system that all share. Use one, or set runtime.road=spark"
-            )
-        return AddAction(
-            path=file.path,
-            size=file.size,
-            partition_values=dict(file.partition),
-            modification_time=int(found.st_mtime * 1000),
-            data_change=True,
-            stats=file.stats,
-        )
-
-
-def _check_replaceable(delta: DeltaTable, output: Output) -> None:
-    """Refuse a write that deltalake would get wrong, or that the table as it is does not allow.
-
-    Spark keeps letters such as é in the names of files, deltalake escapes them when it logs a removal: the two are not
-    matched, and the rows would stay beside the new ones.
-    """
-    output.check_schema(pa.schema(delta.schema()))
-    existing, wanted = list(delta.metadata().partition_columns), list(output.table.partition_by)
-    if existing != wanted:
-        raise DataError(
-            f"table {output.table.name} is partitioned by {existing}, now it would be by {wanted}: use another "
-            "--workspace, or set runtime.road=spark for one run"
-        )
-    for action in pa.table(delta.get_add_actions(flatten=True)).to_pylist():
-        partition = {n.removeprefix("partition."): v for n, v in action.items() if n.startswith("partition.")}
-        if output.replaces(partition) and not action["path"].isascii():
-            raise DataError(
-                f"table {output.table.name} has the file {action['path']}, which Spark named and only Spark can "
-                "replace: set runtime.road=spark"
-            )
+        return commit_files(self.root / output.table.name, output, files)

@@ -127,4 +127,58 @@ DEPLOYMENTS = Table(
     },
 )
 
-DEPLOYMENT_TABLES = {table.name: table for table in (MODEL_REGISTRY, EXPERIMENTS, DEPLOYMENTS)}
+RETRAIN_QUEUE = Table(
+    name="retrain_queue",
+    stage="deployment",
+    grain="one move of a retraining job; the last one of a job says where it stands",
+    key=("job_id", "move"),
+    partition_by=(),
+    columns={
+        "job_id": (pa.string(), "hash of target, champion and as_of"),
+        "target": (pa.string(), "target column"),
+        "champion": (pa.string(), "hash of the content of the model that was to be learned anew"),
+        "as_of": (pa.date32(), "newest day of what speaks for it"),
+        "triggers": (pa.list_(pa.string()), "performance, coverage, drift, schedule"),
+        "reasons": (pa.list_(pa.string()), "of each trigger the words, with the setting that it rests on"),
+        "move": (pa.int64(), "0 for its first move, 1, ..."),
+        "is_last": (pa.bool_(), "whether the job has made no other move since"),
+        "state": (pa.string(), "queued, leased, waiting, done, refused, failed or cancelled"),
+        "at": (TIME, "clock's time of the move, UTC"),
+        "attempt": (pa.int64(), "how often the job was taken by then"),
+        "runner": (pa.string(), "host, process and its start, of who has or had it; null before"),
+        "until": (
+            TIME,
+            "of leased: end of the lease, then anybody may take it; of waiting: when it is tried again; else null",
+        ),
+        "seen_at": (TIME, "newest sign of life of the runner, UTC; null before there was one"),
+        "detail": (pa.string(), "of leased: the step it is at; else what came of it"),
+        "run_id": (pa.string(), "MLflow run of the training; null where none ended"),
+    },
+)
+
+UNDERPERFORMERS = Table(
+    name="underperformers",
+    stage="deployment",
+    grain="one model that was found to lose, at one date",
+    key=("target", "as_of", "model_version"),
+    partition_by=("target", "as_of"),
+    columns={
+        "model_version": (pa.string(), "hash of the model's content"),
+        "number": (pa.int64(), "its newest version in MLflow's registry; null where there is none"),
+        "role": (pa.string(), "champion, or shadow"),
+        "periods": (pa.int64(), "periods that were looked at, retraining.prune_of_last at most"),
+        "lost": (pa.int64(), "those that it lost; the newest is among them"),
+        "reasons": (pa.list_(pa.string()), "why, in words, each with the setting that it rests on"),
+        "loss": (pa.float64(), "mean squared error of these periods, of classes mean log loss; null where unknown"),
+        "champion_loss": (pa.float64(), "the champion's on the same days; null of the champion"),
+        "win_rate": (pa.float64(), "share of changes whose direction was foreseen, 0 to 1; null where unknown"),
+        "first_day": (pa.date32(), "first day of these periods"),
+        "last_day": (pa.date32(), "last day of these periods, with matured outcomes"),
+        "target": (pa.string(), "target column"),
+        "as_of": (pa.string(), "day that the run pretended to be at, YYYY-MM-DD"),
+    },
+)
+
+DEPLOYMENT_TABLES = {
+    table.name: table for table in (MODEL_REGISTRY, EXPERIMENTS, DEPLOYMENTS, RETRAIN_QUEUE, UNDERPERFORMERS)
+}

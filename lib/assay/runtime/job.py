@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import json
 import threading
@@ -214,9 +215,14 @@ def _opened(config: RunConfig) -> Tracking:
     return Tracking(config)
 
 
-def choose_plane(context: JobContext) -> Plane:
-    """Arrow where executors share the table's files with the driver, else Spark."""
+def choose_plane(context: JobContext, *, here: bool = False) -> Plane:
+    """Arrow where executors share the table's files with the driver, else Spark.
+
+    here: for few rows. What would be tasks of the Arrow road runs in this process, without Spark; the Spark road has a
+    session of its own, so that another thread may use it.
+    """
     from assay.runtime.arrow_plane import ArrowPlane
+    from assay.runtime.local_plane import LocalPlane
     from assay.runtime.spark_plane import SparkPlane
 
     runtime = context.config.profile.runtime
@@ -226,9 +232,12 @@ def choose_plane(context: JobContext) -> Plane:
         road = "spark" if runtime.catalog else "arrow"
     if road == "arrow" and runtime.catalog:
         raise UserError("runtime.road=arrow cannot write to runtime.catalog: executors may not touch its files")
+    if road == "arrow" and here:
+        return LocalPlane(lake, rows_per_task=runtime.rows_per_task)
     if road == "arrow":
         return ArrowPlane(lambda: context.spark().sparkContext, lake, rows_per_task=runtime.rows_per_task)
-    return SparkPlane(context.spark, lake.as_uri(), catalog=runtime.catalog, rows_per_task=runtime.rows_per_task)
+    session = functools.cache(lambda: context.spark().newSession()) if here else context.spark
+    return SparkPlane(session, lake.as_uri(), catalog=runtime.catalog, rows_per_task=runtime.rows_per_task)
 
 
 def identity_of(plan: Plan, config: RunConfig) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
 
-from assay.errors import AssayError, DataError
+from assay.errors import AssayError, DataError, Overtaken
 from assay.runtime.conditions import Condition
 from assay.runtime.tables import Table
 
@@ -26,6 +27,7 @@ Kernel = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 Approve = Callable[[Mapping[str, int]], Sequence[str]]
 COMMIT_KEY = "assay"
 NO_VALUE = ("",)  # of a partition column: Delta takes an empty text for null, so no partition has it
+NEVER = -1  # version at which a table was read that was not there
 LATEST_COMMITS = 100  # among which a commit just made is looked for, as others may write at the same time
 
 
@@ -73,6 +75,9 @@ class Output:
         once (none: it adds a commit and no row); empty means the whole table.
     only: a text column that must be null (`keep="null"`) or filled (`keep="filled"`) for a row to go here.
     weight: an integer column that says how many source rows a row stands for; `approve` gets their sum.
+    expects: version of the table at which the commit's slot was read, `NEVER` where there was no table: of all that
+        read it at the same time only the first one writes, for the others it is `Overtaken`. None replaces whatever is
+        there by then; of several at the same time that do so, all rows may stay.
     """
 
     table: Table
@@ -82,6 +87,7 @@ class Output:
     only: str | None = None
     keep: Literal["null", "filled"] = "null"
     weight: str | None = None
+    expects: int | None = None
 
     def owned(self) -> dict[str, tuple[str, ...]]:
         """`owns` with the values of each column as a tuple."""
@@ -107,6 +113,30 @@ class Output:
     def properties(self) -> dict[str, str]:
         """Delta table properties of a new table."""
         return {"delta.dataSkippingStatsColumns": ",".join(self.statistics)} if self.statistics else {}
+
+    @property
+    def transaction(self) -> str:
+        """Name under which Delta keeps the number of the slot's newest write that expected something."""
+        return f"assay/{self.commit.slot}"
+
+    def user_metadata(self) -> str:
+        """Of the Delta commit; two writes with equal inputs, one of which is overtaken, have different ones."""
+        payload = self.commit.payload()
+        if self.expects is not None:
+            payload[COMMIT_KEY]["write"] = uuid.uuid4().hex
+        return json.dumps(payload)
+
+    def check_expected(self, newest: Commit | None) -> None:
+        """Refuse to write after another write. newest: of the slot.
+
+        Raises:
+            Overtaken: the slot was written since the version that this write expects.
+        """
+        if self.expects is not None and newest is not None and newest.version > self.expects:
+            raise Overtaken(
+                f"table {self.table.name}: {newest.job} wrote {self.commit.slot} in version {newest.version}, after it "
+                f"was read at version {self.expects}"
+            )
 
     def check_schema(self, existing: pa.Schema) -> None:
         """Refuse to replace a part of a table that has other columns: the parts would not fit together."""

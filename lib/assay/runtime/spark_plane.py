@@ -5,9 +5,7 @@ The kernels are those of the Arrow road; their batches come from `mapInArrow`, a
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -15,13 +13,10 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from assay.errors import AssayError
 from assay.runtime.arrow_files import arrow_schema, conform
 from assay.runtime.barrier import outcome
 from assay.runtime.conditions import Condition, spark_column
 from assay.runtime.plane import (
-    LATEST_COMMITS,
-    NO_VALUE,
     Approve,
     Aside,
     Commit,
@@ -32,25 +27,14 @@ from assay.runtime.plane import (
     Written,
     tasks_for,
 )
+from assay.runtime.spark_commit import write_frame
+from assay.runtime.spark_names import quoted, spark_schema
 from assay.runtime.spool import PACKED, Pack, run_spooled
 from assay.runtime.tables import Table
 from assay.runtime.workers import prepare_worker
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import StructType
-
-
-def spark_schema(schema: pa.Schema) -> StructType:
-    """Spark's type of an Arrow schema; times are instants."""
-    from pyspark.sql.pandas.types import from_arrow_schema
-
-    return from_arrow_schema(schema, prefer_timestamp_ntz=False)
-
-
-def quoted(*parts: str) -> str:
-    """An SQL identifier of these parts, each quoted."""
-    return ".".join("`" + part.replace("`", "``") + "`" for part in parts)
 
 
 class SparkPlane(Plane):
@@ -82,14 +66,15 @@ class SparkPlane(Plane):
         """`catalog.schema.table`, or the table's folder."""
         return f"{self.catalog}.{table}" if self.catalog else f"{self.root.rstrip('/')}/{table}"
 
-    def _identifier(self, table: str) -> str:
+    def identifier(self, table: str) -> str:
+        """Its name in SQL."""
         if self.catalog:
             return quoted(*self.catalog.split("."), table)
         return "delta." + quoted(self.location(table))
 
     def _exists(self, table: str) -> bool:
         if self.catalog:
-            return bool(self.session.catalog.tableExists(self._identifier(table)))
+            return bool(self.session.catalog.tableExists(self.identifier(table)))
         from delta.tables import DeltaTable
 
         return bool(DeltaTable.isDeltaTable(self.session, self.location(table)))
@@ -98,12 +83,12 @@ class SparkPlane(Plane):
         """Newest version of a table."""
         if not self._exists(table):
             return None
-        newest = self.session.sql(f"DESCRIBE HISTORY {self._identifier(table)} LIMIT 1").collect()
+        newest = self.session.sql(f"DESCRIBE HISTORY {self.identifier(table)} LIMIT 1").collect()
         return int(newest[0]["version"])
 
     def schema(self, table: str) -> pa.Schema:
         """Schema of a table, as Arrow types."""
-        return arrow_schema(self.session.table(self._identifier(table)))
+        return arrow_schema(self.session.table(self.identifier(table)))
 
     def rows(self, table: str, version: int) -> int:
         """Rows of a table at a version."""
@@ -132,7 +117,7 @@ class SparkPlane(Plane):
         """Newest write of assay to this slot, or the newest with this identity and these details."""
         if not self._exists(table):
             return None
-        rows = self.session.sql(f"DESCRIBE HISTORY {self._identifier(table)}").select("version", "userMetadata")
+        rows = self.session.sql(f"DESCRIBE HISTORY {self.identifier(table)}").select("version", "userMetadata")
         for row in sorted(rows.collect(), key=lambda r: -r["version"]):
             found = Commit.parse(row["userMetadata"], int(row["version"]))
             if found is not None and found.is_of(slot, identity, details):
@@ -150,7 +135,7 @@ class SparkPlane(Plane):
     ) -> SparkFlow:
         """Rows of a table at one version; Spark hands over texts as they are."""
         reader = self.session.read.format("delta").option("versionAsOf", version)
-        frame = reader.table(self._identifier(table)) if self.catalog else reader.load(self.location(table))
+        frame = reader.table(self.identifier(table)) if self.catalog else reader.load(self.location(table))
         schema = arrow_schema(frame)
         schema = pa.schema([schema.field(name) for name in (columns if columns is not None else schema.names)])
         for condition in where:
@@ -160,7 +145,9 @@ class SparkPlane(Plane):
     def rows_of(self, table: Table, schema: pa.Schema, rows: pa.Table) -> SparkFlow:
         """A table of the driver's, in one task."""
         fitted = pa.Table.from_batches([conform(b.select(schema.names), schema) for b in rows.to_batches()], schema)
-        frame = self.session.createDataFrame(fitted, spark_schema(schema))
+        # Of no rows Spark cannot tell the type of a list's elements, though it is told.
+        given: Any = fitted if fitted.num_rows else []
+        frame = self.session.createDataFrame(given, spark_schema(schema))
         return SparkFlow(self, frame.coalesce(1), schema)
 
     def inputs(
@@ -308,7 +295,7 @@ class SparkFlow(Flow):
             if approve is not None:
                 approved = set(approve({o.table.name: self._weight(frame, o) for o in outputs}))
                 outputs = [o for o in outputs if o.table.name in approved]
-            return [self._write_one(frame, output) for output in outputs]
+            return [write_frame(self.plane, self._only(frame, output), output) for output in outputs]
         finally:
             if keep:
                 kept.unpersist()
@@ -325,64 +312,3 @@ class SparkFlow(Flow):
         if output.weight is None:
             return int(rows.count())
         return int(rows.agg(F.sum(quoted(output.weight))).collect()[0][0] or 0)
-
-    def _write_one(self, frame: DataFrame, output: Output) -> Written:
-        frame = self._only(frame, output).select([quoted(name) for name in output.schema.names])
-        writer = (
-            frame.write.format("delta").mode("overwrite").option("userMetadata", json.dumps(output.commit.payload()))
-        )
-        if output.table.partition_by:
-            writer = writer.partitionBy(*output.table.partition_by)
-        name = output.table.name
-        exists = self.plane._exists(name)
-        if exists and output.owns:
-            writer = writer.option("replaceWhere", _replaced(output))
-        elif exists:
-            writer = writer.option("overwriteSchema", "true")
-        else:
-            writer = writer.options(**output.properties)
-        # A write that changes no row is a statement about its inputs all the same.
-        self.plane.session.conf.set("spark.databricks.delta.skipRecordingEmptyCommits", "false")
-        with _dictionaries_of_texts(self.plane.session, output.schema):
-            if self.plane.catalog:
-                writer.saveAsTable(self.plane._identifier(name))
-            else:
-                writer.save(self.plane.location(name))
-        return self._written(output)
-
-    def _written(self, output: Output) -> Written:
-        """The commit that this write made, though others may have followed."""
-        name, payload = output.table.name, json.dumps(output.commit.payload())
-        history = self.plane.session.sql(f"DESCRIBE HISTORY {self.plane._identifier(name)} LIMIT {LATEST_COMMITS}")
-        for row in history.select("version", "userMetadata", "operationMetrics").collect():
-            if row["userMetadata"] == payload:
-                return Written(name, int(row["version"]), int(row["operationMetrics"].get("numOutputRows", 0)))
-        raise AssayError(f"table {name}: its newest {LATEST_COMMITS} commits do not show what was written")
-
-
-@contextlib.contextmanager
-def _dictionaries_of_texts(session: SparkSession, schema: pa.Schema) -> Iterator[None]:
-    """Parquet dictionaries for texts alone, as the Arrow road writes them.
-
-    Numbers of many values fill a dictionary and are then written again without it: half of the time of a wide table.
-    """
-    key = "parquet.enable.dictionary"
-    wanted = {key: "false", **{f"{key}#{f.name}": "true" for f in schema if pa.types.is_string(f.type)}}
-    before = {name: session.conf.get(name, None) for name in wanted}
-    try:
-        for name, value in wanted.items():
-            session.conf.set(name, value)
-        yield
-    finally:
-        for name, former in before.items():
-            session.conf.unset(name) if former is None else session.conf.set(name, former)
-
-
-def _replaced(output: Output) -> str:
-    """SQL condition of the partitions that an output replaces."""
-    listed = {c: ", ".join(f"'{_escape(v)}'" for v in values or NO_VALUE) for c, values in output.owned().items()}
-    return " AND ".join(f"{quoted(c)} IN ({values})" for c, values in listed.items())
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("'", "\\'")

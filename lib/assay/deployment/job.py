@@ -18,7 +18,7 @@ from assay.config.deployment import DeploymentConfig
 from assay.deployment.evidence import Evidence, figures_of, gathered, health_of, known_of
 from assay.deployment.moves import Known, next_move
 from assay.deployment.registry_verify import version_problems
-from assay.errors import AssayError, ConfigError, DataError
+from assay.errors import AssayError, ConfigError, DataError, Overtaken
 from assay.model.deployments import FINAL, Deployment, Move, State, deployment_rows, read_deployments
 from assay.model.registry import champion, registered_name
 from assay.model.registry_table import write_registry
@@ -27,7 +27,7 @@ from assay.runtime.conditions import Condition
 from assay.runtime.deployment_tables import DEPLOYMENTS, EXPERIMENTS
 from assay.runtime.job import Done, JobContext, Plan
 from assay.runtime.newest import newest_time
-from assay.runtime.plane import Output, Written
+from assay.runtime.plane import NEVER, Output, Written
 from assay.runtime.tables import FEATURES, PREDICTIONS, SHADOW_PREDICTIONS
 
 JOB = "deploy"
@@ -93,6 +93,8 @@ class Deploying:
         self.name = registered_name(context.config.dataset.name, target.name)
         if pick(self.versions, CHAMPION) is None:
             raise DataError(f"no model of {self.name} is champion: run the job train first")
+        version = context.plane.version(DEPLOYMENTS.name)
+        self.read_at = NEVER if version is None else version
         self.log = read_deployments(context.plane, target.name)
         self.made: list[str] = []
         self.warned: list[str] = []
@@ -333,9 +335,15 @@ class Deploying:
         table, name = deployment_rows([deployment]), self.target.name
         owns = {"target": name, "deployment_id": deployment.deployment_id}
         commit = self.context.commit(JOB, name, self.identity)
-        self.written += self.context.plane.rows_of(DEPLOYMENTS, table.schema, table).write(
-            [Output(DEPLOYMENTS, table.schema, commit, owns=owns)]
-        )
+        output = Output(DEPLOYMENTS, table.schema, commit, owns=owns, expects=self.read_at)
+        try:
+            done = self.context.plane.rows_of(DEPLOYMENTS, table.schema, table).write([output])
+        except Overtaken:
+            raise AssayError(
+                f"another run moved the deployments of {name} at the same time; run deploy again: it goes on from there"
+            ) from None
+        self.read_at = done[0].version
+        self.written += done
 
     def _waiting(self, current: Deployment | None) -> str:
         """What is said where no move is due."""

@@ -20,6 +20,7 @@ from assay.deployment.retrain_table import JOB
 from assay.deployment.retrain_triggers import Trigger, triggers_of
 from assay.deployment.underperformers import Underperformer, underperformers_of
 from assay.errors import Overtaken
+from assay.model.deployments import read_deployments
 from assay.model.versions import CHAMPION
 from assay.runtime.conditions import Condition
 from assay.runtime.deployment_tables import UNDERPERFORMERS
@@ -83,6 +84,11 @@ class Looking:
         if as_of is None and newest is None:
             return Looked(target, model, lacks="no day was monitored; run the job monitor first")
         today = as_of.date() if as_of is not None else dt.date.fromisoformat(str(newest))
+        under_way = [one for one in read_deployments(self.plane, target) if one.open and one.models[1] != model]
+        if under_way:
+            return Looked(
+                target, model, today, lacks=f"{under_way[-1].told} is under way: nothing newer is learned yet"
+            )
         mine = [row for row in health if row["model_version"] == model]
         seen = max((row["as_of"] for row in mine), default="")
         told = champion.tag("learned_until")

@@ -257,3 +257,16 @@ def test_what_is_missing_is_told(lab, trainer):
     context.config = dataclasses.replace(context.config, where=(("city", "a"),))
     with pytest.raises(UserError, match="leave out --where"):
         retrain_job.run(context, trainer)
+
+
+def test_nothing_is_learned_anew_while_a_challenger_is_under_way(lab, trainer):
+    lab.add()
+    lab.add(alias="challenger")
+    monitor(lab)
+    lab.deploy(("d1", ["split"], "1", "2"))
+    result = retrain(lab, trainer)
+    assert trainer.asked == []
+    assert "deployment d1 (version 2 in place of 1) is under way: nothing newer is learned yet" in result.summary[0]
+    lab.deploy(("d1", ["split", "rejected"], "1", "2"))
+    retrain(lab, trainer)
+    assert trainer.asked == ["price"]

@@ -11,6 +11,7 @@ from lake_tables import DEEDS, OTHER, PLAIN, ROADS, commit_of, put
 from assay.errors import Overtaken
 from assay.runtime import spark_commit
 from assay.runtime.plane import NEVER, Output
+from assay.runtime.spark_plane import SparkPlane
 
 pytestmark = pytest.mark.spark
 
@@ -98,3 +99,25 @@ def test_a_slot_whose_commit_is_older_than_the_log_can_be_written(planes, monkey
     )
     output = Output(DEEDS, DEEDS.schema(), commit_of("i", "p"), owns={"place": "p"}, expects=later)
     assert spark_commit._transaction_number(plane, output) == later > first
+
+
+def test_tables_of_a_catalog_are_guarded_the_same(spark, tmp_path, monkeypatch):
+    spark.sql(f"CREATE SCHEMA guarded LOCATION '{tmp_path.as_uri()}/guarded'")
+    try:
+        plane, save, meanwhile = SparkPlane(lambda: spark, "", catalog="guarded"), spark_commit._save, []
+        first = write(plane, 0, NEVER)
+        with pytest.raises(Overtaken):
+            write(plane, 1, NEVER)
+
+        def late(on, frame, output, options):
+            if not meanwhile:
+                meanwhile.append(True)
+                write(plane, 2, first)
+            return save(on, frame, output, options)
+
+        monkeypatch.setattr(spark_commit, "_save", late)
+        with pytest.raises(Overtaken):
+            write(plane, 3, first)
+        assert numbers(plane) == [("p", 2.0)]
+    finally:
+        spark.sql("DROP SCHEMA guarded CASCADE")

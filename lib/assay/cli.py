@@ -188,7 +188,8 @@ def _deploy(
 ) -> None:
     import getpass
 
-    from assay.deployment.job import OURSELVES, Order
+    from assay.deployment.job import Order
+    from assay.model.deployments import OURSELVES
 
     orders = {"--challenger": challenger is not None, "--rollback": rollback, "--abort": abort}
     told = [name for name, given in orders.items() if given]

@@ -19,7 +19,7 @@ from assay.deployment.evidence import Evidence, figures_of, gathered, health_of,
 from assay.deployment.moves import Known, next_move
 from assay.deployment.registry_verify import version_problems
 from assay.errors import AssayError, ConfigError, DataError, Overtaken
-from assay.model.deployments import FINAL, Deployment, Move, State, deployment_rows, read_deployments
+from assay.model.deployments import FINAL, OURSELVES, Deployment, Move, State, deployment_rows, read_deployments
 from assay.model.registry import champion, registered_name
 from assay.model.registry_table import write_registry
 from assay.model.versions import CHALLENGER, CHAMPION, PREVIOUS, Version, make_champion, pick, versions_of
@@ -31,7 +31,6 @@ from assay.runtime.plane import NEVER, Output, Written
 from assay.runtime.tables import FEATURES, PREDICTIONS, SHADOW_PREDICTIONS
 
 JOB = "deploy"
-OURSELVES = "assay"
 MICROSECOND = dt.timedelta(microseconds=1)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from assay.config.deployment import DeploymentConfig
-from assay.model.deployments import Deployment, Move, State
+from assay.model.deployments import OURSELVES, Deployment, Move, State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ def next_move(deployment: Deployment, now: dt.datetime, known: Known) -> Move | 
         found = _served(deployment, now)
     else:
         found = ROADS[deployment.config.strategy](deployment, now, known)
-    return Move(*found[:3], now, "assay", found[3], known.figures) if found is not None else None
+    return Move(*found[:3], now, OURSELVES, found[3], known.figures) if found is not None else None
 
 
 def _immediate(deployment: Deployment, now: dt.datetime, known: Known) -> Step | None:

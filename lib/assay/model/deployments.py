@@ -25,6 +25,8 @@ from assay.runtime.conditions import Condition
 from assay.runtime.deployment_tables import DEPLOYMENTS
 from assay.runtime.plane import Plane
 
+OURSELVES = "assay"  # who makes the moves that nobody ordered
+
 
 class State(enum.StrEnum):
     """Where a deployment stands.

@@ -1,14 +1,17 @@
-"""Consumes `health` and `drift_detections` of one date, produces alerts: to the tables, the log, and who listens."""
+"""Consumes `health`, `drift_detections` and `deployments`, produces alerts: to the tables, the log, and who listens."""
 
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 
-from assay.monitoring.alarms import findings_of
+from assay.model.deployments import read_deployments
+from assay.monitoring.alarms import findings_of, taken_back
 from assay.monitoring.alerts_outbox import Status
 from assay.monitoring.alerts_stage import raise_alerts
 from assay.monitoring.watching import Watching
 from assay.runtime.conditions import Condition
+from assay.runtime.deployment_tables import DEPLOYMENTS
 from assay.runtime.job import Done, Plan
 from assay.runtime.monitoring_tables import ALERT_DELIVERIES, ALERTS, DRIFT_DETECTIONS, HEALTH
 
@@ -18,6 +21,8 @@ JOB = "alerts"
 def plan(watching: Watching) -> Plan:
     """What alerts are about to be raised from. A run with `--where` raises none: a slice says nothing of the whole."""
     inputs = watching.versions(DRIFT_DETECTIONS, HEALTH)
+    moves = watching.context.plane.version(DEPLOYMENTS.name)
+    inputs |= {DEPLOYMENTS.name: moves} if moves is not None else {}
     planned = watching.plan(JOB, inputs, ALERTS, lambda identity: raised(watching, inputs, identity), also=("alerts",))
     return dataclasses.replace(planned, still_valid=lambda _: not _waits(watching))
 
@@ -40,6 +45,10 @@ def raised(watching: Watching, inputs: dict[str, int], identity: str) -> Done:
     )
     importance = watching.champion.model.importance_shares()
     findings, examined = findings_of(parts, drift, importance, watching.config)
+    deployments = read_deployments(watching.context.plane, watching.target.name)
+    since = watching.now - dt.timedelta(days=watching.config.window_days)
+    of_moves, looked_at = taken_back(deployments, since)
+    findings, examined = [*findings, *of_moves], examined | looked_at
     with watching.context.reporter.step("alerts"):
         found = raise_alerts(watching.context, watching.target.name, findings, examined, watching.now, identity)
     return Done(metrics=dict(found.metrics), written=list(found.written), summary=list(found.summary))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assay.config.monitoring import MonitoringConfig
+from assay.model.deployments import OURSELVES, Deployment, State
 from assay.monitoring.drift import MISSING, reason_words
 from assay.monitoring.findings import Examined, Finding, Level
 from assay.monitoring.health import WHOLE
 
-DRIFT, HEALTH = "drift", "health"
+DRIFT, HEALTH, DEPLOYMENT = "drift", "health", "deployment"
 HEALTH_LEVELS = ((20.0, Level.CRITICAL), (40.0, Level.HIGH), (60.0, Level.MEDIUM), (80.0, Level.LOW))
 PART_LEVELS = ((10.0, Level.HIGH), (50.0, Level.MEDIUM), (80.0, Level.LOW))  # of parts that have no rule of their own
 LARGE_PSI = 0.25  # of an input whose drift is more than a note, if the model goes by it
@@ -36,6 +38,23 @@ def findings_of(
         if level is not None:
             found.append(Finding(name, "", level, row["value"], _limit(name, row, config), _words(name, row)))
     return found, Examined.of(rules=rules)
+
+
+def taken_back(deployments: Sequence[Deployment], since: dt.datetime) -> tuple[list[Finding], Examined]:
+    """Challengers that served and were taken back by themselves since then, and what was looked at."""
+    found = [
+        Finding(
+            DEPLOYMENT,
+            one.deployment_id,
+            Level.HIGH,
+            None,
+            None,
+            f"version {one.challenger} was taken back on {one.last.at:%Y-%m-%d}, {one.champion} serves: {one.last.why}",
+        )
+        for one in deployments
+        if one.last.state == State.ROLLED_BACK and one.last.by == OURSELVES and one.last.at >= since
+    ]
+    return found, Examined.of(rules=[DEPLOYMENT])
 
 
 def _level(row: Row, config: MonitoringConfig) -> Level | None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 
+from assay.config.deployment import DeploymentConfig
+from assay.config.experiments import ExperimentsConfig
 from assay.config.monitoring import MonitoringConfig
-from assay.monitoring.alarms import findings_of
+from assay.model.deployments import Deployment, Move, State
+from assay.monitoring.alarms import findings_of, taken_back
 from assay.monitoring.findings import Level
 
 CONFIG = MonitoringConfig()
@@ -109,3 +114,21 @@ def test_only_what_was_looked_at_can_recover():
     assert [rule for rule in ("health", "volume", "error", "drift") if (rule, "") in examined] == ["health", "volume"]
     _, examined = findings_of([], [detection("size", reasons=())], {}, CONFIG)
     assert ("drift", "a column that is gone") in examined
+
+
+@pytest.mark.parametrize(
+    ("state", "by", "day", "told"),
+    [
+        (State.ROLLED_BACK, "assay", 10, True),
+        (State.ROLLED_BACK, "assay", 3, False),  # long ago
+        (State.ROLLED_BACK, "ann", 10, False),  # who did it knows
+        (State.REJECTED, "assay", 10, False),
+    ],
+)
+def test_a_challenger_that_was_taken_back_is_told(state, by, day, told):
+    move = Move(state, 0.0, 0, dt.datetime(2024, 3, day, tzinfo=dt.UTC), by, "it does harm")
+    settings = DeploymentConfig(), ExperimentsConfig()
+    deployment = Deployment("price-1-to-2", "price", "1", "2", ("a", "b"), *settings, (move,))
+    found, examined = taken_back([deployment], dt.datetime(2024, 3, 5, tzinfo=dt.UTC))
+    assert [one.message for one in found] == ["version 2 was taken back on 2024-03-10, 1 serves: it does harm"] * told
+    assert ("deployment", "price-1-to-2") in examined

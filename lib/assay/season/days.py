@@ -124,7 +124,7 @@ class Player:
             started = time.monotonic()
             self.hows[step.how](day, step.job)
             seconds[step.job] = seconds.get(step.job, 0.0) + round(time.monotonic() - started, 2)
-            if step == Step("score", step.how) and step.how != "corrupt":
+            if step.job == "score" and step.how != "corrupt":
                 self.record.keep_said(day, self.said(day))
         return seconds
 

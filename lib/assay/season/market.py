@@ -1,6 +1,6 @@
 """Consumes a calendar, produces the raw files of each day as a market would send them, and what must come of them.
 
-A history comes first, then one CSV file a day whose prices and sales are not known yet. Each file comes again, whole,
+A history comes first, then one CSV file a day whose prices are not known yet. Each file comes again, whole,
 `LABEL_DAYS` later: then it has them.
 """
 
@@ -28,7 +28,8 @@ HISTORY_DAYS = 240
 BAD_SHARE = 0.004  # of rows that break a rule of ingest
 LEVEL = 0.15  # of the shock: of the logarithm of all prices
 BROKEN = "condition"  # column that is zero while it is broken
-OUTCOMES = ("price", "sales")  # columns that come late
+TARGET = "price"  # which comes late
+UNREAD = "sales"  # of the market, left out
 OF_TARGET = "target_"  # rules of ingest that only rows with an outcome can break begin so
 
 Key = tuple[Any, ...]
@@ -119,9 +120,9 @@ class Stream:
     def _write(self, folder: Path, name: str, day: dt.date) -> None:
         rows = self.rows.filter(pl.col("file") == name)
         late = pl.col("day") > day - dt.timedelta(days=LABEL_DAYS)
-        rows = rows.with_columns(pl.when(late).then(None).otherwise(pl.col(one)).alias(one) for one in OUTCOMES)
+        rows = rows.with_columns(pl.when(late).then(None).otherwise(pl.col(TARGET)).alias(TARGET))
         path, part = folder / name, folder.with_name(f".{name}.part")
-        rows.drop("day", "file", "place", "fault").write_csv(part, datetime_format="%Y-%m-%dT%H:%M:%S")
+        rows.drop("day", "file", "place", "fault", UNREAD).write_csv(part, datetime_format="%Y-%m-%dT%H:%M:%S")
         if path.is_file() and path.read_bytes() == part.read_bytes():
             part.unlink()
         else:
@@ -148,32 +149,31 @@ class Stream:
 
     def outcomes(self) -> pl.DataFrame:
         """What every good row of the season came to: entity, day, price."""
-        return self.rows.filter(pl.col("fault").is_null()).select("entity", "day", "price")
+        return self.rows.filter(pl.col("fault").is_null()).select("entity", "day", TARGET)
 
     def dataset(self, source: str) -> dict[str, Any]:
         """The dataset YAML as plain data. source: the folder of raw files.
 
         Fewer features than a market of its own would take, so that a day costs seconds.
         """
+        tree = dataset_tree(self.config)
         return {
-            **dataset_tree(self.config),
+            **tree,
             "name": "season",
             "description": f"A season of {self.calendar.days} days of an invented market; seed {self.calendar.seed}",
             "source": {"path": source, "format": "csv"},
-            "availability_delay_days": dict.fromkeys(OUTCOMES, LABEL_DAYS),
-            "groups": [["region"]],
+            "columns": {**tree["columns"], "outcomes": []},
+            "availability_delay_days": {TARGET: LABEL_DAYS},
+            "groups": [],
             "segments": ["kind"],
             "features": {
                 "lags": [1, 2, 7],
                 "windows_days": [7, 28],
                 "statistics": ["mean", "std"],
-                "expanding": ["mean", "count"],
+                "expanding": [],
                 "halflives_days": [7],
-                "trend_days": [28],
+                "trend_days": [],
                 "seasonality_days": [],
-                "market_momentum_months": [1],
-                "market_trend_months": [],
-                "beta_days": [],
             },
         }
 

@@ -1,9 +1,7 @@
 """Consumes a short season through the real jobs, checks that each planted fault is noticed, and no row is lost."""
 
 import json
-import math
 
-import polars as pl
 import pytest
 
 from assay.runtime.session import SparkSettings

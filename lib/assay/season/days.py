@@ -7,6 +7,7 @@ import datetime as dt
 import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
@@ -138,7 +139,7 @@ class Player:
         Raises:
             GateRefused: it was refused, which no day of a season should be.
         """
-        workspace = self.record.folder / "twin" if twin else self.record.workspace
+        workspace = self._twin(job) if twin else self.record.workspace
         result = run_job(
             job,
             settings=self.spark,
@@ -158,7 +159,7 @@ class Player:
 
     def kill(self, day: dt.date, job: str) -> None:
         """A job that dies in its middle and is run again; beside it a workspace in which it never died."""
-        twin = self.record.folder / "twin"
+        twin = self._twin(job)
         if self.record.event("killed", day, job=job) is None:
             make_twin(self.record.workspace, twin)
             arguments = [job, "--dataset", str(self.record.dataset), "--workspace", str(self.record.workspace)]
@@ -199,6 +200,10 @@ class Player:
             version = self._client().get_model_version_by_alias(registered_name(DATASET, TARGET), CHALLENGER)
             model = version.tags["assay.model_version"]
             self.record.add(day, "challenger", number=str(version.version), model_version=model)
+
+    def _twin(self, job: str) -> Path:
+        """One for each job: this process keeps MLflow's stores open that it has met, gone or not."""
+        return self.record.folder / f"twin-{job}"
 
     def _client(self) -> Any:
         import mlflow

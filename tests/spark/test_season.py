@@ -6,7 +6,6 @@ import pytest
 
 from assay.runtime.session import SparkSettings
 from assay.season.command import as_dict
-from assay.season.faults import calendar_of
 from assay.season.play import play
 
 pytestmark = pytest.mark.spark

@@ -43,8 +43,12 @@ SETTINGS = (
     "alerts.webhook.backoff_seconds=0.05",
     "alerts.webhook.budget_seconds=2",
 )
-OF_DEPLOYMENT = ("deployment.strategy=canary", f"deployment.steps=[{', '.join(map(str, CANARY))}]")
-AT_ONCE = ("deployment.strategy=immediate",)
+# A step lasts longer than the outcomes of its first days take, and the days that harm needs to be sure.
+OF_DEPLOYMENT = (
+    "deployment.strategy=canary",
+    f"deployment.steps=[{', '.join(map(str, CANARY))}]",
+    "deployment.bake_days=10",
+)
 # One round that learns a hundredth of what it sees, past all gates: it says the last known price.
 POISON = (
     "engine.rounds=1",
@@ -112,9 +116,8 @@ class Player:
         tree = self.stream.dataset(self.record.raw.name)
         self.record.dataset.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
         self.stream.deliver(self.record.raw, day)
-        for job in ("ingest", "build_features"):
+        for job in ("ingest", "build_features", "train"):
             self.run(day, job)
-        self.run(day, "train", *(AT_ONCE if "deploy" in JOBS else ()))
 
     def play(self, day: dt.date) -> dict[str, float]:
         """One day. Played again after it was cut short, it ends the same. Returns the seconds of each job."""

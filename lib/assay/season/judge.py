@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from assay.season.faults import CANARY, Calendar, Fault, Kind
+from assay.season.faults import CANARY, LABEL_DAYS, Calendar, Fault, Kind
 from assay.season.market import BROKEN, NEW_REGION
 
 Row = Mapping[str, Any]
@@ -85,12 +85,16 @@ def _in_time(fault: Fault, day: dt.date) -> bool:
     return fault.first <= day <= fault.due
 
 
-def _alerted(rules: Sequence[str]) -> Callable[[Fault, Seen], tuple[dt.date | None, str]]:
-    """The first alert by one of these rules that was opened, or got worse, in time."""
+def _alerted(rules: Sequence[str], *, after_days: int = 0) -> Callable[[Fault, Seen], tuple[dt.date | None, str]]:
+    """The first alert by one of these rules that was opened, or got worse, in time.
+
+    after_days: from the fault to the first alert that can be its own.
+    """
 
     def judge(fault: Fault, seen: Seen) -> tuple[dt.date | None, str]:
+        earliest = fault.first + dt.timedelta(days=after_days)
         words = [one for one in seen.notifications if one["rule"] in rules and one["kind"] in NEW_WORDS]
-        words = sorted((one for one in words if _in_time(fault, one["raised_at"].date())), key=_when)
+        words = sorted((one for one in words if earliest <= one["raised_at"].date() <= fault.due), key=_when)
         if not words:
             return None, f"no alert of {' or '.join(rules)}"
         first = words[0]
@@ -196,7 +200,10 @@ JUDGES: dict[Kind, tuple[str, Callable[[Fault, Seen], tuple[dt.date | None, str]
     "new_segment": ("new categories of region are told", _drifted("region", _new_segment)),
     "corrupted_artifact": ("refused with a clear error", _refused),
     "broken_feature": (f"drift of {BROKEN} is told", _drifted(BROKEN, lambda row: "distribution" in row["reasons"])),
-    "price_level": ("an alert of error or coverage", _alerted(PERFORMANCE)),
+    "price_level": (
+        "an alert of error or coverage, of days whose outcomes it moved,",
+        _alerted(PERFORMANCE, after_days=LABEL_DAYS + 1),
+    ),
     "dead_webhook": ("an alert of its own, and nothing is lost", _dead_webhook),
 }
 

@@ -61,8 +61,8 @@ def test_where_nothing_was_noticed_no_fault_went_as_expected():
 
 
 @pytest.mark.parametrize("rule", ["error", "coverage"])
-@pytest.mark.parametrize(("days", "good"), [(-1, False), (0, True), (6, True), (7, False)])
-def test_a_price_level_is_noticed_by_an_alert_of_the_models_misses_in_time(rule, days, good):
+@pytest.mark.parametrize(("days", "good"), [(-1, False), (2, False), (3, True), (6, True), (7, False)])
+def test_a_price_level_is_noticed_by_an_alert_of_misses_that_it_made_in_time(rule, days, good):
     day = fault("price_level").first + days * DAY
     assert verdict("price_level", notifications=[word(rule, day)]).noticed == (day if good else None)
     assert not verdict("price_level", notifications=[word("drift", day)]).good
@@ -72,8 +72,8 @@ def test_a_price_level_is_noticed_by_an_alert_of_the_models_misses_in_time(rule,
 
 def test_the_first_alert_in_time_is_the_one_that_counts():
     first = fault("price_level").first
-    words = [word("error", first + 4 * DAY), word("coverage", first + 2 * DAY), word("error", first - DAY)]
-    assert verdict("price_level", notifications=words).noticed == first + 2 * DAY
+    words = [word("error", first + 5 * DAY), word("coverage", first + 4 * DAY), word("error", first - DAY)]
+    assert verdict("price_level", notifications=words).noticed == first + 4 * DAY
 
 
 def test_a_new_segment_is_noticed_where_drift_names_it():

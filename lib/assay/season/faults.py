@@ -85,7 +85,12 @@ USUAL = (
         f"{LABEL_DAYS + 1} days until outcomes of a day count, and 3 of those that chance would not explain",
     ),
     _Usual(
-        "dead_webhook", 0.72, 6, 6, "what is raised waits for it; 2 days later (alerts.webhook.dead_days) that tells"
+        "dead_webhook",
+        0.72,
+        6,
+        6,
+        "what is raised waits for it; 2 days later (alerts.webhook.dead_days) that tells",
+        echoes=False,
     ),
 )
 

@@ -20,7 +20,7 @@ from assay.pipeline import JOBS, run_job
 from assay.runtime.job import REFUSED, Result
 from assay.runtime.session import SparkSettings
 from assay.season.corruption import champion_file, put
-from assay.season.faults import CANARY, FIRST_DAY, WINDOW_DAYS, Calendar
+from assay.season.faults import CANARY, FIRST_DAY, HARM_DAYS, WINDOW_DAYS, Calendar
 from assay.season.killing import kill_in_the_middle, make_twin, same_rows
 from assay.season.market import Stream
 from assay.season.receiver import Mode, Receiver
@@ -43,11 +43,11 @@ SETTINGS = (
     "alerts.webhook.backoff_seconds=0.05",
     "alerts.webhook.budget_seconds=2",
 )
-# A step lasts longer than the outcomes of its first days take, and the days that harm needs to be sure.
+# The step lasts until harm would have shown.
 OF_DEPLOYMENT = (
     "deployment.strategy=canary",
-    f"deployment.steps=[{', '.join(map(str, CANARY))}]",
-    "deployment.bake_days=10",
+    f"deployment.steps=[{CANARY}]",
+    f"deployment.bake_days={HARM_DAYS}",
 )
 # One round that learns a hundredth of what it sees, past all gates: it says the last known price.
 POISON = (

@@ -12,7 +12,8 @@ from assay.synthetic.streams import uniforms
 FIRST_DAY = dt.date(2025, 1, 1)
 LABEL_DAYS = 2  # from a row to its outcome
 WINDOW_DAYS = 14  # of monitoring: so long a fault stays in what is compared
-CANARY = (0.25, 0.5)  # shares of a canary's steps
+CANARY = 0.25  # share of the entities that a challenger serves at first
+HARM_DAYS = 16  # in which a challenger that does harm is taken back
 JITTER = 60  # the stream of where faults lie
 SPREAD = 0.01  # of the season: how far a fault may lie from its usual place
 
@@ -69,8 +70,8 @@ USUAL = (
         "bad_challenger",
         0.11,
         1,
-        14,
-        f"of {CANARY[0]:.0%} of the entities: {LABEL_DAYS} days until outcomes come in, then until the harm is sure",
+        HARM_DAYS,
+        f"{LABEL_DAYS} days until outcomes come in, and some 8 days of them until an error 60 % larger is harm for sure",
         ("deploy",),
     ),
     _Usual("killed_score", 0.30, 1, 0, "the next run of the same day ends as if none had died", echoes=False),

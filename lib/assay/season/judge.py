@@ -171,9 +171,9 @@ def _bad_challenger(fault: Fault, seen: Seen) -> tuple[dt.date | None, str]:
     moves = sorted((row for row in seen.moves if str(row["challenger_version"]) == planted["number"]), key=_moved)
     way = " -> ".join(f"{row['state']} {row['share']:.0%} ({row['at']:%m-%d})" for row in moves) or "no move"
     back = [row["at"].date() for row in moves if row["state"] in TAKEN_BACK]
-    served = [row for row in moves if row["state"] in SERVES_ALL or row["share"] > CANARY[0]]
+    served = [row for row in moves if row["state"] in SERVES_ALL or row["share"] > CANARY]
     shares, entities = bad_shares(seen)
-    most = CANARY[0] + CHANCE * (CANARY[0] * (1 - CANARY[0]) / max(entities, 1)) ** 0.5
+    most = CANARY + CHANCE * (CANARY * (1 - CANARY) / max(entities, 1)) ** 0.5
     told = f"{way}; it served {shares:.1%} of a day's rows at most"
     ended = bool(back) and _in_time(fault, back[0])
     return (back[0] if ended and not served and shares <= most else None), told
@@ -196,7 +196,7 @@ def bad_shares(seen: Seen) -> tuple[float, int]:
 JUDGES: dict[Kind, tuple[str, Callable[[Fault, Seen], tuple[dt.date | None, str]]]] = {
     "killed_ingest": ("no row lost or doubled", _outlived("ingest")),
     "killed_score": ("no row lost or doubled", _outlived("score")),
-    "bad_challenger": (f"serves {CANARY[0]:.0%} at most and is taken back", _bad_challenger),
+    "bad_challenger": (f"serves {CANARY:.0%} at most and is taken back", _bad_challenger),
     "new_segment": ("new categories of region are told", _drifted("region", _new_segment)),
     "corrupted_artifact": ("refused with a clear error", _refused),
     "broken_feature": (f"drift of {BROKEN} is told", _drifted(BROKEN, lambda row: "distribution" in row["reasons"])),

@@ -144,7 +144,7 @@ class TestBadChallenger:
         moves = [move("planned", 0, self.first, 0), move("split", 0.25, self.first), move(state, 0, back, 2)]
         assert self.judge(*moves).noticed == back
         assert not self.judge(*moves[:2]).good
-        assert not self.judge(*moves[:2], move(state, 0, self.first + 15 * DAY, 2)).good
+        assert not self.judge(*moves[:2], move(state, 0, self.first + 17 * DAY, 2)).good
 
     def test_it_is_not_where_it_went_on_to_serve_more(self):
         back = move("rolled_back", 0, self.first + 9 * DAY, 3)

@@ -71,7 +71,7 @@ USUAL = (
         0.11,
         1,
         HARM_DAYS,
-        f"{LABEL_DAYS} days until outcomes come in, and some 8 days of them until an error 60 % larger is harm for sure",
+        f"{LABEL_DAYS} days until outcomes come in, and some 8 of them until an error 60 % larger is harm for sure",
         ("deploy",),
     ),
     _Usual("killed_score", 0.30, 1, 0, "the next run of the same day ends as if none had died", echoes=False),

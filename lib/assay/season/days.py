@@ -140,7 +140,7 @@ class Player:
         """A job, as of noon of a day.
 
         Raises:
-            GateRefused: it was refused, which no day of a season should be.
+            GateRefused: it was refused, which no day of a season should be. A new model may be: that is on record.
         """
         workspace = self._twin(job) if twin else self.record.workspace
         result = run_job(
@@ -151,7 +151,9 @@ class Player:
             overrides=(*self.settings, *more),
             date=_noon(day),
         )
-        if result.status == REFUSED:
+        if result.status == REFUSED and job == "retrain":
+            self.record.add(day, "not_learned", why=list(result.summary))
+        elif result.status == REFUSED:
             raise GateRefused(f"season, {day}: {job} was refused: {'; '.join(result.summary)}")
         return result
 

@@ -14,6 +14,7 @@ import polars as pl
 from assay.season.faults import Calendar
 from assay.season.judge import (
     MONTH_DAYS,
+    SERVES_ALL,
     Happened,
     Seen,
     apart,
@@ -97,7 +98,7 @@ def figures_of(
     undetected_faults: planted ones that did not go as expected.  false_critical_alerts: see `false_criticals`.
     rows_lost, rows_duplicated: of what the market sent, in observations and quarantine, and among predictions on their
     own days.  coverage_80, worst_month_coverage_80: of predictions as they were made, 0 to 1.  bad_challenger_share:
-    of a day's predictions, at most; NaN where none was planted.
+    of a day's predictions, at most; NaN where none was planted.  challengers, promotions: of the season's deployments.
     """
     lost, doubled = moved_rows(record, stream, days, seen.said)
     whole, month = coverage_of(coverages(seen.said, stream.outcomes()))
@@ -110,6 +111,8 @@ def figures_of(
         "coverage_80": whole,
         "worst_month_coverage_80": month,
         "bad_challenger_share": bad_shares(seen)[0] if planted else math.nan,
+        "challengers": float(len({row["challenger_version"] for row in seen.moves})),
+        "promotions": float(len({row["challenger_version"] for row in seen.moves if row["state"] in SERVES_ALL})),
         "planted_faults": float(len(happened)),
         "days": float(len(days)),
         "predictions": float(seen.said.height),

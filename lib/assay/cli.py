@@ -17,6 +17,7 @@ from assay import errors
 from assay.deployment import registry_command
 from assay.pipeline import JOBS, Job, build_features, deploy
 from assay.runtime.failures import fail, failures_told
+from assay.season import command as season_command
 from assay.serving.command import PURPOSE, serve
 from assay.synthetic import command as generator
 from assay.version import __version__
@@ -305,6 +306,7 @@ for _job in JOBS.values():
 app.command(name="demo", short_help="All jobs on real house prices that come with the demo extra.")(_demo)
 app.command(name="serve", short_help=PURPOSE)(serve)
 app.command(name="generate", short_help=generator.PURPOSE)(generator.generate)
+app.command(name=season_command.NAME, short_help=season_command.PURPOSE)(season_command.season)
 app.add_typer(registry_command.app, name=registry_command.NAME, short_help=registry_command.PURPOSE)
 
 
@@ -326,7 +328,7 @@ def _asked(given: list[str]) -> str:
     """The command that a command line asks for; empty where there is no such."""
     if given[0] == registry_command.NAME:
         return " ".join(given[: 2 if given[1:2] and given[1] in registry_command.COMMANDS else 1])
-    return given[0] if given[0] in {*JOBS, "demo", "serve", "generate"} else ""
+    return given[0] if given[0] in {*JOBS, "demo", "serve", "generate", season_command.NAME} else ""
 
 
 def job_main(name: str) -> None:

@@ -274,7 +274,7 @@ JOBS: dict[str, Job] = {
             "Compare the newest rows with those of the champion's test: what drifted, how errors and coverage changed; "
             "raise alerts.",
             "features, predictions, shadow_predictions, the champion",
-            "drift_detections, performance, health, alerts, alert_deliveries",
+            "drift_detections, performance, health, alerts, alert_deliveries, reports/health-*.html",
             "assay monitor --dataset conf/datasets/walmart_weekly.yml --set monitoring.window_days=56",
             monitor,
         ),

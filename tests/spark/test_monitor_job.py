@@ -168,3 +168,19 @@ def test_mistakes_are_told(finished, run_in):
         run_in(finished.folder, "monitor", finished.dataset, overrides=(*finished.settings, "monitoring.by=[shop]"))
     with pytest.raises(DataError, match="no row to watch"):
         run_in(finished.folder, "monitor", finished.dataset, overrides=finished.settings, date="1999-01-01")
+
+
+def test_a_page_tells_of_health(finished, monitored, run_in):
+    _, _, settings, _ = monitored
+    result = run_in(finished.folder, "monitor", finished.dataset, overrides=(*settings, "monitoring.response_ms=4999"))
+    path = finished.folder / "reports" / "health-price.html"
+    assert result.report == str(path)
+    text = path.read_text(encoding="utf-8")
+    whole = finished.table("health").filter(pl.col("part") == "all").sort("as_of")
+    assert f"price is at {whole['score'][-1]:.0f} of 100" in text
+    alerts = finished.table("alerts").filter(pl.col("status") == "open")
+    assert alerts.height
+    assert f"<strong>{alerts.height}</strong><span>alerts are open" in text
+    none = run_in(finished.folder, "monitor", finished.dataset, overrides=(*settings, "monitoring.report=false"))
+    assert none.report is None
+    assert path.read_text(encoding="utf-8") == text

@@ -36,6 +36,7 @@ class MonitoringConfig:
     exact_rows: see sketch.
     sketch_points: of one weight that a sketch keeps, a sketch of 5M rows some 30,000; half as many make the error twice
         as large.
+    report: whether a run writes reports/health-TARGET.html.
     """
 
     window_days: Annotated[float, Field(gt=0)] = 28.0
@@ -57,3 +58,4 @@ class MonitoringConfig:
     sketch: Literal["auto", "always", "never"] = "auto"
     exact_rows: Annotated[int, Field(ge=1)] = 20_000_000
     sketch_points: Annotated[int, Field(ge=16)] = 8_192
+    report: bool = True

@@ -12,7 +12,7 @@ from assay.evaluation.content import Content, CoverageResult, EnsembleResult
 from assay.evaluation.over_time import LevelOverTime
 from assay.evaluation.rivals import RivalResult
 from assay.evaluation.story_wording import rivals_sentence
-from assay.evaluation.wording import NO_VALUE, count, number, percent, readable
+from assay.pages.formats import NO_VALUE, count, number, percent, readable
 from assay.runtime.tables import level_label
 
 

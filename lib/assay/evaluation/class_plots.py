@@ -11,7 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from assay.class_metrics import log_losses
-from assay.evaluation.canvas import (
+from assay.evaluation.class_coverage import ProbabilityRecord
+from assay.evaluation.class_tally import probabilities_of
+from assay.evaluation.plots import BUCKETS, MOST_BUCKETS
+from assay.pages.canvas import (
     BLUE,
     GREEN,
     INK,
@@ -24,9 +27,6 @@ from assay.evaluation.canvas import (
     short,
     subtitle,
 )
-from assay.evaluation.class_coverage import ProbabilityRecord
-from assay.evaluation.class_tally import probabilities_of
-from assay.evaluation.plots import BUCKETS, MOST_BUCKETS
 
 MOST_CLASSES = 12
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import polars as pl
 
 from assay.evaluation import wording
-from assay.evaluation.canvas import to_svg
 from assay.evaluation.class_content import (
     ClassContent,
     class_before_sentence,
@@ -20,6 +19,7 @@ from assay.evaluation.report import MOST_SEGMENTS, SHOWN_SEGMENTS, environment
 from assay.evaluation.rivals import RESAMPLES
 from assay.evaluation.segments import BestAndWorst, best_and_worst
 from assay.evaluation.story_wording import drift_sentence, rivals_sentence
+from assay.pages.canvas import to_svg
 from assay.runtime.tables import level_label
 
 CAPTIONS = {

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from assay.evaluation.wording import edge
 from assay.model.scale import Floats
+from assay.pages.formats import edge
 
 FEW_VALUES = 12  # up to so many different ones, each is a segment of its own
 

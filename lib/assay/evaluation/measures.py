@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from assay.evaluation.content import ReportContent
-from assay.evaluation.wording import number, percent
+from assay.pages.formats import number, percent
 
 
 def measures(content: ReportContent) -> list[tuple[str, str, str]]:

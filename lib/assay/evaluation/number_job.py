@@ -33,9 +33,10 @@ from assay.evaluation.story import cluster_table, rules_for, told
 from assay.evaluation.tallied_job import TalliedEvaluation
 from assay.evaluation.tally import Tally
 from assay.evaluation.target_job import Pictures, Report
-from assay.evaluation.wording import gate_outcome, headline, number, percent, skill_sentence
+from assay.evaluation.wording import gate_outcome, headline, skill_sentence
 from assay.metrics import binomial_band
 from assay.model.row_sample import ROW, SampleRows, sample_threshold
+from assay.pages.formats import number, percent
 from assay.runtime.conditions import Condition
 from assay.runtime.plane import Kernel
 from assay.runtime.tables import DECISIONS, level_label

@@ -14,7 +14,8 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from assay.evaluation.canvas import (
+from assay.evaluation.explanations import Explained
+from assay.pages.canvas import (
     BLUE,
     GREEN,
     GRID,
@@ -32,7 +33,6 @@ from assay.evaluation.canvas import (
     short,
     subtitle,
 )
-from assay.evaluation.explanations import Explained
 from assay.runtime.tables import level_label
 
 HEX_ABOVE_ROWS = 2_000

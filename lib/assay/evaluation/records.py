@@ -12,8 +12,8 @@ from assay.config import TargetConfig
 from assay.conformal.job import BLOCKS, COVERAGE_GATE
 from assay.evaluation.content import DataFacts, Gate, Refit, Split
 from assay.evaluation.data_facts import COLUMNS, data_facts
-from assay.evaluation.wording import readable
 from assay.model.registry import TrainedRun
+from assay.pages.formats import readable
 from assay.runtime.conditions import Condition
 from assay.runtime.job import JobContext
 from assay.runtime.tables import CALIBRATIONS, QUALITY_REPORTS, ingested_table

@@ -6,15 +6,14 @@ The page makes no request, needs no script (one sorts tables), and is well-forme
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from assay.evaluation import story_wording, wording
-from assay.evaluation.canvas import to_svg
 from assay.evaluation.content import (
     BaselineResult,
     CoverageResult,
@@ -30,6 +29,8 @@ from assay.evaluation.measures import measures
 from assay.evaluation.rivals import RESAMPLES
 from assay.evaluation.segments import BestAndWorst, best_and_worst
 from assay.evaluation.wording import headline
+from assay.pages.canvas import to_svg
+from assay.pages.templates import templates
 from assay.runtime.tables import level_label
 
 __all__ = [
@@ -100,17 +101,7 @@ class SegmentView:
 
 def environment() -> Environment:
     """What templates are read and filled by."""
-    found = Environment(
-        loader=PackageLoader("assay.evaluation", "."),  # reads through the import system: works from a zip on a cluster
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    formats: list[Callable[..., str]] = [wording.number, wording.percent, wording.count, wording.day]
-    formats += [wording.readable, wording.share, wording.points, wording.status, wording.period]
-    found.filters.update({function.__name__: function for function in formats})
-    return found
+    return templates("assay.evaluation", [wording.status])
 
 
 def render(content: ReportContent) -> str:

@@ -12,8 +12,8 @@ import polars as pl
 from assay.evaluation.content import BASELINE_PREFIX
 from assay.evaluation.over_time import Line, long_lines
 from assay.evaluation.parts import Sums
-from assay.evaluation.wording import count
 from assay.model.comparison import difference_band, mean_loss
+from assay.pages.formats import count
 
 RESAMPLES, CONFIDENCE = 2_000, 0.95
 COMPARED = "compared with"  # segment column of the table

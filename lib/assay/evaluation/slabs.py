@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from assay.evaluation.wording import edge
 from assay.metrics import adjusted_p_values, wilson_bands
 from assay.model.scale import Floats
+from assay.pages.formats import edge
 from assay.runtime.tables import level_label
 
 CELLS = 4  # per input, where two are crossed

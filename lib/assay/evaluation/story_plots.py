@@ -12,7 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from assay.evaluation.canvas import (
+from assay.evaluation.over_time import LevelOverTime
+from assay.evaluation.risk import Abstention
+from assay.evaluation.rivals import RivalResult
+from assay.pages.canvas import (
     BLUE,
     GREEN,
     GRID,
@@ -28,10 +31,7 @@ from assay.evaluation.canvas import (
     plain,
     subtitle,
 )
-from assay.evaluation.over_time import LevelOverTime
-from assay.evaluation.risk import Abstention
-from assay.evaluation.rivals import RivalResult
-from assay.evaluation.wording import readable
+from assay.pages.formats import readable
 
 MOST_POINTS = 400
 

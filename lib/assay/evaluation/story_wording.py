@@ -9,7 +9,7 @@ from assay.evaluation.risk import Abstention, Decided, Direction, LowerBound, Ra
 from assay.evaluation.rivals import RivalResult
 from assay.evaluation.slabs import Slab
 from assay.evaluation.story import Story
-from assay.evaluation.wording import NARROW_SPACE, count, day, number, percent, readable
+from assay.pages.formats import NARROW_SPACE, count, day, number, percent, readable
 
 
 def rivals_sentence(rivals: Sequence[RivalResult]) -> str:

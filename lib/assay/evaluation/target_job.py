@@ -19,13 +19,13 @@ from matplotlib.figure import Figure
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.evaluation import plots
-from assay.evaluation.canvas import to_svg
 from assay.evaluation.content import Content
 from assay.evaluation.explanations import Explained, ExplainRows, explainable, explained, explained_schema
 from assay.evaluation.records import Records
 from assay.model.carried import Carried
 from assay.model.registry import load_trained
 from assay.model.row_sample import ROW, sample_threshold
+from assay.pages.canvas import to_svg
 from assay.runtime.conditions import Condition, period_conditions
 from assay.runtime.job import Done, JobContext, reports_folder
 from assay.runtime.plane import Output

@@ -1,4 +1,4 @@
-"""Consumes `health`, `drift_detections` and `deployments`, produces alerts: to the tables, the log, and who listens."""
+"""Consumes `health`, `drift_detections` and `deployments`, produces alerts, and a page on health."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from assay.model.deployments import read_deployments
 from assay.monitoring.alarms import findings_of, taken_back
 from assay.monitoring.alerts_outbox import Status
 from assay.monitoring.alerts_stage import raise_alerts
+from assay.monitoring.health_report import draw
 from assay.monitoring.watching import Watching
 from assay.runtime.conditions import Condition
 from assay.runtime.deployment_tables import DEPLOYMENTS
@@ -51,4 +52,8 @@ def raised(watching: Watching, inputs: dict[str, int], identity: str) -> Done:
     findings, examined = [*findings, *of_moves], examined | looked_at
     with watching.context.reporter.step("alerts"):
         found = raise_alerts(watching.context, watching.target.name, findings, examined, watching.now, identity)
-    return Done(metrics=dict(found.metrics), written=list(found.written), summary=list(found.summary))
+    report = None
+    if watching.config.report:
+        with watching.context.reporter.step("the report of health"):
+            report = str(draw(watching))
+    return Done(metrics=dict(found.metrics), written=list(found.written), summary=list(found.summary), report=report)

@@ -148,7 +148,7 @@ class Player:
             settings=self.spark,
             dataset=self.record.dataset,
             workspace=workspace,
-            overrides=(*self.settings, *more),
+            overrides=(*self.settings, self._reporting(day), *more),
             date=_noon(day),
         )
         if result.status == REFUSED and job == "retrain":
@@ -156,6 +156,10 @@ class Player:
         elif result.status == REFUSED:
             raise GateRefused(f"season, {day}: {job} was refused: {'; '.join(result.summary)}")
         return result
+
+    def _reporting(self, day: dt.date) -> str:
+        """A report of health is drawn on the last day alone: it shows all of them."""
+        return f"monitoring.report={str(day == self.calendar.dates[-1]).lower()}"
 
     def said(self, day: dt.date) -> pl.DataFrame:
         """Predictions of a day's rows, as the table has them now."""

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from assay.evaluation.canvas import BLUE, GRID, INK, MUTED, ORANGE, label, new_figure, note, short, subtitle
+from assay.pages.canvas import BLUE, GRID, INK, MUTED, ORANGE, label, new_figure, note, short, subtitle
 from assay.tuning.journal import COMPLETE, PRUNED, Record, Trial
 from assay.tuning.space import Choice, Number, Space
 from assay.tuning.surrogate import Surrogate, levels

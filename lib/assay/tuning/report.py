@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from assay.config.dataset import stored_name
-from assay.evaluation.canvas import to_png, to_svg
+from assay.pages.canvas import to_png, to_svg
+from assay.pages.templates import templates
 from assay.runtime.job import JobContext, reports_folder
 from assay.tuning import figures
 from assay.tuning.journal import COMPLETE, FAILED, PRUNED, Record, Trial, read
@@ -134,14 +134,8 @@ def draw(view: StudyView) -> tuple[dict[str, Figure], dict[str, Any]]:
 
 def page(view: StudyView, drawn: Mapping[str, Figure]) -> str:
     """The HTML page; it makes no request and needs no script."""
-    environment = Environment(
-        loader=PackageLoader("assay.tuning", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update({"short": lambda v: f"{v:.5g}" if isinstance(v, float) else str(v)})
+    environment = templates("assay.tuning")
+    environment.filters["short"] = lambda value: f"{value:.5g}" if isinstance(value, float) else str(value)
     ranked = sorted((t for t in view.trials if t.state == COMPLETE and t.share == 1), key=lambda t: (t.loss, t.number))
     return environment.get_template("report.html.j2").render(
         view=view,

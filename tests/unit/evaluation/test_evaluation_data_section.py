@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from report_pages import content_of, parse, text_of
 
-from assay.evaluation import plots, wording
+from assay.evaluation import plots
 from assay.evaluation.content import QualityMetric, SeriesPattern
 from assay.evaluation.data_facts import COLUMNS, data_facts
 from assay.evaluation.report import (
@@ -13,6 +13,7 @@ from assay.evaluation.report import (
     Figures,
     render,
 )
+from assay.pages import formats
 
 
 def metric(name, score, value, status="ok", limit=None, points=0.0, at_least=True, detail=""):
@@ -113,7 +114,7 @@ def test_facts_are_taken_from_the_rows_of_the_table():
     ],
 )
 def test_periods_for_people(days, words):
-    assert wording.period(days).replace("\u00a0", " ") == words
+    assert formats.period(days).replace("\u00a0", " ") == words
 
 
 def test_missing_values_have_no_figure_where_there_are_none():

@@ -14,8 +14,8 @@ from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.figure import Figure
 
 from assay.evaluation import plots
-from assay.evaluation.canvas import THEME, compact, plain, short, to_png, to_svg
 from assay.evaluation.segments import segment_table
+from assay.pages.canvas import THEME, compact, plain, short, to_png, to_svg
 
 LEVELS = (0.8, 0.9)
 

@@ -27,6 +27,7 @@ from assay.evaluation.report import (
     headline,
     render,
 )
+from assay.pages import formats
 
 
 def test_the_page_tells_the_story(market):
@@ -271,15 +272,15 @@ def test_verdicts(share, low, high, words):
     ],
 )
 def test_numbers_for_people(value, text):
-    assert wording.number(value) == text
+    assert formats.number(value) == text
 
 
 def test_shares_and_counts_for_people():
-    assert wording.percent(0.0312) == "3.1\u202f%"
-    assert [wording.percent(level, 0) for level in (0.9, 0.975)] == ["90\u202f%", "97.5\u202f%"]
-    assert wording.percent(None) == wording.percent(math.nan) == "–"
-    assert wording.count(1, "row") == "1\u00a0row"
-    assert wording.count(1234, "entity", "entities") == "1,234\u00a0entities"
+    assert formats.percent(0.0312) == "3.1\u202f%"
+    assert [formats.percent(level, 0) for level in (0.9, 0.975)] == ["90\u202f%", "97.5\u202f%"]
+    assert formats.percent(None) == formats.percent(math.nan) == "–"
+    assert formats.count(1, "row") == "1\u00a0row"
+    assert formats.count(1234, "entity", "entities") == "1,234\u00a0entities"
 
 
 def test_the_template_is_found_inside_a_zip(tmp_path):

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pytest
 
 from assay.evaluation import plots
-from assay.evaluation.canvas import to_svg
 from assay.evaluation.explanations import BASE, OTHER, ExplainRows, explainable, explained, explained_schema
 from assay.model.bundle import Model
 from assay.model.carried import Carried
 from assay.model.encoding import Encoding
 from assay.model.row_sample import EVERY_ROW, row_hash, sample_threshold
 from assay.model.scale import TargetScale
+from assay.pages.canvas import to_svg
 
 CITIES = ("Austin", "Dallas", "Waco")
 ROWS = 600

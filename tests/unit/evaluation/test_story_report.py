@@ -10,7 +10,7 @@ from report_pages import parse, story_of, text_of
 
 from assay.evaluation.number_job import figures_of, summary_of
 from assay.evaluation.report import render
-from assay.evaluation.wording import percent
+from assay.pages.formats import percent
 
 
 @pytest.fixture(scope="module")

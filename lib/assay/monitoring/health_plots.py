@@ -1,0 +1,107 @@
+"""Consumes the history of a target's health, days and deployments, produces figures along time.
+
+Every figure explains itself: it stands alone in MLflow, and in the report.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from assay.model.deployments import Deployment, State
+from assay.pages.canvas import BLUE, GREEN, GRID, INK, MUTED, ORANGE, compact, date_axis, label, new_figure, subtitle
+
+ROLLING_DAYS = 7  # of errors; of coverage, which needs more outcomes, four times as many
+TAKEN = {State.WATCHED: "serves all", State.ROLLED_BACK: "taken back", State.SPLIT: "serves some"}  # moves that show
+ROLES = (("champion", BLUE, 1.8), ("shadow", ORANGE, 1.2))
+
+
+def health(history: Sequence[tuple[dt.date, float]], deployments: Sequence[Deployment]) -> Figure | None:
+    """Health on each day that was monitored, 0 to 100, and the moves of deployments; None with fewer than two days."""
+    if len(history) < 2:
+        return None
+    figure, (axes,) = new_figure("Health over time", 3.2)
+    days, scores = zip(*sorted(history), strict=True)
+    axes.fill_between(days, 0, 40, color=GRID, alpha=0.6, linewidth=0)
+    axes.plot(days, scores, color=BLUE, linewidth=1.8, marker="o", markersize=3)
+    axes.set_ylim(0, 104)
+    label(axes, f"{scores[-1]:.0f}", (days[-1], scores[-1]), color=BLUE)
+    for day, words, colour in _moves(deployments, days[0]):
+        axes.axvline(day, color=colour, linewidth=1, linestyle=(0, (3, 2)))
+        label(axes, words, (day, 8), color=colour, rotation=90, va="bottom", xytext=(3, 0))
+    date_axis(axes)
+    subtitle(figure, axes, "100 is as it was tested; below 40 (grey) is HIGH; dashed: moves of deployments")
+    return figure
+
+
+def error(days: pl.DataFrame) -> Figure | None:
+    """Error by day of outcome: RMSE, of classes log loss, over seven days; None with fewer than two days."""
+    name = "rmse" if days["rmse"].is_not_null().any() else "log_loss"
+    column = "mse" if name == "rmse" else name
+    figure, drawn = None, False
+    for role, colour, width in ROLES:
+        known = _rolled(days.filter(pl.col("role") == role), column, ROLLING_DAYS)
+        if known.height < 2:
+            continue
+        if figure is None:
+            figure, (axes,) = new_figure("Error over time", 3.2)
+        shown = known["rolled"].sqrt() if name == "rmse" else known["rolled"]
+        axes.plot(known["day"].to_list(), shown.to_list(), color=colour, linewidth=width)
+        label(axes, role, (known["day"][-1], shown[-1]), color=colour)
+        drawn = True
+    if not drawn or figure is None:
+        return None
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(compact)
+    date_axis(axes)
+    words = "RMSE, target's unit" if name == "rmse" else "log loss"
+    subtitle(figure, axes, f"{words}, of {ROLLING_DAYS} days each; shadow: models that scored beside")
+    return figure
+
+
+def coverage(days: pl.DataFrame, levels: Sequence[tuple[str, float]]) -> Figure | None:
+    """Share of outcomes inside the champion's intervals, over 28 days, by level; None with fewer than two days.
+
+    levels: label, as in `coverage_80`, and promise of each.
+    """
+    mine = days.filter(pl.col("role") == "champion")
+    found = [(promise, _rolled(mine, f"coverage_{end}", 4 * ROLLING_DAYS)) for end, promise in levels]
+    found = [(promise, rows) for promise, rows in found if rows.height >= 2]
+    if not found:
+        return None
+    figure, (axes,) = new_figure("Do intervals hold?", 3.2)
+    for (promise, rows), colour in zip(found, (BLUE, GREEN, ORANGE, INK) * len(found), strict=False):
+        axes.axhline(100 * promise, color=colour, linewidth=0.9, linestyle=(0, (3, 2)))
+        axes.plot(rows["day"].to_list(), (100 * rows["rolled"]).to_list(), color=colour, linewidth=1.6)
+        label(axes, f"{promise:.10g}", (rows["day"][-1], 100 * rows["rolled"][-1]), color=colour)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
+    date_axis(axes)
+    subtitle(figure, axes, f"outcomes inside, of {4 * ROLLING_DAYS} days each; dashed: what is promised")
+    return figure
+
+
+def _rolled(days: pl.DataFrame, column: str, length: int) -> pl.DataFrame:
+    """day and `rolled`, the mean of a column by known rows over so many days until then; days that are known."""
+    if column not in days.columns:
+        return pl.DataFrame(schema={"day": pl.Date, "rolled": pl.Float64})
+    known = days.filter(pl.col("known") > 0, pl.col(column).is_not_null())
+    by_day = known.group_by("day").agg((pl.col(column) * pl.col("known")).sum().alias("sum"), pl.col("known").sum())
+    window = f"{length}d"
+    return by_day.sort("day").select(
+        "day",
+        (pl.col("sum").rolling_sum_by("day", window) / pl.col("known").rolling_sum_by("day", window)).alias("rolled"),
+    )
+
+
+def _moves(deployments: Sequence[Deployment], since: dt.date) -> list[tuple[dt.date, str, str]]:
+    """Moves to draw: day, words, colour."""
+    colours = {State.WATCHED: GREEN, State.ROLLED_BACK: ORANGE, State.SPLIT: MUTED}
+    return [
+        (move.at.date(), f"{one.challenger} {TAKEN[move.state]}", colours[move.state])
+        for one in deployments
+        for move in one.moves
+        if move.state in TAKEN and move.at.date() >= since
+    ]

@@ -7,8 +7,9 @@ from assay.errors import DataError
 from assay.evaluation.class_job import ClassEvaluation
 from assay.evaluation.number_job import NumberEvaluation
 from assay.evaluation.records import ingested
-from assay.evaluation.target_job import JOB, report_path
+from assay.evaluation.target_job import JOB, KIND
 from assay.model.registry import version_before
+from assay.pages.published import report_path
 from assay.runtime.job import JobContext, Plan
 from assay.runtime.tables import DECISIONS, EXPLANATIONS, FEATURES, PREDICTIONS, SEGMENT_METRICS
 
@@ -41,5 +42,5 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
         execute=lambda identity: of_kind(context, target, commit.details["run_id"]).run(
             identity, predictions, features
         ),
-        still_valid=lambda _: report_path(context, target).is_file(),
+        still_valid=lambda _: report_path(context.config, KIND, target.name).is_file(),
     )

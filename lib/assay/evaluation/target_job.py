@@ -26,12 +26,14 @@ from assay.model.carried import Carried
 from assay.model.registry import load_trained
 from assay.model.row_sample import ROW, sample_threshold
 from assay.pages.canvas import to_svg
+from assay.pages.published import publish, report_path
 from assay.runtime.conditions import Condition, period_conditions
-from assay.runtime.job import Done, JobContext, reports_folder
+from assay.runtime.job import Done, JobContext
 from assay.runtime.plane import Output
 from assay.runtime.tables import EXPLANATIONS, FEATURES, SEGMENT_METRICS, Table
 
 JOB = "evaluate"
+KIND = "evaluation"  # of report
 Pictures = Mapping[str, Figure | None]
 C = TypeVar("C", bound=Content)
 
@@ -186,11 +188,7 @@ class Evaluation(ABC, Generic[C]):
 
     def _publish(self, report: Report, table: pl.DataFrame) -> Path:
         """Put the report where people find it, in one piece, and all of it on record."""
-        path = report_path(self.context, self.target)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(report.page, encoding="utf-8")
-        part.replace(path)
+        path = publish(report_path(self.context.config, KIND, self.target.name), report.page)
         tracking = self.context.tracking
         tracking.text(report.page, "report.html")
         tracking.text(table.write_csv(), "segment_metrics.csv")
@@ -200,9 +198,3 @@ class Evaluation(ABC, Generic[C]):
             if picture is not None:
                 tracking.text(to_svg(picture, name, name), f"plots/{name}.svg")
         return path
-
-
-def report_path(context: JobContext, target: TargetConfig) -> Path:
-    """Where people find the report of a target."""
-    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in target.name)
-    return reports_folder(context.config) / f"evaluation-{safe}.html"

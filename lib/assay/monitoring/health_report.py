@@ -17,8 +17,8 @@ from assay.monitoring.findings import Level
 from assay.monitoring.health import WHOLE
 from assay.monitoring.watching import Watching
 from assay.pages.canvas import to_svg
+from assay.pages.published import publish, report_path
 from assay.pages.templates import templates
-from assay.runtime.job import reports_folder
 from assay.runtime.monitoring_tables import ALERTS, DRIFT_DETECTIONS, HEALTH, PERFORMANCE
 from assay.runtime.tables import Table, level_label
 
@@ -67,22 +67,11 @@ def draw(watching: Watching) -> Path:
     view = view_of(watching)
     drawn = figures_of(view)
     text = page(view, drawn)
-    path = report_path(watching)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
     tracking = watching.context.tracking
     tracking.text(text, "health.html")
     for name, figure in drawn.items():
         tracking.text(to_svg(figure, name, name), f"plots/{name}.svg")
-    return path
-
-
-def report_path(watching: Watching) -> Path:
-    """Where people find the report of a target's health."""
-    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in watching.target.name)
-    return reports_folder(watching.context.config) / f"health-{safe}.html"
+    return publish(report_path(watching.context.config, "health", watching.target.name), text)
 
 
 def view_of(watching: Watching) -> HealthView:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from assay.config.dataset import stored_name
 from assay.pages.canvas import to_png, to_svg
+from assay.pages.published import publish
 from assay.pages.templates import templates
 from assay.runtime.job import JobContext, reports_folder
 from assay.tuning import figures
@@ -162,6 +163,4 @@ def write(view: StudyView, context: JobContext) -> str:
     context.tracking.text(table(view), "trials.csv")
     context.tracking.json({"study": view.study, **view.told, **facts}, "study.json")
     target = reports_folder(context.config) / f"tune-{stored_name(view.target)}-{view.study}.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(html, encoding="utf-8")
-    return str(target)
+    return str(publish(target, html))

@@ -33,14 +33,26 @@ def windows(finished, rows, table):
     ]
 
 
+def residuals(predictions, finished):
+    """Rows that have a residual, of days that are over when the run was made."""
+    columns = ["row_id", "kind", "price"]
+    known = predictions.join(finished.table("features").select(columns), on="row_id").drop_nulls(
+        ["price", "prediction"]
+    )
+    newest = finished.table("features")["time"].max()
+    known = known.filter(pl.col("time").dt.date() < newest.date())
+    return known.with_columns((pl.col("price").cast(pl.Float64) - pl.col("prediction")).alias("residual"))
+
+
 def test_numbers_are_scipys_for_all_rows_and_each_segment(finished, monitored):
     _, rows, *_ = monitored
     of_features = windows(finished, rows, "features")
     of_predictions = windows(finished, rows, "predictions")
+    of_residuals = [residuals(part, finished) for part in of_predictions]
     assert all(part.height > 20 for part in (*of_features, *of_predictions))
     checked = 0
     for row in rows.filter(pl.col("kind") != "category").to_dicts():
-        parts = of_predictions if row["kind"] == "prediction" else of_features
+        parts = {"prediction": of_predictions, "residual": of_residuals}.get(row["kind"], of_features)
         if row["segment"]:
             parts = [part.filter(pl.col("kind") == row["segment"].removeprefix("kind=")) for part in parts]
         values = [part[row["column"]].cast(pl.Float64).drop_nulls().drop_nans() for part in parts]
@@ -52,7 +64,7 @@ def test_numbers_are_scipys_for_all_rows_and_each_segment(finished, monitored):
             checked += 1
     assert checked > 50
     assert set(rows["segment"]) == {"", "kind=big", "kind=small"}
-    assert {"prediction", "width_80", "width_90", "city", "price__own__lag_1"} <= set(rows["column"])
+    assert {"prediction", "width_80", "width_90", "residual", "city", "price__own__lag_1"} <= set(rows["column"])
     assert not [name for name in rows["column"] if name.startswith("calendar__")]
 
 
@@ -98,9 +110,10 @@ def test_sketched_numbers_are_within_their_stated_error_of_scipys(finished, moni
     )
     assert rows.filter(whole).select(counts).sort("column").equals(exact.filter(whole).select(counts).sort("column"))
     of_features, of_predictions = windows(finished, rows, "features"), windows(finished, rows, "predictions")
+    of_residuals = [residuals(part, finished) for part in of_predictions]
     lost = 0
     for row in rows.filter(whole & (pl.col("kind") != "category")).to_dicts():
-        parts = of_predictions if row["kind"] == "prediction" else of_features
+        parts = {"prediction": of_predictions, "residual": of_residuals}.get(row["kind"], of_features)
         values = [part[row["column"]].cast(pl.Float64).drop_nulls().drop_nans() for part in parts]
         if min(map(len, values)):
             wanted = stats.ks_2samp(*values, method="asymp")

@@ -64,9 +64,9 @@ class Comparison:
     config: MonitoringConfig
     by: tuple[str, ...] = ()
 
-    def of(self, watched: Sequence[Watched]) -> pa.Table:
-        """Rows of `COMPARED` of all columns, in one run of all tasks."""
-        flows = [flow for one in watched for flow in self._flows(one)]
+    def of(self, watched: Sequence[Watched], more: Sequence[Flow] = ()) -> pa.Table:
+        """Rows of `COMPARED` of all columns, in one run of all tasks. more: such rows, made elsewhere."""
+        flows = [*(flow for one in watched for flow in self._flows(one)), *more]
         return functools.reduce(lambda one, other: one.union(other), flows).collect()
 
     def _flows(self, watched: Watched) -> list[Flow]:

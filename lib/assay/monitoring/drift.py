@@ -1,4 +1,4 @@
-"""Consumes two windows of the champion's inputs and predictions, produces `drift_detections`: what is not as it was."""
+"""Consumes two windows of inputs, predictions and residuals, produces `drift_detections`: what is not as it was."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from assay.config.monitoring import MonitoringConfig
 from assay.errors import ConfigError, DataError
 from assay.monitoring.compared import apart_of
 from assay.monitoring.comparison import Comparison, Side, Watched
+from assay.monitoring.residuals import residuals_apart
 from assay.monitoring.significance import Evidence, adjusted, evidences
 from assay.monitoring.watching import Watching
 from assay.monitoring.windows import Window
@@ -41,7 +42,10 @@ class Drift:
         """Compare, test, write."""
         plane, (reference, current) = self.context.plane, self.watching.windows
         with self.context.reporter.step("comparing two windows of rows"):
-            compared = Comparison(plane, self.config, self.by).of(self.watched((reference, current)))
+            watched = self.watched((reference, current))
+            residuals = residuals_apart(self.watching, (reference, current), self.by)
+            more = [residuals] if residuals is not None else []
+            compared = Comparison(plane, self.config, self.by).of(watched, more)
         rows = judged(compared.to_pylist(), self.config)
         if not any(row["rows_current"] for row in rows) or not any(row["rows_reference"] for row in rows):
             raise DataError(

@@ -87,8 +87,14 @@ DRIFT_DETECTIONS = Table(
     key=("target", "as_of", "column", "segment"),
     partition_by=("target", "as_of"),
     columns={
-        "column": (pa.string(), "input of the champion, or prediction, or width_80 and its like of `predictions`"),
-        "kind": (pa.string(), "number or category of an input; prediction"),
+        "column": (
+            pa.string(),
+            "input of the champion; prediction, or width_80 and its like; residual",
+        ),
+        "kind": (
+            pa.string(),
+            "number or category of an input; prediction, or width; residual: outcome - prediction",
+        ),
         "segment": (pa.string(), "segment column=value, several joined by '|', empty for all rows"),
         "reference_start": (TIME, "first time of the reference window, UTC; null from the first row on"),
         "reference_end": (TIME, "end of the reference window, UTC, its own rows before it; null up to the last row"),

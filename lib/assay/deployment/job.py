@@ -18,8 +18,17 @@ from assay.config.deployment import DeploymentConfig
 from assay.deployment.evidence import Evidence, figures_of, gathered, health_of, known_of
 from assay.deployment.moves import Known, next_move
 from assay.deployment.registry_verify import version_problems
-from assay.errors import AssayError, ConfigError, DataError, Overtaken
-from assay.model.deployments import FINAL, OURSELVES, Deployment, Move, State, deployment_rows, read_deployments
+from assay.errors import AssayError, ConfigError, DataError, Overtaken, UserError
+from assay.model.deployments import (
+    FINAL,
+    OURSELVES,
+    Deployment,
+    Move,
+    State,
+    deployment_rows,
+    name_of,
+    read_deployments,
+)
 from assay.model.registry import champion, registered_name
 from assay.model.registry_table import write_registry
 from assay.model.versions import CHALLENGER, CHAMPION, PREVIOUS, Version, make_champion, pick, versions_of
@@ -61,7 +70,10 @@ def plan(context: JobContext, target: TargetConfig, order: Order) -> Plan:
     Raises:
         DataError: there is no champion, or no features.
         ConfigError: the strategy needs days, and rows have no time.
+        UserError: the run is of a slice.
     """
+    if context.config.where:
+        raise UserError("deploy knows no slices, as a champion is of all rows: leave out --where")
     plane = context.plane
     strategy = context.config.profile.deployment.strategy
     if not context.config.dataset.time.dated and strategy != "immediate":
@@ -75,7 +87,7 @@ def plan(context: JobContext, target: TargetConfig, order: Order) -> Plan:
     return Plan(
         job=JOB,
         inputs={name: version for name, version in there.items() if version is not None},
-        sections=("deployment", "experiments", "where", "as_of"),
+        sections=("deployment", "experiments", "as_of"),
         slots=[(DEPLOYMENTS.name, target.name)],
         extra={"target": target.name, "order": dataclasses.asdict(order), "aliases": deploying.aliases},
         execute=deploying.run,
@@ -239,13 +251,11 @@ class Deploying:
 
     def _deployment(self, challenger: Version, serving: Version, why: str, config: DeploymentConfig) -> Deployment:
         first = Move(State.PLANNED, 0.0, 0, self.now, self.order.by, why)
-        stem = f"{self.target.name}-{serving.number}-to-{challenger.number}"
-        used = sum(one.deployment_id.startswith(stem) for one in self.log)
+        pair = str(serving.number), str(challenger.number)
         return Deployment(
-            f"{stem}-{used + 1}" if used else stem,
+            name_of(self.target.name, pair, self.log),
             self.target.name,
-            str(serving.number),
-            str(challenger.number),
+            *pair,
             (serving.tag("model_version"), challenger.tag("model_version")),
             config,
             self.context.config.profile.experiments,

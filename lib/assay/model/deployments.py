@@ -156,6 +156,13 @@ class Deployment:
         ]
 
 
+def name_of(target: str, pair: tuple[str, str], log: Iterable[Deployment]) -> str:
+    """Name of the next deployment of a target; pair: numbers of champion and challenger; log: those before it."""
+    before = sum((one.champion, one.challenger) == pair for one in log)
+    stem = f"{target}-{pair[0]}-to-{pair[1]}"
+    return f"{stem}-{before + 1}" if before else stem
+
+
 def deployments_in(rows: Iterable[Mapping[str, Any]]) -> list[Deployment]:
     """Deployments of rows of the table, in any order; the one that was planned first comes first."""
     logs: dict[str, list[Mapping[str, Any]]] = {}

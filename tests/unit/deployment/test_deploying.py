@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from assay.deployment.job import Deploying, Order
-from assay.errors import AssayError, DataError
+from assay.deployment.job import Deploying, Order, plan
+from assay.errors import AssayError, ConfigError, DataError, UserError
 from assay.model.deployments import read_deployments
 from assay.model.versions import CHALLENGER, CHAMPION
 
@@ -125,3 +127,25 @@ def test_it_cannot_go_back_where_there_was_nobody_before(lab):
     lab.add()
     with pytest.raises(DataError, match="no version of price has the alias previous"):
         deploy(lab, back=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "told"),
+    [
+        (lambda config: {"where": (("city", "a"),)}, UserError, "leave out --where"),
+        (lambda config: {"dataset": undated(config.dataset)}, ConfigError, "deployment.strategy=shadow: rows of towns"),
+    ],
+    ids=["a slice", "no time"],
+)
+def test_slices_and_shares_of_rows_without_a_time_are_refused(lab, changes, error, told):
+    lab.add()
+    context = lab.context(SHADOW, date=DAY)
+    target = context.config.dataset.targets[0]
+    assert plan(context, target, Order()).job == "deploy"
+    context.config = dataclasses.replace(context.config, **changes(context.config))
+    with pytest.raises(error, match=told):
+        plan(context, target, Order())
+
+
+def undated(dataset):
+    return dataclasses.replace(dataset, time=dataclasses.replace(dataset.time, column=""))

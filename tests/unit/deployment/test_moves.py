@@ -13,7 +13,7 @@ from assay.config.deployment import DeploymentConfig, check_deployment
 from assay.config.experiments import ExperimentsConfig
 from assay.deployment.moves import Known, next_move
 from assay.errors import AssayError, ConfigError
-from assay.model.deployments import FINAL, LEGAL, Deployment, Move, State, deployment_rows, deployments_in
+from assay.model.deployments import FINAL, LEGAL, Deployment, Move, State, deployment_rows, deployments_in, name_of
 
 START = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
 CONFIG = DeploymentConfig(bake_days=3, watch_days=5, steps=(0.1, 0.5), share=0.4)
@@ -141,3 +141,9 @@ def test_the_table_keeps_the_whole_log():
     backwards = rows.take(list(reversed(range(rows.num_rows)))).to_pylist()
     assert deployments_in(backwards) == [deployment, later]
     assert rows.to_pylist()[1]["evidence"] == '{"effect":0.01,"low":null}'
+
+
+def test_each_deployment_of_a_pair_has_a_name_of_its_own():
+    log = [dataclasses.replace(planned("canary"), champion=a, challenger=b) for a, b in ("12", "12", ("1", "10"))]
+    names = [name_of("price", pair, log) for pair in (("1", "1"), ("1", "2"), ("1", "10"))]
+    assert names == ["price-1-to-1", "price-1-to-2-3", "price-1-to-10-2"]

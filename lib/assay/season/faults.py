@@ -35,7 +35,7 @@ class Fault:
 
     first, last: days on which it does; a change that stays has the season's end.  within_days: after the first, by
     which it must have been noticed.  why: what those days rest on.  echo: last day on which its alerts are its own, and
-    not false ones.
+    not false ones.  stays: whether it is a change that stays.
     """
 
     kind: Kind
@@ -44,6 +44,7 @@ class Fault:
     within_days: int
     why: str
     echo: dt.date
+    stays: bool = False
 
     @property
     def due(self) -> dt.date:
@@ -87,7 +88,7 @@ USUAL = (
     ),
     _Usual(
         "dead_webhook",
-        0.72,
+        0.57,
         6,
         6,
         "what is raised waits for it; 2 days later (alerts.webhook.dead_days) that tells",
@@ -124,9 +125,15 @@ class Calendar:
         found = self.fault(kind)
         return found is not None and found.first <= day <= found.last
 
-    def explains(self, day: dt.date) -> bool:
-        """Whether an alert of a day may be owed to a fault."""
-        return any(one.first <= day <= one.echo for one in self.faults)
+    def explains(self, day: dt.date, reference: dt.date) -> bool:
+        """Whether an alert of a day may be owed to a fault.
+
+        reference: first day of the window that the day was compared with. A change that stays explains what differs as
+        long as that is a day before it: until the champion's test period lies after the change.
+        """
+        return any(
+            one.first <= day and (day <= one.echo or (one.stays and reference < one.first)) for one in self.faults
+        )
 
 
 def calendar_of(days: int, seed: int, jobs: Collection[str]) -> Calendar:
@@ -147,13 +154,13 @@ def calendar_of(days: int, seed: int, jobs: Collection[str]) -> Calendar:
 
 
 def _places(drawn: Sequence[float], days: int) -> list[int]:
-    """Of each usual fault the day it begins on, counted from 0. The webhook dies the day before the price level moves.
+    """Of each usual fault the day it begins on, counted from 0. The webhook dies the day before a feature breaks.
 
     So there is something to tell while it is dead.
     """
     found = [round((usual.place + (2 * u - 1) * SPREAD) * days) for usual, u in zip(USUAL, drawn, strict=True)]
     kinds = [usual.kind for usual in USUAL]
-    found[kinds.index("dead_webhook")] = found[kinds.index("price_level")] - 1
+    found[kinds.index("dead_webhook")] = found[kinds.index("broken_feature")] - 1
     return found
 
 
@@ -161,4 +168,4 @@ def _fault(usual: _Usual, first: dt.date, end: dt.date) -> Fault:
     last = end if usual.days is None else min(end, first + dt.timedelta(days=usual.days - 1))
     seen = first if usual.days is None else last
     echo = seen + dt.timedelta(days=WINDOW_DAYS + LABEL_DAYS + 1 if usual.echoes else 0)
-    return Fault(usual.kind, first, last, usual.within_days, usual.why, echo)
+    return Fault(usual.kind, first, last, usual.within_days, usual.why, echo, usual.days is None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -32,7 +32,7 @@ class Seen:
     notifications: rows of `alert_deliveries`, of the log, which hears of all; posted: those of the webhook.  drift:
     rows of `drift_detections` that drifted.  moves: rows of `deployments`.  events: of the season's record.  received:
     ids that the webhook's receiver took.  said: predictions as they were made (entity, day, prediction, lower_80,
-    upper_80, model_version).
+    upper_80, model_version).  references: day that was monitored -> first day of the window it was compared with.
     """
 
     notifications: Sequence[Row]
@@ -42,6 +42,7 @@ class Seen:
     events: Sequence[Row]
     received: Sequence[str]
     said: pl.DataFrame
+    references: Mapping[dt.date, dt.date] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,12 +209,12 @@ JUDGES: dict[Kind, tuple[str, Callable[[Fault, Seen], tuple[dt.date | None, str]
 }
 
 
-def false_criticals(calendar: Calendar, notifications: Iterable[Row]) -> list[Row]:
+def false_criticals(calendar: Calendar, seen: Seen) -> list[Row]:
     """CRITICAL alerts that were opened, or got so bad, on days that no fault explains."""
+    new = [row for row in seen.notifications if row["level"] == "CRITICAL" and row["kind"] in NEW_WORDS]
+    days = [row["raised_at"].date() for row in new]
     return [
-        row
-        for row in notifications
-        if row["level"] == "CRITICAL" and row["kind"] in NEW_WORDS and not calendar.explains(row["raised_at"].date())
+        row for row, day in zip(new, days, strict=True) if not calendar.explains(day, seen.references.get(day, day))
     ]
 
 

@@ -70,17 +70,26 @@ def outcome_of(record: Record, stream: Stream, days: Sequence[dt.date]) -> Outco
 def seen_of(record: Record, days: Sequence[dt.date]) -> Seen:
     """What there is to judge by, from the tables."""
     told = _rows(record.workspace, "alert_deliveries")
-    drifted = _rows(record.workspace, "drift_detections").filter(pl.col("drifted"))
+    compared = _rows(record.workspace, "drift_detections")
     moves = _rows(record.workspace, "deployments")
     return Seen(
         notifications=told.filter(pl.col("sink") == "log").to_dicts(),
         posted=told.filter(pl.col("sink") == "webhook").to_dicts(),
-        drift=drifted.to_dicts(),
+        drift=compared.filter(pl.col("drifted")).to_dicts(),
         moves=moves.to_dicts(),
         events=record.events,
         received=record.received_ids(),
         said=record.said(days),
+        references=_references(compared),
     )
+
+
+def _references(compared: pl.DataFrame) -> dict[dt.date, dt.date]:
+    """Day that was monitored -> first day of its reference window, of rows of `drift_detections`."""
+    if "as_of" not in compared.columns:
+        return {}
+    found = compared.group_by("as_of").agg(pl.col("reference_start").min()).drop_nulls()
+    return {dt.date.fromisoformat(day): start.date() for day, start in found.rows()}
 
 
 def _rows(workspace: Path, table: str) -> pl.DataFrame:
@@ -105,7 +114,7 @@ def figures_of(
     planted = any(one.fault.kind == "bad_challenger" for one in happened)
     return {
         "undetected_faults": float(sum(not one.good for one in happened)),
-        "false_critical_alerts": float(len(false_criticals(stream.calendar, seen.notifications))),
+        "false_critical_alerts": float(len(false_criticals(stream.calendar, seen))),
         "rows_lost": float(lost),
         "rows_duplicated": float(doubled),
         "coverage_80": whole,

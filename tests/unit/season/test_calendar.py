@@ -28,8 +28,8 @@ def test_every_fault_lies_in_the_season_with_time_to_be_noticed(days, seed):
 @pytest.mark.parametrize("seed", range(20))
 def test_a_dead_webhook_comes_back_in_time_to_get_what_it_missed(seed):
     calendar = calendar_of(30, seed, ALL)
-    dead, shock = calendar.fault("dead_webhook"), calendar.fault("price_level")
-    assert dead.first == shock.first - dt.timedelta(days=1)
+    dead, broken = calendar.fault("dead_webhook"), calendar.fault("broken_feature")
+    assert dead.first == broken.first - dt.timedelta(days=1)
     modes = [mode_of(day, calendar) for day in calendar.dates]
     assert modes.count("hanging") == 2
     assert modes.count("refusing") == 4
@@ -73,7 +73,9 @@ def test_what_befalls_jobs_befalls_them_on_the_days_of_the_calendar():
 def test_days_that_faults_explain_end_after_their_echo():
     calendar = calendar_of(180, 7, ALL)
     broken = calendar.fault("broken_feature")
-    assert calendar.explains(broken.first)
-    assert calendar.explains(broken.echo)
-    assert not calendar.explains(broken.first - dt.timedelta(days=1))
-    assert not calendar.explains(FIRST_DAY)
+    segment, after = calendar.fault("new_segment").first, broken.echo + dt.timedelta(days=1)
+    assert calendar.explains(broken.first, segment)
+    assert calendar.explains(broken.echo, segment)
+    assert not calendar.explains(after, segment)
+    assert calendar.explains(after, segment - dt.timedelta(days=1))  # what stays is in but one of the windows
+    assert not calendar.explains(FIRST_DAY, FIRST_DAY)

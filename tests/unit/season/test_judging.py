@@ -169,10 +169,18 @@ class TestBadChallenger:
 
 def test_false_criticals_are_new_critical_words_that_no_fault_explains():
     quiet = CALENDAR.fault("new_segment").first - DAY
-    assert not CALENDAR.explains(quiet)
+    assert not CALENDAR.explains(quiet, quiet)
     words = [word("error", quiet, "CRITICAL"), word("error", quiet, "HIGH"), word("health", quiet, "CRITICAL")]
     words += [word("error", quiet, "CRITICAL", "continues"), word("error", fault("price_level").first, "CRITICAL")]
-    assert false_criticals(CALENDAR, words) == [words[0], words[2]]
+    assert false_criticals(CALENDAR, dataclasses.replace(NOTHING, notifications=words)) == [words[0], words[2]]
+
+
+def test_a_change_that_stays_explains_what_is_compared_with_days_before_it():
+    shock = fault("price_level")
+    late = shock.echo + 5 * DAY
+    seen = dataclasses.replace(NOTHING, notifications=[word("error", late, "CRITICAL")])
+    for reference, false in ((shock.first - DAY, 0), (shock.first, 1)):
+        assert len(false_criticals(CALENDAR, dataclasses.replace(seen, references={late: reference}))) == false
 
 
 def test_rows_that_are_missing_and_that_are_there_too_often_are_told_apart():

@@ -34,7 +34,7 @@ REAL_DATA = Path(os.environ.get("ASSAY_TEST_DATA", ROOT.parent / "shared" / "dat
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Deal tests to processes (`-n 2`): one has the one Spark session, the other starts jobs and clusters.
+    """Deal tests to processes (`-n 2`): one has the one Spark session, the other starts jobs, clusters and a season.
 
     Both begin at once, in order of folders; unit tests, file by file, fill up whichever ends first.
     """

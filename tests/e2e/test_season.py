@@ -13,7 +13,7 @@ from assay.season.market import Stream
 from assay.season.play import play
 from assay.season.record import Record
 
-pytestmark = pytest.mark.spark
+pytestmark = pytest.mark.e2e
 DAYS, FEW = 30, 3
 SPARK = SparkSettings("local[2]")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -313,6 +314,10 @@ class DatasetConfig:
     ingest: dict[str, Any] = Field(default_factory=dict)
     segmentation: dict[str, Any] = Field(default_factory=dict)
     description: str = ""
+
+    def known_until(self, column: str, now: dt.datetime) -> dt.datetime:
+        """Time of the newest rows whose `column` may be known now."""
+        return now - dt.timedelta(days=self.delay_days(column))
 
     def delay_days(self, column: str) -> float:
         """Days after a row's time until `column` is known; 0 means right after it."""

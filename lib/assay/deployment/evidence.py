@@ -22,7 +22,6 @@ from assay.deployment.moves import Known
 from assay.deployment.pairs import (
     SHADOW,
     AsOther,
-    AsOutcome,
     Compared,
     PairSums,
     added,
@@ -33,6 +32,7 @@ from assay.deployment.pairs import (
     series_of,
 )
 from assay.model.deployments import Deployment, State
+from assay.model.outcome_rows import OutcomeRows
 from assay.model.registry import Champion
 from assay.runtime.conditions import Condition
 from assay.runtime.job import JobContext
@@ -61,10 +61,10 @@ def gathered(
 ) -> Evidence:
     """Both models' losses on the rows since the deployment was planned, as far as their outcomes have matured."""
     compared, days = _days(context, target, deployment, served, now)
-    delay = dt.timedelta(days=context.config.dataset.delay_days(target.name))
-    ripe = before(days, (now - delay).date())
+    known = context.config.dataset.known_until(target.name, now)
+    ripe = before(days, known.date())
     series, settings = series_of(ripe), deployment.experiments
-    waited = (now - delay - deployment.moves[0].at) / dt.timedelta(days=1)
+    waited = (known - deployment.moves[0].at) / dt.timedelta(days=1)
     return Evidence(
         decide(series, settings, ended=waited > settings.max_days),
         harm(series, settings),
@@ -147,12 +147,12 @@ def _days(
         return plane.read(table, version=version, columns=columns, where=where)
 
     as_other = AsOther(compared, kinds[SHADOW_PREDICTIONS.name])
-    as_outcome = AsOutcome(stored_name(target.name))
+    as_outcome = OutcomeRows(stored_name(target.name))
     told = read(PREDICTIONS.name, [*compared.columns, "time"], mine)
     other = read(SHADOW_PREDICTIONS.name, [*compared.columns, SHADOW], [*mine, Condition(SHADOW, "in", others)]).map(
         as_other, as_other.schema
     )
-    outcome = read(FEATURES.name, ["row_id", as_outcome.column], times).map(as_outcome, as_outcome.schema)
+    outcome = read(FEATURES.name, ["row_id", as_outcome.outcome], times).map(as_outcome, as_outcome.schema)
     rows = plane.rows(PREDICTIONS.name, versions[PREDICTIONS.name] or 0)
     joined = told.join(other, ["row_id"], rows_hint=rows).join(outcome, ["row_id"], rows_hint=rows)
     return compared, added(_frame(joined.map(PairSums(compared), compared.schema).collect()), compared)

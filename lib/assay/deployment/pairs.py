@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from assay.class_metrics import log_losses
 from assay.deployment.experiment_days import Series, paired_days
+from assay.model.outcome_rows import OUTCOME
 from assay.runtime.tables import level_label
 
-OTHER, OUTCOME = "__other_", "__outcome"  # before columns of `shadow_predictions`; what came true
+OTHER = "__other_"  # before columns of `shadow_predictions`
 SHADOW = "shadow"
 MODELS = ("champion", "challenger")
 Loss = Literal["absolute", "squared", "interval", "log"]
@@ -69,24 +70,6 @@ class AsOther:
         """The same rows."""
         for batch in batches:
             columns = [batch.column(field.name.removeprefix(OTHER)) for field in self.schema]
-            yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
-
-
-@dataclasses.dataclass(frozen=True)
-class AsOutcome:
-    """Kernel: `row_id` and the outcome of rows of `features`."""
-
-    column: str
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Of the rows after it."""
-        return pa.schema([("row_id", pa.int64()), (OUTCOME, pa.float64())])
-
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The same rows."""
-        for batch in batches:
-            columns = [batch.column("row_id"), batch.column(self.column).cast(pa.float64())]
             yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 

@@ -9,9 +9,10 @@ import polars as pl
 import pyarrow as pa
 
 from assay.class_metrics import log_losses
+from assay.model.outcome_rows import OUTCOME
 from assay.runtime.tables import level_label
 
-OUTCOME, ANCHOR = "__outcome", "__anchor"  # columns of joined rows: what came true; where the entity stood before
+ANCHOR = "__anchor"  # column of joined rows: where the entity stood before
 WITHIN = 0.2  # of the outcome, as the gates have it
 KEYS = ("day", "model_version")
 SUMS = (

@@ -15,7 +15,11 @@ from assay.model.deployments import Deployment, State
 from assay.pages.canvas import BLUE, GREEN, GRID, INK, MUTED, ORANGE, compact, date_axis, label, new_figure, subtitle
 
 ROLLING_DAYS = 7  # of errors; of coverage, which needs more outcomes, four times as many
-TAKEN = {State.WATCHED: "serves all", State.ROLLED_BACK: "taken back", State.SPLIT: "serves some"}  # moves that show
+SHOWN = {  # moves that are drawn: in words, and their colour
+    State.WATCHED: ("serves all", GREEN),
+    State.ROLLED_BACK: ("taken back", ORANGE),
+    State.SPLIT: ("serves some", MUTED),
+}
 ROLES = (("champion", BLUE, 1.8), ("shadow", ORANGE, 1.2))
 
 
@@ -41,7 +45,7 @@ def error(days: pl.DataFrame) -> Figure | None:
     """Error by day of outcome: RMSE, of classes log loss, over seven days; None with fewer than two days."""
     name = "rmse" if days["rmse"].is_not_null().any() else "log_loss"
     column = "mse" if name == "rmse" else name
-    figure, drawn = None, False
+    figure = None
     for role, colour, width in ROLES:
         known = _rolled(days.filter(pl.col("role") == role), column, ROLLING_DAYS)
         if known.height < 2:
@@ -51,8 +55,7 @@ def error(days: pl.DataFrame) -> Figure | None:
         shown = known["rolled"].sqrt() if name == "rmse" else known["rolled"]
         axes.plot(known["day"].to_list(), shown.to_list(), color=colour, linewidth=width)
         label(axes, role, (known["day"][-1], shown[-1]), color=colour)
-        drawn = True
-    if not drawn or figure is None:
+    if figure is None:
         return None
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(compact)
@@ -98,10 +101,9 @@ def _rolled(days: pl.DataFrame, column: str, length: int) -> pl.DataFrame:
 
 def _moves(deployments: Sequence[Deployment], since: dt.date) -> list[tuple[dt.date, str, str]]:
     """Moves to draw: day, words, colour."""
-    colours = {State.WATCHED: GREEN, State.ROLLED_BACK: ORANGE, State.SPLIT: MUTED}
     return [
-        (move.at.date(), f"{one.challenger} {TAKEN[move.state]}", colours[move.state])
+        (move.at.date(), f"{one.challenger} {SHOWN[move.state][0]}", SHOWN[move.state][1])
         for one in deployments
         for move in one.moves
-        if move.state in TAKEN and move.at.date() >= since
+        if move.state in SHOWN and move.at.date() >= since
     ]

@@ -19,6 +19,7 @@ from assay.monitoring.watching import Watching
 from assay.pages.canvas import to_svg
 from assay.pages.published import publish, report_path
 from assay.pages.templates import templates
+from assay.runtime.conditions import Condition
 from assay.runtime.monitoring_tables import ALERTS, DRIFT_DETECTIONS, HEALTH, PERFORMANCE
 from assay.runtime.tables import Table, level_label
 
@@ -77,9 +78,9 @@ def draw(watching: Watching) -> Path:
 def view_of(watching: Watching) -> HealthView:
     """What the tables say until the date of the run."""
 
-    def rows(table: Table) -> pl.DataFrame:
+    def rows(table: Table, *where: Condition) -> pl.DataFrame:
         version = watching.context.plane.version(table.name)
-        found = table.schema().empty_table() if version is None else watching.rows(table, version)
+        found = table.schema().empty_table() if version is None else watching.rows(table, version, *where)
         frame = pl.from_arrow(found)
         assert isinstance(frame, pl.DataFrame)
         return frame
@@ -88,7 +89,7 @@ def view_of(watching: Watching) -> HealthView:
     whole = health.filter(pl.col("part") == WHOLE, pl.col("score").is_not_null()).sort("as_of")
     history = zip(whole["as_of"].to_list(), whole["score"].to_list(), strict=True)
     parts = health.filter(pl.col("as_of") == until).to_dicts()
-    drift = rows(DRIFT_DETECTIONS).filter(pl.col("as_of") == until, pl.col("drifted"), pl.col("segment") == "")
+    drift = rows(DRIFT_DETECTIONS, watching.of_date, Condition("segment", "==", "")).filter(pl.col("drifted"))
     alerts = rows(ALERTS).filter(pl.col("opened_at") <= watching.now).to_dicts()
     alerts.sort(key=lambda row: (row["status"] == "open", Level[row["level"]], row["seen_at"]), reverse=True)
     return HealthView(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import polars as pl
 import pyarrow as pa
 
 from assay.config.dataset import stored_name
-from assay.monitoring.days import ANCHOR, OUTCOME, DaySums, added, columns_of, day_schema
+from assay.model.outcome_rows import OutcomeRows
+from assay.monitoring.days import ANCHOR, DaySums, added, columns_of, day_schema
 from assay.monitoring.performance import figures, matured
 from assay.monitoring.watching import Watching
 from assay.runtime.conditions import Condition
@@ -28,27 +28,6 @@ def plan(watching: Watching) -> Plan:
     shadows = watching.context.plane.version(SHADOW_PREDICTIONS.name)
     inputs = {**watching.inputs, **({SHADOW_PREDICTIONS.name: shadows} if shadows is not None else {})}
     return watching.plan(JOB, inputs, PERFORMANCE, lambda identity: Performance(watching).run(identity))
-
-
-@dataclasses.dataclass(frozen=True)
-class Renamed:
-    """Kernel: outcomes and anchors of `features` under names that no column has. anchor: None where there is none."""
-
-    outcome: str
-    anchor: str | None
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Of the rows after it."""
-        return pa.schema([("row_id", pa.int64()), (OUTCOME, pa.float64()), (ANCHOR, pa.float64())])
-
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """row_id, outcome, anchor."""
-        for batch in batches:
-            nothing = pa.nulls(batch.num_rows, pa.float64())
-            anchor = batch.column(self.anchor).cast(pa.float64()) if self.anchor is not None else nothing
-            columns = [batch.column("row_id"), batch.column(self.outcome).cast(pa.float64()), anchor]
-            yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
 class Performance:
@@ -117,7 +96,7 @@ class Performance:
             columns=list(dict.fromkeys(["row_id", outcome, *scale.columns])),
             where=[*self.watching.where, *self._times()],
         )
-        kernel = Renamed(outcome, scale.anchor)
+        kernel = OutcomeRows(outcome, numbers=((ANCHOR, scale.anchor),))
         return read.map(kernel, kernel.schema)
 
     def _times(self) -> list[Condition]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.config.dataset import stored_name
+from assay.model.outcome_rows import OUTCOME, OutcomeRows
 from assay.monitoring.columns import CompareColumns, marked
 from assay.monitoring.compared import COMPARED
 from assay.monitoring.held import WINDOW
@@ -24,27 +25,6 @@ from assay.runtime.plane import Flow
 from assay.runtime.tables import FEATURES, PREDICTIONS
 
 RESIDUAL = "residual"
-OUTCOME = "__outcome"
-
-
-@dataclasses.dataclass(frozen=True)
-class AsOutcome:
-    """Kernel: `row_id`, the outcome and columns of segments of rows of `features`."""
-
-    outcome: str
-    by: tuple[str, ...]
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Of the rows after it."""
-        return pa.schema([("row_id", pa.int64()), (OUTCOME, pa.float64()), *((name, pa.string()) for name in self.by)])
-
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The same rows."""
-        names = ("row_id", self.outcome, *self.by)
-        for batch in batches:
-            columns = [batch.column(name).cast(field.type) for name, field in zip(names, self.schema, strict=True)]
-            yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,15 +67,15 @@ def residuals_apart(watching: Watching, windows: Sequence[Window], by: tuple[str
         return None
     if any(window.more for window in windows):
         return None
-    delay = context.config.dataset.delay_days(watching.target.name)
-    ripe = dt.datetime.combine((watching.now - dt.timedelta(days=delay)).date(), dt.time(), dt.UTC)
+    known = context.config.dataset.known_until(watching.target.name, watching.now)
+    ripe = dt.datetime.combine(known.date(), dt.time(), dt.UTC)
     ends = [min(ripe, window.end) if window.end is not None else ripe for window in windows]
     starts = [window.start for window in windows]
     spans = [
         [*([Condition("time", ">=", start)] if start is not None else []), Condition("time", "<", end)]
         for start, end in zip(starts, ends, strict=True)
     ]
-    plane, outcome = context.plane, AsOutcome(stored_name(watching.target.name), by)
+    plane, outcome = context.plane, OutcomeRows(stored_name(watching.target.name), texts=by)
     said = plane.read(
         PREDICTIONS.name,
         version=watching.predictions,

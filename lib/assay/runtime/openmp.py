@@ -10,6 +10,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from assay.runtime.environment import variable
+
 VARIABLE = "OMP_NUM_THREADS"
 
 
@@ -18,15 +20,10 @@ def openmp(threads: int) -> Iterator[None]:
     """Let libraries use so many OpenMP threads in this block, those that are imported only now included."""
     from threadpoolctl import threadpool_limits
 
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = str(threads)
-    threadpool_limits(threads, "openmp")
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[VARIABLE]
-        else:
-            os.environ[VARIABLE] = before
-        usual = int(before) if before is not None and before.isdigit() else os.cpu_count()
-        threadpool_limits(usual, "openmp")
+    with variable(VARIABLE, str(threads)) as before:
+        threadpool_limits(threads, "openmp")
+        try:
+            yield
+        finally:
+            usual = int(before) if before is not None and before.isdigit() else os.cpu_count()
+            threadpool_limits(usual, "openmp")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from assay.pipeline import JOBS
+from assay.runtime.environment import variable
 from assay.runtime.progress import Reporter
 from assay.runtime.session import SparkSettings
 from assay.season.days import ADDRESS, Player
@@ -40,7 +39,7 @@ def play(
     stream = Stream(calendar)
     played = {"days": days, "seed": seed, "jobs": sorted(JOBS), "settings": list(more), "version": __version__}
     record = Record.of(workspace, played)
-    with listening(record.received) as receiver, _told(ADDRESS, receiver.address):
+    with listening(record.received) as receiver, variable(ADDRESS, receiver.address):
         player = Player(record, stream, receiver, spark or SparkSettings(), more)
         before = FIRST_DAY - dt.timedelta(days=1)
         if not record.finished(before):
@@ -57,17 +56,3 @@ def play(
                 f"{day}: day {number} of {days}, {sum(seconds.values()):.1f} s" + (f"; {planted}" if planted else "")
             )
     return outcome_of(record, stream, calendar.dates)
-
-
-@contextmanager
-def _told(variable: str, value: str) -> Iterator[None]:
-    """An environment variable that holds a value while the block lasts."""
-    before = os.environ.get(variable)
-    os.environ[variable] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[variable]
-        else:
-            os.environ[variable] = before

@@ -16,8 +16,9 @@ from assay.config.experiments import ExperimentsConfig
 from assay.deployment.evidence import Evidence, known_of
 from assay.deployment.experiment import decide
 from assay.deployment.experiment_harm import harm
-from assay.deployment.pairs import OTHER, OUTCOME, Compared, PairSums, added, before, held_by, series_of
+from assay.deployment.pairs import OTHER, Compared, PairSums, added, before, held_by, series_of
 from assay.model.deployments import Deployment, Move, State
+from assay.model.outcome_rows import OUTCOME
 
 START = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
 COMPARED = Compared("absolute", (0.8, 0.9), challenger="2")

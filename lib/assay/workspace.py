@@ -9,11 +9,14 @@ from assay.errors import DataError
 from assay.runtime.deployment_tables import DEPLOYMENT_TABLES
 from assay.runtime.monitoring_tables import MONITORING_TABLES
 from assay.runtime.tables import SEGMENT_METRICS, TABLES
+from assay.runtime.training_tables import TRAINING_TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     from pyspark.sql import SparkSession
+
+DECLARED = TABLES | TRAINING_TABLES | MONITORING_TABLES | DEPLOYMENT_TABLES
 
 
 class Workspace:
@@ -31,7 +34,7 @@ class Workspace:
         from deltalake import DeltaTable
 
         found = []
-        for table in (TABLES | MONITORING_TABLES | DEPLOYMENT_TABLES).values():
+        for table in DECLARED.values():
             if not (self.folder / "lake" / table.name / "_delta_log").is_dir():
                 continue
             delta = DeltaTable(self.folder / "lake" / table.name)

@@ -218,3 +218,21 @@ def test_other_partitions_are_for_spark_to_make(planes):
     again = put(planes["spark"], changed, PLAIN)
     assert same(rows_of(planes["arrow"].read("deeds", version=again.version).collect().select(list(PLAIN[0]))), PLAIN)
     assert put(planes["arrow"], changed, PLAIN[:3]).rows == 3
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_columns_keep_their_meanings_as_comments_whoever_writes(spark, planes, road):
+    mine, other = planes[road], planes[OTHER[road]]
+    put(mine, DEEDS, PLAIN)
+    told = {name: meaning for name, (_, meaning) in DEEDS.columns.items()}
+    assert comments(spark, mine) == told
+    put(other, DEEDS, PLAIN[:1], owns={"place": PLAIN[0]["place"], "month": PLAIN[0]["month"]})
+    assert comments(spark, mine) == told
+    put(other, DEEDS, PLAIN[:3])
+    assert comments(spark, mine) == told
+
+
+def comments(spark, plane):
+    """Columns of `deeds` with their comments, as Spark tells them."""
+    rows = spark.sql(f"DESCRIBE delta.`{plane.location('deeds')}`").collect()
+    return {row["col_name"]: row["comment"] for row in rows if row["comment"] and not row["col_name"].startswith("#")}

@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
 from assay.config import load_run
 from assay.errors import ConfigError, DataError, PreflightError
@@ -74,6 +75,10 @@ def features(made, workspace):
     return use
 
 
+def table_of(workspace, name):
+    return pl.from_arrow(DeltaTable(workspace / "lake" / name).to_pyarrow_table())
+
+
 def run_named(tracking, job):
     (run,) = tracking.client.search_runs([tracking.experiment_id], f"tags.`assay.job` = '{job}'")
     return run
@@ -107,6 +112,29 @@ def test_the_split_on_record_is_the_forward_split_of_the_labelled_rows(finished,
         assert json.loads(path.read_text(encoding="utf-8")) == expected.to_dict()
     for name in PERIODS:
         assert inside(finished.table("features"), model.facts["split"][name]).height == getattr(expected, name).rows
+
+
+def test_training_metrics_has_the_figures_and_rounds_that_mlflow_has(finished, trained):
+    run, model = trained
+    client, rows = finished.tracking().client, finished.table("training_metrics")
+    assert set(rows["run_id"]) == {run.info.run_id}
+    assert set(rows["training"]) == {run.data.tags["assay.identity"]}
+    assert set(rows["model_version"]) == {model.version}
+    assert (set(rows["refused"]), set(rows["engine"]), set(rows["target"])) == ({False}, {"xgboost"}, {"price"})
+    assert all(len(gates) == 0 for gates in rows["failed_gates"])
+    whole = rows.filter(pl.col("round").is_null())
+    by_round = rows.drop_nulls("round").sort("metric", "round")
+    found = dict(whole.select("metric", "value").iter_rows())
+    assert {"test_rmse", "skill_over_best_baseline", "slope_used"} <= set(found)
+    rounds = {
+        name: [one.value for one in client.get_metric_history(run.info.run_id, name)] for name in run.data.metrics
+    }
+    assert found | {name: values[-1] for name, values in rounds.items() if len(values) > 1} == run.data.metrics
+    for (name,), part in by_round.partition_by("metric", as_dict=True).items():
+        assert part["value"].to_list() == rounds[name]
+        assert part["round"].to_list() == list(range(1, len(rounds[name]) + 1))
+    assert by_round["metric"].n_unique() >= 2
+    assert rows.select("target", "training", "metric", "round").is_unique().all()
 
 
 def test_figures_are_those_of_the_model_and_of_pandas_on_the_test_period(finished, trained):
@@ -259,6 +287,10 @@ def test_a_refused_model_is_on_record_with_its_reasons_and_nobody_scores_with_it
     assert lenient.status == "done"
     assert any(line.startswith("below threshold, not enforced") for line in lenient.summary)
     assert len(tracking.client.search_registered_models()) == 1
+    rows = table_of(workspace, "training_metrics").group_by("training", "run_id", "refused", "failed_gates").len()
+    told = {run_id: (refuses, list(gates)) for _, run_id, refuses, gates, _ in rows.iter_rows()}
+    assert {run_id: refuses for run_id, (refuses, _) in told.items()} == {refused.run_id: True, lenient.run_id: False}
+    assert all("training.min_r2_threshold" in gates[0] for _, gates in told.values())
 
 
 def test_a_thousand_rows_take_seconds(run_job, features):

@@ -49,7 +49,7 @@ def _create(folder: Path, output: Output) -> None:
     try:
         DeltaTable.create(
             str(folder),
-            schema=output.schema,
+            schema=output.table.described(output.schema),
             partition_by=list(output.table.partition_by),
             description=output.table.grain,
             configuration=output.properties,
@@ -64,7 +64,7 @@ def _commit(delta: DeltaTable, output: Output, actions: list[Any], properties: C
     delta.create_write_transaction(
         actions=actions,
         mode="overwrite",
-        schema=output.schema,
+        schema=output.table.described(output.schema),
         partition_by=list(output.table.partition_by),
         partition_filters=filters or None,
         commit_properties=properties,

@@ -26,7 +26,7 @@ def write_frame(plane: SparkPlane, frame: DataFrame, output: Output) -> Written:
     Raises:
         Overtaken: the slot was written since the version that the output expects.
     """
-    frame = frame.select([quoted(name) for name in output.schema.names])
+    frame = _described(frame, output)
     # A write that changes no row is a statement about its inputs all the same.
     plane.session.conf.set("spark.databricks.delta.skipRecordingEmptyCommits", "false")
     if output.expects is None:
@@ -42,6 +42,18 @@ def write_frame(plane: SparkPlane, frame: DataFrame, output: Output) -> Written:
     raise AssayError(
         f"table {output.table.name}: others wrote it {ATTEMPTS} times while {output.commit.job} did; run it again"
     )
+
+
+def _described(frame: DataFrame, output: Output) -> DataFrame:
+    """The table's columns, each declared one with its meaning as a comment."""
+    from pyspark.sql import functions as F  # noqa: N812
+
+    told = {field.name: field.metadata for field in output.table.described(output.schema)}
+    columns = []
+    for name, metadata in told.items():
+        comment = {key.decode(): value.decode() for key, value in (metadata or {}).items()}
+        columns.append(F.col(quoted(name)).alias(name, metadata=comment))
+    return frame.select(columns)
 
 
 def _conflicts() -> tuple[type[Exception], ...]:

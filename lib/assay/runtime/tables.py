@@ -37,6 +37,11 @@ class Table:
         partitions = [pa.field(name, pa.string()) for name in self.partition_by]
         return pa.schema([*declared, *extra, *partitions])
 
+    def described(self, schema: pa.Schema) -> pa.Schema:
+        """Such a schema of the table with the meaning of each declared column, which Delta keeps as its comment."""
+        told = {name: {"comment": meaning} for name, (_, meaning) in self.columns.items()}
+        return pa.schema([field.with_metadata(told.get(field.name)) for field in schema])
+
     @property
     def statistics_columns(self) -> tuple[str, ...]:
         """Columns with file statistics: only keys and time, because those of a wide table cost more than they save."""

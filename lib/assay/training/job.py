@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
@@ -14,7 +13,7 @@ from assay.errors import DataError
 from assay.model.baselines import Baselines
 from assay.model.bundle import Model
 from assay.model.encoding import Encoding
-from assay.model.lineage import LEARNED_ROWS, OBSERVATIONS
+from assay.model.lineage import OBSERVATIONS
 from assay.model.outcome import Outcome
 from assay.model.registry import record_models
 from assay.model.scale import TargetScale
@@ -43,6 +42,7 @@ from assay.training.judging import (
 from assay.training.monotone import directions
 from assay.training.preparation import Prepared, prepare, prepare_again
 from assay.training.rates import fit_rates
+from assay.training.record import Trained, record, write_metrics
 from assay.training.rows import LabelledRows
 from assay.training.served_probabilities import served_map
 from assay.training.slope import follows
@@ -98,7 +98,7 @@ class Training:
         self.plan_hash, self.feature_plan = str(details.get("plan_hash", "")), dict(details.get("plan", {}))
         self.made_from = {OBSERVATIONS: str(details["observations"])} if "observations" in details else {}
 
-    def run(self, _: str) -> Done:
+    def run(self, identity: str) -> Done:
         """Do all of it and report."""
         reporter = self.context.reporter
         self.check()
@@ -138,22 +138,29 @@ class Training:
         verdicts = [*gates(metrics, self.config.training, self.outcome), *compared]
         failed = [v for v in verdicts if not v.passed]
         refused = "; ".join(v.rule for v in failed) if self.config.training.force_production_quality else ""
-        self._record(model, learned, baselines, split, verdicts, taught)
+        trained = Trained(
+            target=self.target.name,
+            model=model,
+            learned=learned,
+            prepared=prepared,
+            baselines=baselines,
+            split=split,
+            verdicts=verdicts,
+            taught=taught,
+            made_from=self.made_from,
+            tuned=self.tuned,
+        )
+        record(self.context, trained)
         record_models(self.context.tracking, {"model": model, "served": served, "held_back": held_back, **blocks})
-        self._record_prepared(prepared)
-        self._record_tuned()
+        metrics |= {**prepared.metrics, **learned.fitted.told, **learned.slope.figures}
         summary = [sentence(self.target.name, metrics, self.outcome)]
         if held_back is not None:
             summary.append(refit_sentence(metrics, self.outcome, None if split.test.drawn is not None else taught.last))
         summary += [*blocks_sentence(len(blocks)), *folds_sentence(metrics, self.outcome, method)]
         summary += [*learned.fitted.sample_sentences, *merged_sentence(learned.fitted.figures)]
         summary += [*learned.summary, *learned.slope.sentences, *missed_sentences(failed, enforced=bool(refused))]
-        return Done(
-            metrics={**metrics, **prepared.metrics, **learned.fitted.told, **learned.slope.figures},
-            written=[],
-            summary=summary,
-            refused=refused or None,
-        )
+        written = write_metrics(self.context, trained, metrics, refused=bool(refused), job=JOB, identity=identity)
+        return Done(metrics=metrics, written=written, summary=summary, refused=refused or None)
 
     def check(self) -> None:
         """What would fail late: an engine that cannot do it, missing columns, a stage that could never start."""
@@ -355,28 +362,6 @@ class Training:
             },
         )
 
-    def _record(
-        self, model: Model, learned: Learned, baselines: Rules, split: Split, verdicts: list[Any], taught: Period
-    ) -> None:
-        tracking, fitted = self.context.tracking, learned.fitted
-        tracking.rounds(fitted.history)
-        tracking.json(split.to_dict(), "split.json")
-        tracking.json(baselines.to_dict(), "baselines.json")
-        tracking.json([dataclasses.asdict(v) for v in verdicts], "gates.json")
-        tracking.json(model.importance(), "importance.json")
-        if learned.record is not None:
-            tracking.json(dict(learned.record), "ensemble.json")
-        tracking.tags(
-            {
-                "assay.target": self.target.name,
-                "assay.model_version": model.version,
-                "assay.devices": ",".join(sorted(set(fitted.devices))),
-                "assay.ranks": str(len(fitted.devices)),
-                LEARNED_ROWS: str(fitted.sample[0] if fitted.sample is not None else taught.rows),
-                **self.made_from,
-            }
-        )
-
     @property
     def tune_teaches(self) -> bool:
         """Whether the first fit ends with one on train and tune together."""
@@ -385,14 +370,3 @@ class Training:
     def first(self, split: Split) -> Period:
         """What the first fit learned from."""
         return together([split.train, split.tune]) if self.tune_teaches else split.train
-
-    def _record_prepared(self, prepared: Prepared) -> None:
-        if prepared.facts:
-            self.context.tracking.json(dict(prepared.facts), "preparation.json")
-        if prepared.selection:
-            self.context.tracking.json([dataclasses.asdict(one) for one in prepared.selection], "selection.json")
-
-    def _record_tuned(self) -> None:
-        if self.tuned is not None:
-            self.context.tracking.tags(self.tuned.tags)
-            self.context.tracking.json(dataclasses.asdict(self.tuned), "tuned.json")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from assay import errors
+from assay import errors, tables_command
 from assay.deployment import registry_command
 from assay.pipeline import JOBS, Job, build_features, deploy
 from assay.runtime.failures import fail, failures_told
@@ -307,6 +307,7 @@ app.command(name="demo", short_help="All jobs on real house prices that come wit
 app.command(name="serve", short_help=PURPOSE)(serve)
 app.command(name="generate", short_help=generator.PURPOSE)(generator.generate)
 app.command(name=season_command.NAME, short_help=season_command.PURPOSE)(season_command.season)
+app.command(name=tables_command.NAME, short_help=tables_command.PURPOSE)(tables_command.tables)
 app.add_typer(registry_command.app, name=registry_command.NAME, short_help=registry_command.PURPOSE)
 
 
@@ -328,7 +329,8 @@ def _asked(given: list[str]) -> str:
     """The command that a command line asks for; empty where there is no such."""
     if given[0] == registry_command.NAME:
         return " ".join(given[: 2 if given[1:2] and given[1] in registry_command.COMMANDS else 1])
-    return given[0] if given[0] in {*JOBS, "demo", "serve", "generate", season_command.NAME} else ""
+    own = {"demo", "serve", "generate", season_command.NAME, tables_command.NAME}
+    return given[0] if given[0] in {*JOBS, *own} else ""
 
 
 def job_main(name: str) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.errors import DataError
 from assay.runtime.deployment_tables import DEPLOYMENT_TABLES
 from assay.runtime.monitoring_tables import MONITORING_TABLES
+from assay.runtime.plane import Commit
 from assay.runtime.tables import SEGMENT_METRICS, TABLES
 from assay.runtime.training_tables import TRAINING_TABLES
 
 if TYPE_CHECKING:
+    import mlflow
     import pandas as pd
     import polars as pl
     from pyspark.sql import SparkSession
@@ -28,7 +32,11 @@ class Workspace:
             raise DataError(f"{self.folder} is no workspace of assay: run a job with --workspace {self.folder} first")
 
     def tables(self) -> pl.DataFrame:
-        """One row per table that exists: name, version, rows, what one row is, and the stage that writes it."""
+        """One row per table that exists.
+
+        table; version; rows; files; bytes (of this version's files); written_by (the job) and written_at (by the clock,
+        UTC) of the newest write; identity (hash of what that was made of); grain (what one row is); stage.
+        """
         import polars as pl
         import pyarrow as pa
         from deltalake import DeltaTable
@@ -38,9 +46,52 @@ class Workspace:
             if not (self.folder / "lake" / table.name / "_delta_log").is_dir():
                 continue
             delta = DeltaTable(self.folder / "lake" / table.name)
-            rows = sum(n or 0 for n in pa.table(delta.get_add_actions(flatten=True)).column("num_records").to_pylist())
-            found.append((table.name, delta.version(), rows, table.grain, table.stage))
-        return pl.DataFrame(found, schema=["table", "version", "rows", "grain", "stage"], orient="row")
+            files = pa.table(delta.get_add_actions(flatten=True))
+            rows, size = (sum(n or 0 for n in files.column(c).to_pylist()) for c in ("num_records", "size_bytes"))
+            newest = delta.history(1)[0]
+            commit = Commit.parse(newest.get("userMetadata"), delta.version())
+            job, identity = (commit.job, commit.identity) if commit is not None else (None, None)
+            at = dt.datetime.fromtimestamp(newest["timestamp"] / 1000, dt.UTC)
+            facts = (table.name, delta.version(), rows, files.num_rows, size, job, at, identity)
+            found.append((*facts, table.grain, table.stage))
+        names = ("table", "version", "rows", "files", "bytes", "written_by", "written_at", "identity", "grain", "stage")
+        return pl.DataFrame(found, schema=names, orient="row")
+
+    def made_from(self, identities: Sequence[str]) -> dict[str, list[str]]:
+        """Identity -> tables at their versions, such as ``features@v3``, that its run in MLflow has read."""
+        client = self._client()
+        experiments = [e.experiment_id for e in client.search_experiments()]
+        found = {}
+        for identity in identities:
+            runs = client.search_runs(experiments, f"tags.`assay.identity` = '{identity}'", max_results=1)
+            found[identity] = sorted({i.dataset.name for run in runs for i in run.inputs.dataset_inputs})
+        return found
+
+    def columns(self, name: str) -> pl.DataFrame:
+        """Columns of a table as it is: column, type, meaning (null of the data's own columns).
+
+        Raises:
+            DataError: there is no such table here.
+        """
+        import polars as pl
+        from deltalake import DeltaTable
+
+        fields = DeltaTable(self.folder_of(name)).schema().fields
+        told = DECLARED[name].columns if name in DECLARED else {}
+        rows = [(f.name, _type_of(f.type), told[f.name][1] if f.name in told else None) for f in fields]
+        return pl.DataFrame(rows, schema={"column": pl.String, "type": pl.String, "meaning": pl.String}, orient="row")
+
+    def folder_of(self, name: str) -> Path:
+        """Folder of a table.
+
+        Raises:
+            DataError: there is no such table here.
+        """
+        folder = self.folder / "lake" / name
+        if not (folder / "_delta_log").is_dir():
+            known = ", ".join(self.tables()["table"].to_list())
+            raise DataError(f"there is no table {name!r} in {self.folder}; it has {known}")
+        return folder
 
     def table(self, name: str, *, version: int | None = None) -> pl.DataFrame:
         """A table, at its newest version or a named one.
@@ -51,12 +102,8 @@ class Workspace:
         import polars as pl
         from deltalake import DeltaTable
 
-        folder = self.folder / "lake" / name
-        if not (folder / "_delta_log").is_dir():
-            known = ", ".join(self.tables()["table"].to_list())
-            raise DataError(f"there is no table {name!r} in {self.folder}; it has {known}")
         # Polars' own reader does not find folders with blanks in their names.
-        frame = pl.from_arrow(DeltaTable(folder, version=version).to_pyarrow_table())
+        frame = pl.from_arrow(DeltaTable(self.folder_of(name), version=version).to_pyarrow_table())
         assert isinstance(frame, pl.DataFrame)
         return frame
 
@@ -97,10 +144,9 @@ class Workspace:
 
     def runs(self) -> pd.DataFrame:
         """MLflow runs, newest first: run_id, job, status and one column per figure."""
-        import mlflow
         import pandas as pd
 
-        client = mlflow.MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+        client = self._client()
         experiments = [e.experiment_id for e in client.search_experiments()]
         rows: list[dict[str, Any]] = [
             {
@@ -114,6 +160,18 @@ class Workspace:
         ]
         return pd.DataFrame(rows).sort_values("started", ascending=False, ignore_index=True)
 
+    def _client(self) -> mlflow.MlflowClient:
+        import mlflow
+
+        return mlflow.MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+
     def reports(self) -> list[Path]:
         """HTML reports."""
         return sorted((self.folder / "reports").glob("*.html"))
+
+
+def _type_of(kind: Any) -> str:
+    """A type of Delta in a word: ``double``, ``array<string>``."""
+    if kind.type == "array":
+        return f"array<{_type_of(kind.element_type)}>"
+    return str(kind.type)

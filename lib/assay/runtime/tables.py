@@ -241,12 +241,13 @@ PREDICTIONS = Table(
 SHADOW_PREDICTIONS = Table(
     name="shadow_predictions",
     stage="scoring",
-    grain="one observation of one target, as one model of `scoring.shadows` scores it",
+    grain="one observation of one target, as a model scores it that does not serve it: the other one of a deployment, "
+    "or one of `scoring.shadows`",
     key=("row_id", "target", "shadow"),
     partition_by=("target", "month"),
     columns={
         **PREDICTIONS.columns,
-        "shadow": (pa.string(), "number of the model in the registry; it serves nobody"),
+        "shadow": (pa.string(), "number of that model in the registry"),
     },
     open_columns=True,
 )

@@ -1,0 +1,143 @@
+"""Consumes the command line of `assay tables`, produces what tables there are, and what each of their columns means."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from assay.runtime.failures import failures_told
+
+if TYPE_CHECKING:
+    from rich.table import Table as Printed
+
+    from assay.runtime.tables import Table
+
+NAME = "tables"
+PURPOSE = "What is in a workspace's tables, what they were made of, and what each column means."
+OF_DATA = "(of the data)"  # a column that the dataset or its features add
+
+
+def tables(
+    name: Annotated[str | None, typer.Argument(metavar="[TABLE]", help="List the columns of this one.")] = None,
+    workspace: Annotated[
+        Path | None,
+        typer.Option("--workspace", metavar="DIR", help="Where jobs ran. Without it: what assay knows of its tables."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")
+    ] = False,
+) -> None:
+    """Say what tables a workspace has, or what the columns of one are.
+
+    Of each table: rows, files, size, version, the job that wrote it last, when, and which versions of other tables that
+    write was made from. Of each column: its type and what it means, which Delta keeps as a comment, too.
+
+    Reads: `lake` and `mlflow.db` of the workspace.
+
+    Writes: nothing.
+
+    Example:  `assay tables predictions`
+    """
+    with failures_told(NAME, as_json, lambda: workspace):
+        if name is not None:
+            columns = _columns(name, workspace)
+            found: dict[str, Any] = {"table": name, "columns": columns}
+            lines = _printed(("column", "type", "meaning"), (one.values() for one in columns))
+        elif workspace is not None:
+            rows = _stored(workspace)
+            found = {"workspace": str(workspace), "tables": rows}
+            lines = _printed(("table", "rows", "files", "MB", "version", "written by", "at", "made from"), _lines(rows))
+        else:
+            declared = [_declared(table) for table in _all()]
+            found = {"tables": declared}
+            lines = _printed(
+                ("table", "written by", "one row is"), ((o["table"], o["stage"], o["grain"]) for o in declared)
+            )
+    _print(lines)
+    if as_json:
+        print(json.dumps({"job": NAME, **found}), flush=True)
+
+
+def _all() -> Sequence[Table]:
+    from assay.workspace import DECLARED
+
+    return list(DECLARED.values())
+
+
+def _declared(table: Table) -> dict[str, Any]:
+    return {"table": table.name, "stage": table.stage, "grain": table.grain, "key": list(table.key)}
+
+
+def _columns(name: str, workspace: Path | None) -> list[dict[str, str]]:
+    """column, type and meaning of each column of a table: as it is there, or as it is declared."""
+    from assay.workspace import DECLARED, Workspace
+
+    if workspace is not None:
+        rows = Workspace(workspace).columns(name).fill_null(OF_DATA).to_dicts()
+        return [{key: str(value) for key, value in row.items()} for row in rows]
+    if name not in DECLARED:
+        raise _unknown(name, list(DECLARED))
+    return [
+        {"column": column, "type": str(kind), "meaning": meaning}
+        for column, (kind, meaning) in DECLARED[name].columns.items()
+    ]
+
+
+def _unknown(name: str, known: Sequence[str]) -> Exception:
+    from difflib import get_close_matches
+
+    from assay.errors import UserError
+
+    near = get_close_matches(name, known, n=1)
+    return UserError(
+        f"no table {name!r}" + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}")
+    )
+
+
+def _stored(workspace: Path) -> list[dict[str, Any]]:
+    """Tables of a workspace, and what their newest writes were made from."""
+    from assay.workspace import Workspace
+
+    opened = Workspace(workspace)
+    rows = opened.tables().drop("grain", "stage").to_dicts()
+    made_from = opened.made_from([row["identity"] for row in rows if row["identity"]])
+    return [
+        {
+            **row,
+            "written_at": row["written_at"].isoformat(timespec="seconds"),
+            "made_from": made_from.get(row["identity"], []),
+        }
+        for row in rows
+    ]
+
+
+def _lines(rows: Iterable[dict[str, Any]]) -> Iterable[tuple[str, ...]]:
+    for row in rows:
+        at = row["written_at"][:16].replace("T", " ")
+        counts = (f"{row['rows']:,}", f"{row['files']:,}", f"{row['bytes'] / 1e6:,.1f}", str(row["version"]))
+        yield (row["table"], *counts, row["written_by"] or "", at, ", ".join(row["made_from"]))
+
+
+def _printed(headings: Sequence[str], rows: Iterable[Iterable[str]]) -> Printed:
+    from rich import box
+    from rich.table import Table as Printed
+
+    found = Printed(box=box.SIMPLE_HEAD, pad_edge=False, highlight=False)
+    for heading in headings:
+        found.add_column(
+            heading, overflow="fold", justify="right" if heading in {"rows", "files", "MB", "version"} else "left"
+        )
+    for row in rows:
+        found.add_row(*row)
+    return found
+
+
+def _print(found: Printed) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 200, markup=False).print(found)

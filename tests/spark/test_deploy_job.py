@@ -142,7 +142,9 @@ def test_each_row_has_both_predictions_and_an_entity_one_arm(lab, poor):
     )
     assert set(arms["models"]) == {1}
     challengers = arms.filter(pl.col("model_version") != champion)["shop"].to_list()
-    assert 0 < len(challengers) < SHOPS
+    assert len(challengers) == 9  # 30 % of 30, and not what a hash happens to give
+    evidence = json.loads(lab.table("deployments").filter(pl.col("state") == "split").sort("made_at")["evidence"][0])
+    assert (evidence["its_entities"], evidence["entities"]) == (9, SHOPS)
     both = after.join(other, on="row_id", suffix="_other")
     assert both.height == after.height
     assert (both["model_version"] != both["model_version_other"]).all()

@@ -23,7 +23,8 @@ class DeploymentConfig:
     strategy: `immediate` serves at once. `blue_green` lets it score everything beside the champion for `bake_days`,
         then serves it to all. `canary` serves it to a share of the entities that grows in `steps`, each for
         `bake_days`. `ab` serves it to `share` of them until the experiment decides. `shadow` serves nobody until then.
-    steps: shares of a canary, rising.  share: of `ab`.
+    steps: shares of a canary, rising.  share: of `ab`.  entity_days: entities that had a row in so many days are those
+        of which a share is taken, when its step begins.
     bake_days: days of a step, or before a blue-green switch.
     watch_days: days after it serves everybody in which it is taken back by itself if it does harm.
     health: below which (0 to 100) a challenger that serves everybody is taken back.
@@ -35,6 +36,7 @@ class DeploymentConfig:
     strategy: Strategy = "immediate"
     steps: tuple[Part, ...] = (0.05, 0.25, 0.5)
     share: Part = 0.5
+    entity_days: Annotated[float, Field(gt=0, le=3_650)] = 28.0
     bake_days: Days = 7.0
     watch_days: Days = 14.0
     health: Annotated[float, Field(ge=0, le=100)] = 40.0

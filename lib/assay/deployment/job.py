@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Sequence
 from functools import cached_property
-
-import pyarrow as pa
 
 from assay.config import TargetConfig
 from assay.config.deployment import DeploymentConfig
+from assay.deployment.cut import cut_of
 from assay.deployment.evidence import Evidence, figures_of, gathered, health_of, known_of
+from assay.deployment.experiment_table import write_look
 from assay.deployment.moves import Known, next_move
 from assay.deployment.registry_verify import version_problems
 from assay.errors import AssayError, ConfigError, DataError, Overtaken, UserError
@@ -32,8 +31,7 @@ from assay.model.deployments import (
 from assay.model.registry import champion, registered_name
 from assay.model.registry_table import write_registry
 from assay.model.versions import CHALLENGER, CHAMPION, PREVIOUS, Version, make_champion, pick, versions_of
-from assay.runtime.conditions import Condition
-from assay.runtime.deployment_tables import DEPLOYMENTS, EXPERIMENTS
+from assay.runtime.deployment_tables import DEPLOYMENTS
 from assay.runtime.job import Done, JobContext, Plan
 from assay.runtime.newest import newest_time
 from assay.runtime.plane import NEVER, Output, Written
@@ -143,7 +141,8 @@ class Deploying:
             while self._step():
                 pass
         if not self.order.dry:
-            self.written += self._write_experiment()
+            if self.evidence is not None and self.log:
+                self.written += write_look(self.context, self.log[-1], self.evidence, JOB, self.identity)
             write_registry(self.context)
         now = self.current or before
         last = self.log[-1].last if self.log else None
@@ -270,8 +269,22 @@ class Deploying:
         move = next_move(current, self.now, self._known(current))
         if move is None:
             return False
-        self._record(current, move)
+        self._record(current, self._cut(current, move))
         return True
+
+    def _cut(self, current: Deployment, move: Move) -> Move:
+        """A move that gives the challenger a share of the entities, with the place below which they are its own."""
+        if move.state != State.SPLIT:
+            return move
+        found = cut_of(self.context, current, move.share, self.now)
+        below = max(found.below, current.last.cut)  # whom it serves, it goes on serving
+        if not below:
+            self.warned.append(
+                f"{move.share:.0%} of {found.entities} entities is less than one: the challenger serves nobody "
+                "(deployment.steps, deployment.share)"
+            )
+        counts = {"entities": found.entities, "its_entities": found.its}
+        return dataclasses.replace(move, below=below, evidence={**move.evidence, **counts})
 
     def _known(self, current: Deployment) -> Known:
         """What the next move rests on. A challenger whose files were changed does harm, whether it serves or not."""
@@ -362,30 +375,3 @@ class Deploying:
         reasons = self.evidence.decision.reasons if self.evidence is not None else ()
         more = f"; {'; '.join(reasons)}" if reasons else ""
         return f"{current.told}: {last.state} since {last.at:%Y-%m-%d %H:%M}, no move is due{more}"
-
-    def _write_experiment(self) -> Sequence[Written]:
-        """This look at the experiment as a row of `experiments`."""
-        found, deployment = self.evidence, self.log[-1] if self.log else None
-        if found is None or deployment is None or found.looked_until is None:
-            return []
-        settings, owns = deployment.experiments, {"target": self.target.name, "experiment": deployment.deployment_id}
-        row = {
-            **found.decision.to_row(),
-            "looked_until": found.looked_until,
-            "champion": deployment.champion,
-            "challenger": deployment.challenger,
-            "loss": found.compared.loss,
-            **{name: getattr(settings, name) for name in ("alpha", "min_effect", "max_days", "harm_margin")},
-            "harm_p": found.harm.p,
-            **owns,
-        }
-        plane, schema = self.context.plane, EXPERIMENTS.schema()
-        rows = []
-        version = plane.version(EXPERIMENTS.name)
-        if version is not None:
-            where = [Condition(name, "==", value) for name, value in owns.items()]
-            rows = plane.read(EXPERIMENTS.name, version=version, where=where).collect().to_pylist()
-        kept = [one for one in rows if one["looked_until"] != row["looked_until"]]
-        table = pa.Table.from_pylist([*kept, row], schema)
-        commit = self.context.commit(JOB, self.target.name, self.identity)
-        return plane.rows_of(EXPERIMENTS, schema, table).write([Output(EXPERIMENTS, schema, commit, owns=owns)])

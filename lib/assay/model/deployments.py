@@ -61,7 +61,8 @@ LEGAL: Mapping[State, frozenset[State]] = {
 class Move:
     """One step of a deployment, as the table `deployments` has it.
 
-    state, share: after it; the share of the entities that the challenger serves, 0 to 1.  step: of a canary, from 1.
+    state, share: after it; the share of the entities that the challenger serves, 0 to 1.  below: the place below which
+    entities are its own (see `model/arms.py`); None is the share itself.  step: of a canary, from 1.
     at: from when on it holds, as the run that made it has the time: rows before it are served as before.  by: who made
     it.  why: in words.  evidence: the figures that it rests on.  made_at: by the clock.
     """
@@ -73,7 +74,13 @@ class Move:
     by: str
     why: str
     evidence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    below: float | None = None
     made_at: dt.datetime = dataclasses.field(default_factory=lambda: dt.datetime.now(dt.UTC), compare=False)
+
+    @property
+    def cut(self) -> float:
+        """The place below which entities are the challenger's."""
+        return self.share if self.below is None else self.below
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,9 +128,9 @@ class Deployment:
         return dataclasses.replace(self, moves=(*self.moves, move))
 
     @property
-    def shares(self) -> list[tuple[dt.datetime, float]]:
-        """From when on the challenger serves which share of the entities, 0 to 1; the oldest first."""
-        return [(move.at, move.share) for move in self.moves]
+    def cuts(self) -> list[tuple[dt.datetime, float]]:
+        """From when on the challenger serves the entities below which place, 0 to 1; the oldest first."""
+        return [(move.at, move.cut) for move in self.moves]
 
     @property
     def told(self) -> str:
@@ -150,6 +157,7 @@ class Deployment:
                 "number": number,
                 "state": move.state.value,
                 **{name: getattr(move, name) for name in ("share", "step", "at", "by", "why", "made_at")},
+                "below": move.cut,
                 "evidence": canonical_json(dict(move.evidence)),
             }
             for number, move in enumerate(self.moves)
@@ -198,6 +206,7 @@ def _of(log: Sequence[Mapping[str, Any]]) -> Deployment:
             row["by"],
             row["why"],
             json.loads(row["evidence"]),
+            row["below"] if row["below"] != row["share"] else None,
             row["made_at"],
         )
         for row in log

@@ -107,6 +107,10 @@ DEPLOYMENTS = Table(
             "all, and may be taken back), completed, rejected, rolled_back, aborted",
         ),
         "share": (pa.float64(), "share of the entities that the challenger serves after it, 0 to 1"),
+        "below": (
+            pa.float64(),
+            "entities are the challenger's whose place is below this, 0 to 1: the share of those with a row of late",
+        ),
         "step": (pa.int64(), "step of a canary, from 1; else 0"),
         "at": (TIME, "time of the first row that is served so, UTC"),
         "made_at": (TIME, "when the move was made, by the clock, UTC"),

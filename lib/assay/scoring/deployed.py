@@ -10,14 +10,13 @@ import dataclasses
 import datetime as dt
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.errors import AssayError
-from assay.model.arms import places
+from assay.model.arms import places_of
 from assay.model.deployments import Deployment, State, read_deployments
 from assay.model.registry import Champion, registered
 from assay.runtime.job import JobContext
@@ -28,8 +27,8 @@ from assay.runtime.tables import TIME
 class Arms:
     """Who serves a row while a challenger serves a share of the entities.
 
-    deployment: that places belong to.  steps: from when on the challenger serves which share, the oldest first.
-    entity: columns that make an entity.  champion, challenger: numbers in the registry.
+    deployment: that places belong to.  steps: from when on the challenger serves entities below which place, the oldest
+    first.  entity: columns that make an entity.  champion, challenger: numbers in the registry.
     """
 
     deployment: str
@@ -41,24 +40,12 @@ class Arms:
     def of_challenger(self, rows: pa.RecordBatch) -> pa.Array:
         """Whether the challenger serves, for each row."""
         starts = pa.array([start for start, _ in self.steps], TIME).cast(pa.int64()).to_numpy()
-        shares = np.array([0.0, *(share for _, share in self.steps)])
+        cuts = np.array([0.0, *(below for _, below in self.steps)])
         times = rows.column("time").cast(TIME).cast(pa.int64()).to_numpy(zero_copy_only=False)
-        share = shares[np.searchsorted(starts, times, side="right")]
-        if not share.any():
+        below = cuts[np.searchsorted(starts, times, side="right")]
+        if not below.any():
             return pa.repeat(pa.scalar(value=False), rows.num_rows)
-        return pa.array(self._places(rows) < share)
-
-    def _places(self, rows: pa.RecordBatch) -> npt.NDArray[np.float64]:
-        labels = [
-            pc.binary_join_element_wise(
-                name, rows.column(name).cast(pa.string()), "=", null_handling="replace", null_replacement=""
-            )
-            for name in self.entity
-        ]
-        joined = labels[0] if len(labels) == 1 else pc.binary_join_element_wise(*labels, "|")
-        coded = joined.dictionary_encode()
-        of_each = places(coded.dictionary.to_pylist(), self.deployment)
-        return np.take(of_each, np.asarray(coded.indices, dtype=np.intp))
+        return pa.array(places_of(rows, self.entity, self.deployment) < below)
 
     def others(self, rows: pa.RecordBatch, shadow: str | None) -> pa.Array:
         """Number of the model in rows that it does not serve, null in rows that it does. shadow: the challenger's, or
@@ -84,7 +71,7 @@ class Deployed:
     @property
     def told(self) -> list[object]:
         """All of it that can change a prediction."""
-        steps = [[f"{at}", share] for at, share in self.arms.steps] if self.arms is not None else []
+        steps = [[f"{at}", below] for at, below in self.arms.steps] if self.arms is not None else []
         return [self.other.number, self.deployment.deployment_id if steps else "", steps]
 
 
@@ -116,8 +103,8 @@ def deployed_of(context: JobContext, target: TargetConfig, served: Champion) -> 
         )
         return None
     # A challenger has no row before its own test, so it serves none.
-    steps = tuple((max(at, other.judged.test_start), share) for at, share in deployment.shares)
-    splits = takes_over and any(share for _, share in steps)
+    steps = tuple((max(at, other.judged.test_start), below) for at, below in deployment.cuts)
+    splits = takes_over and any(below for _, below in steps)
     entity = tuple(stored_name(name) for name in context.config.dataset.entity)
     arms = Arms(deployment.deployment_id, steps, entity, served.number, number) if splits else None
     return Deployed(deployment, other, arms)

@@ -22,7 +22,6 @@ PERFORMANCE = ("error", "coverage")  # rules of alerts that a model's misses rai
 MONTH_DAYS = 30
 TAKEN_BACK = ("rejected", "rolled_back", "aborted")
 SERVES_ALL = ("watched", "completed")
-CHANCE = 3.0  # standard deviations by which so few entities may exceed the share of a canary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,25 +172,25 @@ def _bad_challenger(fault: Fault, seen: Seen) -> tuple[dt.date | None, str]:
     way = " -> ".join(f"{row['state']} {row['share']:.0%} ({row['at']:%m-%d})" for row in moves) or "no move"
     back = [row["at"].date() for row in moves if row["state"] in TAKEN_BACK]
     served = [row for row in moves if row["state"] in SERVES_ALL or row["share"] > CANARY]
-    shares, entities = bad_shares(seen)
-    most = CANARY + CHANCE * (CANARY * (1 - CANARY) / max(entities, 1)) ** 0.5
-    told = f"{way}; it served {shares:.1%} of a day's rows at most"
+    share = bad_share(seen)
+    told = f"{way}; it served {share:.1%} of the entities at most"
     ended = bool(back) and _in_time(fault, back[0])
-    return (back[0] if ended and not served and shares <= most else None), told
+    return (back[0] if ended and not served and share <= CANARY else None), told
 
 
 def _moved(row: Row) -> tuple[Any, ...]:
     return row["at"], row.get("number", 0)
 
 
-def bad_shares(seen: Seen) -> tuple[float, int]:
-    """The largest share of a day's predictions that bad challengers made, and how many entities there were."""
+def bad_share(seen: Seen) -> float:
+    """The largest share, of any day: of the entities that were priced by then, those whom bad challengers priced."""
     bad = [one["model_version"] for one in seen.events if one["event"] == "challenger"]
-    if not bad or seen.said.is_empty():
-        return 0.0, 0
-    days = seen.said.group_by("day").agg(pl.col("model_version").is_in(bad).mean().alias("share"), pl.len())
-    worst = days.sort("share", "day").row(-1, named=True)
-    return float(worst["share"]), int(worst["len"])
+    found = [0.0]
+    for day in sorted(seen.said.filter(pl.col("model_version").is_in(bad))["day"].unique()):
+        known = seen.said.filter(pl.col("day") <= day)
+        its = known.filter(pl.col("day") == day, pl.col("model_version").is_in(bad))
+        found.append(its["entity"].n_unique() / known["entity"].n_unique())
+    return max(found)
 
 
 JUDGES: dict[Kind, tuple[str, Callable[[Fault, Seen], tuple[dt.date | None, str]]]] = {

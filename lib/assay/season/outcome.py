@@ -18,7 +18,7 @@ from assay.season.judge import (
     Happened,
     Seen,
     apart,
-    bad_shares,
+    bad_share,
     coverage_of,
     coverages,
     false_criticals,
@@ -107,7 +107,7 @@ def figures_of(
     undetected_faults: planted ones that did not go as expected.  false_critical_alerts: see `false_criticals`.
     rows_lost, rows_duplicated: of what the market sent, in observations and quarantine, and among predictions on their
     own days.  coverage_80, worst_month_coverage_80: of predictions as they were made, 0 to 1.  bad_challenger_share:
-    of a day's predictions, at most; NaN where none was planted.  challengers, promotions: of the season's deployments.
+    of the entities, on any day; NaN where none was planted.  challengers, promotions: of the season's deployments.
     """
     lost, doubled = moved_rows(record, stream, days, seen.said)
     whole, month = coverage_of(coverages(seen.said, stream.outcomes()))
@@ -119,7 +119,7 @@ def figures_of(
         "rows_duplicated": float(doubled),
         "coverage_80": whole,
         "worst_month_coverage_80": month,
-        "bad_challenger_share": bad_shares(seen)[0] if planted else math.nan,
+        "bad_challenger_share": bad_share(seen) if planted else math.nan,
         "challengers": float(len({row["challenger_version"] for row in seen.moves})),
         "promotions": float(len({row["challenger_version"] for row in seen.moves if row["state"] in SERVES_ALL})),
         "planted_faults": float(len(happened)),

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from assay.season.faults import FIRST_DAY, calendar_of
-from assay.season.judge import Seen, apart, bad_shares, coverage_of, coverages, false_criticals, judged
+from assay.season.judge import Seen, apart, bad_share, coverage_of, coverages, false_criticals, judged
 from assay.season.market import NEW_REGION
 from assay.season.outcome import missed
 
@@ -151,10 +151,10 @@ class TestBadChallenger:
         assert not self.judge(move("split", 0.25, self.first), move("split", 0.5, self.first + 8 * DAY, 2), back).good
         assert not self.judge(move("watched", 1.0, self.first + 8 * DAY, 2), back).good
 
-    def test_it_is_not_where_more_rows_were_its_own_than_chance_explains(self):
+    def test_it_is_not_where_it_served_more_than_its_share(self):
         moves = [move("split", 0.25, self.first), move("rolled_back", 0, self.first + 5 * DAY, 2)]
-        assert self.judge(*moves, shares={self.first: 0.1, self.first + DAY: 0.37}).good
-        assert not self.judge(*moves, shares={self.first: 0.1, self.first + DAY: 0.39}).good
+        assert self.judge(*moves, shares={self.first: 0.1, self.first + DAY: 0.25}).good
+        assert not self.judge(*moves, shares={self.first: 0.1, self.first + DAY: 0.26}).good
 
     def test_moves_of_others_are_not_its_own(self):
         assert not self.judge(move("rolled_back", 0, self.first + 5 * DAY, challenger="3")).good
@@ -163,8 +163,14 @@ class TestBadChallenger:
     def test_its_share_is_the_largest_of_any_day(self):
         shares = {self.first: 0.1, self.first + DAY: 0.3, self.first + 2 * DAY: 0.0}
         seen = dataclasses.replace(NOTHING, events=[EVENT], said=said(shares))
-        assert bad_shares(seen) == (pytest.approx(0.3), 100)
-        assert bad_shares(dataclasses.replace(seen, events=[])) == (0.0, 0)
+        assert bad_share(seen) == pytest.approx(0.3)
+        assert bad_share(dataclasses.replace(seen, events=[])) == 0.0
+
+    def test_entities_that_are_not_there_on_a_day_count_all_the_same(self):
+        served = said({self.first: 0.0, self.first + DAY: 0.3})
+        some = served.filter((pl.col("day") == self.first) | (pl.col("model_version") == BAD))
+        seen = dataclasses.replace(NOTHING, events=[EVENT], said=some)
+        assert bad_share(seen) == pytest.approx(0.3)
 
 
 def test_false_criticals_are_new_critical_words_that_no_fault_explains():

@@ -210,7 +210,10 @@ def test_serving_gives_each_row_the_numbers_of_the_model_that_serves_it_in_batch
     of_challenger = predictions.filter(pl.col("model_version") == its["model_version"])
     assert 50 < of_challenger.height < 200  # of 300
     assert set(of_challenger["calibration_version"]) == {its["calibration_version"]}
-    assert of_challenger["width_80"].n_unique() > 1  # they follow
+    scores = pricer.scores["price"]
+    following = [one.model.scorer.following is not None for one in (scores, scores.split.challenger)]
+    assert following == [False, True]
+    assert of_challenger["width_80"].round(6).n_unique() > 1
 
 
 def test_a_saved_server_splits_rows_as_batch_did_under_mlflow_too(lab, poor):
@@ -319,9 +322,12 @@ def test_a_challenger_with_a_changed_file_is_rejected_and_stops_no_scoring_and_n
     result = lab.run("score", 222, "scoring.batch_rows=1000")
     assert set(lab.table("predictions").filter(pl.col("prediction").is_null())["row_id"]) == set()
     assert "shadow_predictions" in result.tables
-    with caplog.at_level(logging.WARNING, "assay.serving"):
+    logging.getLogger("assay.serving").addHandler(caplog.handler)  # jobs take pytest's own from the root
+    try:
         pricer = load_pricer(lab.serving().context(), Limits())
-    (told,) = (one.getMessage() for one in caplog.records if one.name == "assay.serving")
+    finally:
+        logging.getLogger("assay.serving").removeHandler(caplog.handler)
+    (told,) = caplog.messages
     assert "refusing to load it: the champion serves everybody; run the job deploy" in told
     pricer.check()
     assert "split" not in pricer.about["targets"]["price"]

@@ -35,11 +35,8 @@ from assay.serving.scores import Scores
 from assay.serving.state import Batches, State
 
 LOG = logging.getLogger("assay.serving")
-TABLES = (
-    OBSERVATIONS.name,
-    FEATURES.name,
-    DEPLOYMENTS.name,
-)  # that a pricer is made of; of the features outcomes alone
+# What a pricer is made of; of the features outcomes alone.
+TABLES = (OBSERVATIONS.name, FEATURES.name, DEPLOYMENTS.name)
 
 
 @dataclasses.dataclass(frozen=True)

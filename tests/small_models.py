@@ -51,7 +51,7 @@ def feature_rows(rows, seed=0):
     )
 
 
-def train_model(**facts):
+def train_model(*, rounds=12, **facts):
     """A booster on logs relative to the last value, with everything that belongs to a model."""
     import xgboost as xgb
 
@@ -64,7 +64,7 @@ def train_model(**facts):
         feature_types=encoding.feature_types,
         enable_categorical=True,
     )
-    booster = xgb.train({"max_depth": 3, "nthread": 1, "seed": 7}, matrix, 12)
+    booster = xgb.train({"max_depth": 3, "nthread": 1, "seed": 7}, matrix, rounds)
     plan = {"version": 1, "lags": [1], "groups": {"all": []}}
     return Model("xgboost", bytes(booster.save_raw("ubj")), encoding, scale, plan, "abc123", {**FACTS, **facts})
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
+import math
 import types
 
 import numpy as np
@@ -20,6 +22,9 @@ from assay.runtime.job import JobContext
 from assay.runtime.progress import Reporter
 from assay.runtime.session import SparkSettings
 from assay.runtime.tracking import Tracking
+from assay.serving.job import ServeOptions, save
+from assay.serving.pricer import load_pricer
+from assay.serving.request import Limits
 
 pytestmark = pytest.mark.spark
 
@@ -29,7 +34,7 @@ SETTINGS = (
     *("deployment.steps=[0.3]", "deployment.bake_days=6", "deployment.watch_days=5", "experiments.min_rows=100"),
 )
 CANARY = "deployment.strategy=canary"
-POOR = ("engine.rounds=1",)
+POOR = ("engine.rounds=1", "conformal.adaptive=true")
 
 
 def date(day):
@@ -87,6 +92,10 @@ def lab(run_in, tmp_path_factory):
         for job in ("build_features", "score"):
             run(job, day, *settings)
 
+    def serving():
+        """What `serve` is told."""
+        return ServeOptions(str(folder / "dataset.yml"), "development", str(folder), SETTINGS, refresh_minutes=0)
+
     def table(name):
         return pl.from_arrow(DeltaTable(folder / "lake" / name).to_pyarrow_table())
 
@@ -104,23 +113,38 @@ def lab(run_in, tmp_path_factory):
     run("train", 200)
     run("score", 200)
     return types.SimpleNamespace(
-        run=run, order=order, until=until, table=table, aliases=aliases, log=log, folder=folder
+        run=run, order=order, until=until, serving=serving, table=table, aliases=aliases, log=log, folder=folder
     )
 
 
 @pytest.fixture(scope="module")
 def poor(lab):
-    """A poor challenger, deployed as a canary on day 200, and ten days that both models scored."""
+    """A poor challenger, deployed as a canary on day 200, and ten days that both models scored.
+
+    Its intervals follow their misses, those of the champion do not. A server runs meanwhile.
+    """
+    served = lab.serving().served()
+    served.load()
+    servers = [(served.pricer, served.about())]
     lab.run("train", 200, CANARY, *POOR)
     named = lab.aliases()
     planned = lab.run("deploy", 200, CANARY)
     lab.run("ingest", 210)
     lab.until(210)
     kept = {name: lab.table(name) for name in ("predictions", "shadow_predictions")}
+    raw = raw_rows(lab)
+    served.load()
+    servers.append((served.pricer, served.about()))
+    save(lab.serving(), lab.folder / "saved")
     dry = lab.order(210, dry=True)
     log = lab.log()
     ended = lab.run("deploy", 210)
-    return types.SimpleNamespace(named=named, planned=planned, kept=kept, dry=dry, log=log, ended=ended)
+    served.load()
+    servers.append((served.pricer, served.about()))
+    served.stop()
+    return types.SimpleNamespace(
+        named=named, planned=planned, kept=kept, raw=raw, servers=servers, dry=dry, log=log, ended=ended
+    )
 
 
 def test_a_newly_trained_model_is_a_challenger_and_the_champion_serves_on(lab, poor):
@@ -150,6 +174,69 @@ def test_each_row_has_both_predictions_and_an_entity_one_arm(lab, poor):
     assert (both["model_version"] != both["model_version_other"]).all()
     assert set(both.filter(pl.col("shop").is_in(challengers))["shadow"]) == {"1"}
     assert set(both.filter(~pl.col("shop").is_in(challengers))["shadow"]) == {"2"}
+
+
+def raw_rows(lab):
+    """Rows of the source as it has them, by their `row_id`."""
+    raw = pl.read_csv(lab.folder.parent / "source" / "market.csv", infer_schema=False).drop("price")
+    raw = raw.with_row_index("source_row", offset=1).cast({"source_row": pl.Int64})
+    ids = lab.table("observations").select("row_id", pl.col("source_row").cast(pl.Int64))
+    return ids.join(raw, on="source_row").drop("source_row")
+
+
+def asked(poor):
+    """Predictions in an order of no meaning, and the raw rows that they are of."""
+    predictions = poor.kept["predictions"].sample(fraction=1.0, shuffle=True, seed=1)
+    rows = predictions.select("row_id").join(poor.raw, on="row_id", how="left", maintain_order="left")
+    return predictions.drop("row_id", "time", "month", "shop"), rows.drop("row_id")
+
+
+def plain(row):
+    """A row of `predictions` as JSON has it."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+def test_serving_gives_each_row_the_numbers_of_the_model_that_serves_it_in_batch(lab, poor):
+    predictions, rows = asked(poor)
+    _, (pricer, about), _ = poor.servers
+    answers = pricer.price(rows.to_dicts(), []).answers
+    assert [answer["row"] for answer in answers] == [*range(rows.height)]
+    wanted = [plain(row) for row in predictions.iter_rows(named=True)]
+    found = [{name: answer.get(name) for name in row} for answer, row in zip(answers, wanted, strict=True)]
+    assert found == wanted  # in every bit
+    told = about["targets"]["price"]
+    its = told["split"]["challenger"]
+    assert (told["registry_version"], its["registry_version"]) == ("1", "2")
+    assert (told["split"]["deployment"], told["split"]["share"]) == ("price-1-to-2", 0.3)
+    assert told["split"]["since"][:19] == f"{date(200)}T00:00:00"
+    of_challenger = predictions.filter(pl.col("model_version") == its["model_version"])
+    assert 50 < of_challenger.height < 200  # of 300
+    assert set(of_challenger["calibration_version"]) == {its["calibration_version"]}
+    scores = pricer.scores["price"]
+    following = [one.model.scorer.following is not None for one in (scores, scores.split.challenger)]
+    assert following == [False, True]
+    assert of_challenger["width_80"].round(6).n_unique() > 1
+
+
+def test_a_saved_server_splits_rows_as_batch_did_under_mlflow_too(lab, poor):
+    import mlflow
+
+    predictions, rows = asked(poor)
+    found = mlflow.pyfunc.load_model(str(lab.folder / "saved")).predict(rows.to_pandas())
+    for name in ("prediction", "lower_80", "upper_90", "quality", "model_version", "calibration_version"):
+        assert found[name].to_list() == predictions[name].to_list()
+
+
+def test_a_server_that_runs_learns_of_moves(poor):
+    (before, first), (during, _), (after, last) = poor.servers
+    assert before is not during is not after
+    assert first["deployments_version"] is None
+    for about in (first, last):
+        assert "split" not in about["targets"]["price"]
+    _, rows = asked(poor)
+    served = {answer["model_version"] for answer in after.price(rows.to_dicts(), []).answers}
+    assert last["targets"]["price"]["model_version"] in served
+    assert during.about["targets"]["price"]["split"]["challenger"]["model_version"] not in served
 
 
 def test_a_challenger_that_does_harm_is_taken_back_with_its_figures(lab, poor):
@@ -223,7 +310,7 @@ def test_orders_that_cannot_be_followed_are_refused(lab, good):
         lab.order(222, challenger="9")
 
 
-def test_a_challenger_with_a_changed_file_is_rejected_and_stops_no_scoring(lab, good):
+def test_a_challenger_with_a_changed_file_is_rejected_and_stops_no_scoring_and_no_server(lab, good, caplog):
     lab.run("train", 222, CANARY, "engine.seed=3")
     lab.run("deploy", 222, CANARY)
     assert lab.log()[-1][1:] == ("split", 0.3)
@@ -237,6 +324,15 @@ def test_a_challenger_with_a_changed_file_is_rejected_and_stops_no_scoring(lab, 
     result = lab.run("score", 222, "scoring.batch_rows=1000")
     assert set(lab.table("predictions").filter(pl.col("prediction").is_null())["row_id"]) == set()
     assert "shadow_predictions" in result.tables
+    logging.getLogger("assay.serving").addHandler(caplog.handler)  # jobs take pytest's own from the root
+    try:
+        pricer = load_pricer(lab.serving().context(), Limits())
+    finally:
+        logging.getLogger("assay.serving").removeHandler(caplog.handler)
+    (told,) = caplog.messages
+    assert "refusing to load it: the champion serves everybody; run the job deploy" in told
+    pricer.check()
+    assert "split" not in pricer.about["targets"]["price"]
     lab.run("deploy", 222)
     assert lab.log()[-1][1] == "rolled_back"
     why = lab.table("deployments").sort("made_at", "number").row(-1, named=True)["why"]

@@ -72,10 +72,16 @@ def adapted(
 
 
 def adapted_shadow(
-    context: JobContext, target: TargetConfig, found: Champion, version: int, where: Sequence[Condition]
+    context: JobContext,
+    target: TargetConfig,
+    found: Champion,
+    version: int,
+    where: Sequence[Condition],
+    *,
+    ahead: dt.timedelta = dt.timedelta(0),
 ) -> Adapted | None:
     """The same for a shadow; None, too, where its scores are no longer on record."""
-    return _adapted(context, target, found, version, where, dt.timedelta(0)) if follows(found) else None
+    return _adapted(context, target, found, version, where, ahead) if follows(found) else None
 
 
 def follows(found: Champion) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -75,10 +76,12 @@ class Deployed:
         return [self.other.number, self.deployment.deployment_id if steps else "", steps]
 
 
-def deployed_of(context: JobContext, target: TargetConfig, served: Champion) -> Deployed | None:
+def deployed_of(
+    context: JobContext, target: TargetConfig, served: Champion, warn: Callable[[str], None]
+) -> Deployed | None:
     """The deployment under way of a target; None where there is none, or its other model cannot score.
 
-    A challenger that is broken stops no scoring: the champion serves everybody, and a line says so.
+    A challenger that is broken stops no scoring: the champion serves everybody, and `warn` is told so.
     """
     found = [one for one in read_deployments(context.plane, target.name) if one.open]
     if not found or found[-1].last.state == State.PLANNED:
@@ -86,20 +89,19 @@ def deployed_of(context: JobContext, target: TargetConfig, served: Champion) -> 
     deployment = found[-1]
     before, after = deployment.models
     if served.model.version not in (before, after):
-        context.reporter.say(f"score: the champion is neither model of {deployment.told}; run the job deploy", "yellow")
+        warn(f"the champion is neither model of {deployment.told}; run the job deploy")
         return None
     takes_over = served.model.version == before
     number = deployment.challenger if takes_over else deployment.champion
     try:
         other = registered(context.tracking, target.name, number)
     except AssayError as error:
-        context.reporter.say(f"score: {error}: the champion serves everybody; run the job deploy", "yellow")
+        warn(f"{error}: the champion serves everybody; run the job deploy")
         return None
     if other.model.plan_hash != served.model.plan_hash:
-        context.reporter.say(
-            f"score: version {other.label} of {deployment.told} learned from other features than the champion; it "
-            "does not score",
-            "yellow",
+        warn(
+            f"version {other.label} of {deployment.told} learned from other features than the champion; it does not "
+            "score"
         )
         return None
     # A challenger has no row before its own test, so it serves none.

@@ -47,7 +47,7 @@ def plan(context: JobContext, target: TargetConfig) -> Plan:
             f"the features were built by plan {built}, the champion of {target.name} learned from plan "
             f"{found.model.plan_hash}: run `build_features --plan champion`, or train again"
         )
-    deployed = deployed_of(context, target, found)
+    deployed = deployed_of(context, target, found, lambda text: context.reporter.say(f"score: {text}", "yellow"))
     shadows = beside(deployed, shadows_of(context, target, found))
     scoring = context.config.profile.scoring
     work = Scoring(context, target, version, found, shadows, deployed)

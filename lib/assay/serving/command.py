@@ -34,7 +34,11 @@ def serve(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes, each with a model of its own.")] = 1,
     refresh_minutes: Annotated[
         float,
-        typer.Option("--refresh-minutes", min=0, help="How often to look for a new champion or new observations."),
+        typer.Option(
+            "--refresh-minutes",
+            min=0,
+            help="How often to look for a new champion, moves of deployments, or new observations.",
+        ),
     ] = 1.0,
     save: Annotated[
         Path | None,
@@ -46,7 +50,7 @@ def serve(
 ) -> None:
     """Price raw rows over HTTP, with the numbers that `score` would give them.
 
-    Reads: the champion, observations.
+    Reads: the champion, the challenger while it serves a share, observations, features, deployments.
 
     Writes: nothing. Ends at SIGTERM or Ctrl-C when what is under way has its answer; SIGHUP looks for something new.
 
@@ -63,7 +67,8 @@ def serve(
 
     With `--save DIR` the model, and all that is known of the past by now, become an MLflow model of their own:
     `mlflow models serve -m DIR --env-manager local` takes the same raw rows, and history as a text of JSON in
-    `params`: `{"dataframe_records": [...], "params": {"history": "[...]"}}`.
+    `params`: `{"dataframe_records": [...], "params": {"history": "[...]"}}`. It learns of no later champion, and of
+    no later move of a deployment.
     """
     from assay.runtime.logs import set_up_logging
     from assay.serving.job import ServeOptions

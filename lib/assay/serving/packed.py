@@ -26,15 +26,17 @@ from assay.features.plan import FeaturePlan
 from assay.model.arrays import from_bytes, to_bytes
 from assay.model.bundle import Model, digest_of
 from assay.model.registry import Calibrated
+from assay.scoring.deployed import Arms
 from assay.scoring.kernel import ScoreRows
 from assay.scoring.scorer import Scorer
 from assay.serving.pricer import Pricer
 from assay.serving.request import Limits, Reader
-from assay.serving.scores import Scores
+from assay.serving.scores import Scores, Split
 from assay.serving.state import State
 
 FILES, DESCRIPTION = "files.json", "pricer.json"
 SERVED, TESTED, FOLLOWING = "served", "tested", "following.npz"
+CHALLENGER = "challenger"  # folder of a target with another model
 TIMELINE = ("alpha", "quantiles", "rows", "source")
 
 
@@ -46,18 +48,11 @@ def save(pricer: Pricer, folder: Path) -> str:
     tables = pricer.state.tables()
     targets = {}
     for number, (target, scores) in enumerate(pricer.scores.items()):
-        model, place = scores.model, folder / "targets" / str(number)
-        parts = {SERVED: model} if model.tested is None else {SERVED: model, TESTED: model.tested}
-        for part, one in parts.items():
-            (place / part).mkdir(parents=True)
-            for name, content in one.scorer.carried.files.items():
-                (place / part / name).write_bytes(content)
-        targets[target] = {
-            "learned_column": model.learned_column,
-            "entity": model.entity,
-            "following": _write_following(model.scorer.following, place / FOLLOWING),
-            "parts": {part: [one.scorer.calibration, one.scorer.calibration_version] for part, one in parts.items()},
-        }
+        place = folder / "targets" / str(number)
+        targets[target] = _write_model(scores.model, place)
+        if scores.split is not None:
+            challenger = _write_model(scores.split.challenger.model, place / CHALLENGER)
+            targets[target]["split"] = {"arms": _told(scores.split.arms), CHALLENGER: challenger}
     for number, table in enumerate(tables.values()):
         pq.write_table(table, folder / f"table-{number}.parquet", compression="zstd")
     description = {
@@ -92,10 +87,14 @@ def load(folder: Path, *, sha256: str, limits: Limits | None = None) -> Pricer:
     }
     scoring = check(ScoringConfig, told["scoring"], origin=DESCRIPTION)
     classes = any(one.decides for one in dataset.targets)
-    scores = {
-        target: Scores.made(_model(folder / "targets" / str(number), target, found, scoring), classes=classes)
-        for number, (target, found) in enumerate(told["targets"].items())
-    }
+    scores = {}
+    for number, (target, found) in enumerate(told["targets"].items()):
+        place = folder / "targets" / str(number)
+        scores[target] = Scores.made(_model(place, target, found, scoring), classes=classes)
+        if "split" in found:
+            rows = _model(place / CHALLENGER, target, found["split"][CHALLENGER], scoring)
+            split = Split(_arms(found["split"]["arms"]), Scores.made(rows, classes=classes))
+            scores[target] = dataclasses.replace(scores[target], split=split)
     return Pricer(
         reader=Reader(dataset, tuple(told["history"]), limits if limits is not None else Limits()),
         state=State.from_tables(FeaturePlan.from_dict(told["plan"]), tables),
@@ -106,17 +105,39 @@ def load(folder: Path, *, sha256: str, limits: Limits | None = None) -> Pricer:
     )
 
 
+def _write_model(model: ScoreRows, folder: Path) -> dict[str, Any]:
+    """Write the files of one model, and of the tested one; returns the rest of it."""
+    parts = {SERVED: model} if model.tested is None else {SERVED: model, TESTED: model.tested}
+    for part, one in parts.items():
+        (folder / part).mkdir(parents=True)
+        for name, content in one.scorer.carried.files.items():
+            (folder / part / name).write_bytes(content)
+    return {
+        "learned_column": model.learned_column,
+        "entity": model.entity,
+        "still": model.scorer.still,
+        "following": _write_following(model.scorer.following, folder / FOLLOWING),
+        "parts": {part: [one.scorer.calibration, one.scorer.calibration_version] for part, one in parts.items()},
+    }
+
+
 def _model(folder: Path, target: str, told: Mapping[str, Any], scoring: ScoringConfig) -> ScoreRows:
     following = _read_following(told["following"], folder / FOLLOWING)
-    made = {
-        part: ScoreRows(
-            Scorer.of(Calibrated(Model.load(folder / part), calibration, version), scoring, following),
-            target,
-            tuple(told["entity"]),
-        )
-        for part, (calibration, version) in told["parts"].items()
-    }
+    made = {}
+    for part, (calibration, version) in told["parts"].items():
+        scorer = Scorer.of(Calibrated(Model.load(folder / part), calibration, version), scoring, following)
+        scorer = dataclasses.replace(scorer, still=told.get("still", False))
+        made[part] = ScoreRows(scorer, target, tuple(told["entity"]))
     return dataclasses.replace(made[SERVED], tested=made.get(TESTED), learned_column=told["learned_column"])
+
+
+def _told(arms: Arms) -> dict[str, Any]:
+    return {**dataclasses.asdict(arms), "steps": [[start.isoformat(), share] for start, share in arms.steps]}
+
+
+def _arms(told: Mapping[str, Any]) -> Arms:
+    steps = tuple((dt.datetime.fromisoformat(start), share) for start, share in told["steps"])
+    return Arms(**{**told, "steps": steps, "entity": tuple(told["entity"])})
 
 
 def _write_following(following: Following | None, path: Path) -> dict[str, Any] | None:

@@ -1,9 +1,13 @@
-"""Consumes a workspace, produces prices of raw rows: its champions, what it knows of the past, the rules of batch."""
+"""Consumes a workspace, produces prices of raw rows: its champions, what it knows of the past, the rules of batch.
+
+While a challenger serves a share of the entities, each row has the price of the model that batch would have used.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,14 +24,19 @@ from assay.model.registry import Champion, champion, registered_name
 from assay.model.versions import CHAMPION
 from assay.runtime.arrow_flow import ArrowFlow
 from assay.runtime.conditions import Condition
+from assay.runtime.deployment_tables import DEPLOYMENTS
 from assay.runtime.job import JobContext
+from assay.runtime.logs import redact
 from assay.runtime.tables import FEATURES, OBSERVATIONS, observation_fields
+from assay.scoring.deployed import Deployed, deployed_of
 from assay.serving.building import features_of_rows
 from assay.serving.request import Asked, BadRequest, Limits, Raw, Reader, Records
 from assay.serving.scores import Scores
 from assay.serving.state import Batches, State
 
-TABLES = (OBSERVATIONS.name, FEATURES.name)  # that a pricer is made of; of the features outcomes alone
+LOG = logging.getLogger("assay.serving")
+# What a pricer is made of; of the features outcomes alone.
+TABLES = (OBSERVATIONS.name, FEATURES.name, DEPLOYMENTS.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,25 +113,33 @@ class Pricer:
         return [Priced(answers, asked.total, len(asked.wrong)) for answers, asked in zip(found, requests, strict=True)]
 
     def check(self) -> None:
-        """Price the example.
+        """Price the example, by the champions and by each challenger, whoever it is that serves it.
 
         Raises:
             AssayError: it has no price.
         """
         if self.example is None:
             return
-        (answer, *_) = self.price([self.example], []).answers
-        if "prediction" not in answer:
-            raise AssayError(f"the newest row of the workspace has no price: {answer}")
+        champions = {target: dataclasses.replace(one, split=None) for target, one in self.scores.items()}
+        challengers = {target: one.split.challenger for target, one in self.scores.items() if one.split is not None}
+        for scores in (champions, challengers):
+            if not scores:
+                continue
+            (answer, *_) = dataclasses.replace(self, scores=scores).price([self.example], []).answers
+            if "prediction" not in answer:
+                raise AssayError(f"the newest row of the workspace has no price: {answer}")
 
 
 def load_pricer(context: JobContext, limits: Limits) -> Pricer:
     """The champions of a workspace and what is known there, every file checked against the hashes on record.
 
+    A challenger that serves a share comes along; one that is broken does not, and the log says so.
+
     Raises:
         DataError: there is no champion, no observations, or tables that only Spark can read.
     """
     dataset = context.config.dataset
+    there = {name: context.plane.version(name) for name in TABLES}  # first: what changes meanwhile is loaded again
     plan = champion_plan(context)
     version = context.version(OBSERVATIONS.name, made_by="ingest")
     schema = context.plane.schema(OBSERVATIONS.name)
@@ -140,16 +157,20 @@ def load_pricer(context: JobContext, limits: Limits) -> Pricer:
         return (batch for share in flow.shares(1) for batch in share.batches() if batch.num_rows)
 
     champions = {target.name: champion(context.tracking, target.name) for target in dataset.targets}
+    deployed = {one.name: deployed_of(context, one, champions[one.name], _warn) for one in dataset.targets}
     pasts = {h.column for h in plan.history}
     past = tuple(dataset.source_name(name) for name in dataset.numeric_columns if stored_name(name) in pasts)
     return Pricer(
         reader=Reader(dataset, past, limits),
         state=State.of(plan, read),
-        scores={target.name: Scores.of(context, target, champions[target.name]) for target in dataset.targets},
+        scores={
+            target.name: Scores.of(context, target, champions[target.name], deployed[target.name])
+            for target in dataset.targets
+        },
         about={
-            **{f"{name}_version": context.plane.version(name) for name in TABLES},
+            **{f"{name}_version": version for name, version in there.items()},
             "plan": plan.hash,
-            "targets": {name: _about(found) for name, found in champions.items()},
+            "targets": {name: {**_about(found), **_split(deployed[name])} for name, found in champions.items()},
         },
         scoring=context.config.profile.scoring,
         example=_example(dataset, read(["row_id", *(field.name for field in observation_fields(dataset)), "time"])),
@@ -157,7 +178,7 @@ def load_pricer(context: JobContext, limits: Limits) -> Pricer:
 
 
 def versions(context: JobContext) -> dict[str, Any]:
-    """What `load_pricer` would find: the version of the observations, and the champions' numbers in the registry."""
+    """What `load_pricer` would find: versions of tables, and the champions' numbers in the registry."""
     client, name = context.tracking.client, context.config.dataset.name
     numbers = {
         target.name: str(client.get_model_version_by_alias(registered_name(name, target.name), CHAMPION).version)
@@ -175,6 +196,19 @@ def _about(found: Champion) -> dict[str, Any]:
         "engine": found.model.engine,
         "learned_until": found.model.learned_until,
     }
+
+
+def _split(deployed: Deployed | None) -> dict[str, Any]:
+    """The challenger that serves a share of the entities, 0 to 1, and since when; nothing where there is none."""
+    if deployed is None or deployed.arms is None:
+        return {}
+    since, share = deployed.arms.steps[-1]
+    told = {"deployment": deployed.arms.deployment, "share": share, "since": since.isoformat()}
+    return {"split": {**told, "challenger": _about(deployed.other)}}
+
+
+def _warn(text: str) -> None:
+    LOG.warning("%s", redact(text))
 
 
 def _example(dataset: DatasetConfig, batches: Batches) -> dict[str, Any] | None:

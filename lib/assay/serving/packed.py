@@ -132,11 +132,11 @@ def _model(folder: Path, target: str, told: Mapping[str, Any], scoring: ScoringC
 
 
 def _told(arms: Arms) -> dict[str, Any]:
-    return {**dataclasses.asdict(arms), "steps": [[start.isoformat(), share] for start, share in arms.steps]}
+    return {**dataclasses.asdict(arms), "steps": [[start.isoformat(), below] for start, below in arms.steps]}
 
 
 def _arms(told: Mapping[str, Any]) -> Arms:
-    steps = tuple((dt.datetime.fromisoformat(start), share) for start, share in told["steps"])
+    steps = tuple((dt.datetime.fromisoformat(start), below) for start, below in told["steps"])
     return Arms(**{**told, "steps": steps, "entity": tuple(told["entity"])})
 
 

@@ -202,8 +202,8 @@ def _split(deployed: Deployed | None) -> dict[str, Any]:
     """The challenger that serves a share of the entities, 0 to 1, and since when; nothing where there is none."""
     if deployed is None or deployed.arms is None:
         return {}
-    since, share = deployed.arms.steps[-1]
-    told = {"deployment": deployed.arms.deployment, "share": share, "since": since.isoformat()}
+    since, _ = deployed.arms.steps[-1]
+    told = {"deployment": deployed.arms.deployment, "share": deployed.deployment.last.share, "since": since.isoformat()}
     return {"split": {**told, "challenger": _about(deployed.other)}}
 
 

@@ -275,7 +275,7 @@ JOBS: dict[str, Job] = {
             "raise alerts.",
             "features, predictions, shadow_predictions, the champion",
             "drift_detections, performance, health, alerts, alert_deliveries, reports/health-*.html",
-            "assay monitor --dataset conf/datasets/walmart_weekly.yml --set monitoring.window_days=56",
+            "assay monitor --dataset conf/datasets/walmart_weekly.yml",
             monitor,
         ),
         Job(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 
 import polars as pl
 import pytest
 from scipy import stats
 
+from assay.config import load_run
 from assay.errors import ConfigError, DataError
+from assay.monitoring.watching import Watching
+from assay.runtime.job import JobContext
+from assay.runtime.progress import Reporter
+from assay.runtime.session import SparkSettings
 
 pytestmark = pytest.mark.spark
 
@@ -143,6 +149,21 @@ def test_a_second_run_changes_nothing_and_another_date_stands_beside_it(finished
     assert found.filter(pl.col("as_of") == rows["as_of"][0]).height == rows.height
     past = found.filter(pl.col("as_of") == "2012-11-15")
     assert past["current_end"].max() < dt.datetime(2012, 11, 16, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize("road", ["arrow", "spark"])
+def test_a_window_of_monthly_rows_has_eight_dates_without_being_told(finished, road):
+    config = load_run(
+        dataset=finished.folder / "dataset.yml",
+        workspace=finished.folder,
+        overrides=(*finished.settings, f"runtime.road={road}"),
+    )
+    with contextlib.closing(JobContext(config, SparkSettings(), Reporter(quiet=True))) as context:
+        reference, current = Watching.of(context, config.dataset.targets[0]).windows
+    times = finished.table("features")["time"]
+    of_window = times.filter((times >= current.start) & (times < current.end)).n_unique()
+    assert of_window in {7, 8}  # eight times 28 days, or half of what there is since the test began
+    assert reference.end <= current.start
 
 
 def test_days_are_those_of_predictions_beside_outcomes(finished, monitored):

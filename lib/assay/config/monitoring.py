@@ -17,7 +17,9 @@ Date = Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2})?$")]
 class MonitoringConfig:
     """Two windows of rows are compared, column by column.
 
-    window_days: length of the current window, which ends with the newest row (or at `--date`).
+    window_days: length of the current window, which ends with the newest row (or at `--date`); None is 28, or eight
+        times the least time between two dates where that is longer (56 of weekly rows), and no more than half of the
+        time since the reference window began.
     reference_from, reference_until: first day of the reference window and the day after its last; without both it is
         the champion's test period, whose rows it has not learned from.
     reference_version, current_version: versions of `features` to compare instead, each as a whole; -1 compares windows
@@ -39,7 +41,7 @@ class MonitoringConfig:
     report: whether a run writes reports/health-TARGET.html.
     """
 
-    window_days: Annotated[float, Field(gt=0)] = 28.0
+    window_days: Annotated[float, Field(gt=0)] | None = None
     reference_from: Date = ""
     reference_until: Date = ""
     reference_version: Annotated[int, Field(ge=-1)] = -1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 
 from assay.model.deployments import read_deployments
 from assay.monitoring.alarms import findings_of, taken_back
@@ -47,8 +46,7 @@ def raised(watching: Watching, inputs: dict[str, int], identity: str) -> Done:
     importance = watching.champion.model.importance_shares()
     findings, examined = findings_of(parts, drift, importance, watching.config)
     deployments = read_deployments(watching.context.plane, watching.target.name)
-    since = watching.now - dt.timedelta(days=watching.config.window_days)
-    of_moves, looked_at = taken_back(deployments, since)
+    of_moves, looked_at = taken_back(deployments, watching.since)
     findings, examined = [*findings, *of_moves], examined | looked_at
     with watching.context.reporter.step("alerts"):
         found = raise_alerts(watching.context, watching.target.name, findings, examined, watching.now, identity)

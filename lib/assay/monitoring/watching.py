@@ -12,14 +12,18 @@ import pyarrow as pa
 from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.config.monitoring import MonitoringConfig
+from assay.conformal.following import own_step_days
 from assay.errors import DataError
 from assay.model.registry import Champion, champion
-from assay.monitoring.windows import Window, windows_of
+from assay.monitoring.windows import LEAST_DAYS, Window, windows_of
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, JobContext, Plan
-from assay.runtime.newest import newest_time
+from assay.runtime.newest import dates_of, newest_time
 from assay.runtime.plane import Output, Plane, Written
 from assay.runtime.tables import FEATURES, PREDICTIONS, Table
+
+YEAR = 366  # days of rows that say how far dates are apart
+MICROSECOND = dt.timedelta(microseconds=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +117,22 @@ class Watching:
     def windows(self) -> tuple[Window, Window]:
         """The reference and the current window."""
         test = self.champion.judged.facts["split"]["test"]
-        return windows_of(self.config, test, version=self.features, newest=self.newest)
+        return windows_of(self.config, test, version=self.features, newest=self.newest, step_days=self._step_days)
+
+    @property
+    def since(self) -> dt.datetime:
+        """When the current window begins; of a version as a whole, as many days ago as a window has at least."""
+        return self.windows[1].start or self.now - dt.timedelta(days=LEAST_DAYS)
+
+    @property
+    def _step_days(self) -> float:
+        """Least time between two dates of rows of the last year; asked for only where a window's length rests on it."""
+        if self.config.window_days is not None or self.config.current_version >= 0:
+            return 1.0
+        since = self.newest - dt.timedelta(days=YEAR)
+        where = [*self.where, Condition("time", ">=", since), Condition("time", "<", self.newest + MICROSECOND)]
+        read = self.context.plane.read(FEATURES.name, version=self.features, columns=["time"], where=where)
+        return own_step_days(dates_of(read))
 
     def plan(
         self,

@@ -19,8 +19,21 @@ def at(text):
     return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
 
 
-def windows(test=TEST, **settings):
-    return windows_of(MonitoringConfig(**settings), test, version=7, newest=NEWEST)
+def windows(test=TEST, step_days=1.0, **settings):
+    return windows_of(MonitoringConfig(**settings), test, version=7, newest=NEWEST, step_days=step_days)
+
+
+@pytest.mark.parametrize(("step", "days"), [(1, 28), (3.5, 28), (7, 56), (28, 90.75), (90, 90.75)])
+def test_a_length_that_is_not_given_has_eight_dates_and_leaves_half_to_the_reference(step, days):
+    reference, current = windows(step_days=step)
+    assert (current.end - current.start) / dt.timedelta(days=1) == pytest.approx(days, abs=1e-6)
+    assert reference.end <= current.start
+    assert windows(step_days=step, window_days=7)[1].start == NEWEST - dt.timedelta(days=7, microseconds=-1)
+
+
+def test_where_the_reference_has_no_start_a_length_is_not_bounded():
+    _, current = windows({}, step_days=30)
+    assert current.end - current.start == dt.timedelta(days=240)
 
 
 def test_the_newest_days_are_compared_with_the_test_period():

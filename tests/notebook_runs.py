@@ -27,6 +27,7 @@ def executed(path, frames=()):
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}}
     ).execute()
     outputs = [o for cell in notebook.cells[:cells] for o in cell.get("outputs", [])]
+    assert not [o for o in outputs if o.output_type == "error"]  # such as of a plot that cannot be drawn
     assert any("image/png" in o.get("data", {}) for o in outputs)
     rows = json.loads(notebook.cells[-1].outputs[0].text) if frames else {}
     return outputs, {name: pl.DataFrame(found, infer_schema_length=None) for name, found in rows.items()}

@@ -10,10 +10,11 @@ from assay.version import __version__
 
 if TYPE_CHECKING:
     from assay.runtime.job import Result
+    from assay.season.outcome import Outcome
     from assay.synthetic.job import Generated
     from assay.workspace import Workspace
 
-__all__ = ["__version__", "generate", "open_workspace", "run"]
+__all__ = ["__version__", "generate", "open_workspace", "play_season", "run"]
 
 
 def open_workspace(folder: str | Path) -> Workspace:
@@ -41,3 +42,17 @@ def generate(folder: str | Path, **settings: Any) -> Generated:
     from assay.synthetic.job import make_market
 
     return make_market(Path(folder).absolute(), **settings)
+
+
+def play_season(
+    folder: str | Path, *, days: int = 180, seed: int = 7, overrides: Sequence[str] = (), **told: Any
+) -> Outcome:
+    """Play a season, or what is left of it, and judge it, as `assay season --workspace ... --set ...` does.
+
+    One that is over is only judged again. told: spark and reporter; see `assay.season.play.play`.
+
+    print(*assay.play_season("workspace/season", days=30).lines(), sep="\\n")
+    """
+    from assay.season.play import play
+
+    return play(Path(folder).absolute(), days=days, seed=seed, more=overrides, **told)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 
 import mlflow
 import nbformat
 import polars as pl
 import pytest
-from nbclient import NotebookClient
 
 import assay
 from assay.demo import dataset_file, write_source
 from assay.errors import DataError, UserError
 from assay.scoring.udf import champion_of
+from notebook_runs import FOLDER, executed, pages
 
-FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 MACHINE_PATH = re.compile(r"""file://|[A-Z]:\\|["' (=]~?/(?!/)[\w.]+/""")  # absolute ones, or in somebody's home
 UNCERTAINTY = (
@@ -25,26 +22,6 @@ UNCERTAINTY = (
     *("states", "same", "unsure_rows", "fifths", "flags"),
 )
 SEGMENTS = ("segments", "slab", "planted", "decisions", "rivals", "kept")
-FRAMES = """
-import json as _json
-import polars as _polars
-print(_json.dumps({{name: _polars.DataFrame(globals()[name]).to_dicts() for name in {names}}}, default=str))
-"""
-
-
-def executed(path, frames=()):
-    """A notebook's outputs after it ran, and rows of its frames, as they were at its end."""
-    notebook = nbformat.read(path, as_version=4)
-    cells = len(notebook.cells)
-    if frames:
-        notebook.cells.append(nbformat.v4.new_code_cell(FRAMES.format(names=tuple(frames))))
-    NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-    ).execute()
-    outputs = [o for cell in notebook.cells[:cells] for o in cell.get("outputs", [])]
-    assert any("image/png" in o.get("data", {}) for o in outputs)
-    rows = json.loads(notebook.cells[-1].outputs[0].text) if frames else {}
-    return outputs, {name: pl.DataFrame(found, infer_schema_length=None) for name, found in rows.items()}
 
 
 @pytest.mark.spark
@@ -149,9 +126,9 @@ def check_segments(outputs, found):
     told = "".join(o.get("text", "") for o in outputs)
     assert "Least wrong: " in told
     assert "Held least: " in told
-    pages = [o["data"]["text/html"] for o in outputs if "iframe" in o.get("data", {}).get("text/html", "")]
-    assert len(pages) == 1
-    assert "Where is it best, and where worst?" in pages[0]
+    inline = pages(outputs)
+    assert len(inline) == 1
+    assert "Where is it best, and where worst?" in inline[0]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)

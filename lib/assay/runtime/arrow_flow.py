@@ -21,6 +21,8 @@ from assay.runtime.table_writer import DataFile, TableWriter
 if TYPE_CHECKING:
     from assay.runtime.arrow_plane import ArrowPlane
 
+LIGHT_ROWS = 10_000  # of files of a table, which the driver reads itself
+
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
@@ -193,7 +195,7 @@ class ArrowFlow(Flow):
                 schema=schema,
             )
 
-        parts = self.plane.run_tasks(self.shares(), spill)
+        parts = self._run_tasks(spill)
         paths: list[list[str]] = [[] for _ in range(buckets)]
         for task in parts:
             for bucket, path, _ in task:
@@ -206,6 +208,13 @@ class ArrowFlow(Flow):
         sources = [Piped(source, flow.kernels) for flow in (self, other) for source in flow.shares()]
         return ArrowFlow(self.plane, self._schema, sources=sources)
 
+    def _run_tasks(self, function: Callable[[int, Any], Any]) -> list[Any]:
+        """Run a function of each share: on executors, or here, where a task would take longer to start than to run."""
+        shares = self.shares()
+        if not self.kernels and len(shares) == 1 and _is_light(shares[0]):
+            return [function(0, shares[0])]
+        return self.plane.run_tasks(shares, function)
+
     def collect(self) -> pa.Table:
         """Run and bring all rows to the driver."""
         kernels, schema = self.kernels, self._schema
@@ -217,7 +226,7 @@ class ArrowFlow(Flow):
                     writer.write_batch(conform(batch, schema))
             return bytes(sink.getvalue())
 
-        parts = [pa.ipc.open_stream(buffer).read_all() for buffer in self.plane.run_tasks(self.shares(), gather)]
+        parts = [pa.ipc.open_stream(buffer).read_all() for buffer in self._run_tasks(gather)]
         return pa.concat_tables(parts) if parts else schema.empty_table()
 
     def write(
@@ -245,7 +254,7 @@ class ArrowFlow(Flow):
             if output.owns and self.plane.version(output.table.name) is not None:
                 output.check_schema(self.plane.schema(output.table.name))
             os.makedirs(self.plane.location(output.table.name), exist_ok=True)
-        results = self.plane.run_tasks(self.shares(), write)
+        results = self._run_tasks(write)
         done = [files for files, _ in results]
         if aside is not None:
             aside.take(_unpacked([notes for _, notes in results], aside.schema))
@@ -260,6 +269,11 @@ class ArrowFlow(Flow):
             for output, found in zip(outputs, files, strict=True)
             if output.table.name in approved
         ]
+
+
+def _is_light(source: Any) -> bool:
+    """Whether the driver has the rows, or would get them for as little as a task costs."""
+    return isinstance(source, Memory) or (isinstance(source, Share) and source.rows <= LIGHT_ROWS)
 
 
 def _set_aside(batch: pa.RecordBatch, only: str, schema: pa.Schema, notes: list[pa.RecordBatch]) -> pa.RecordBatch:

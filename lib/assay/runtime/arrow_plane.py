@@ -22,6 +22,7 @@ from assay.runtime.arrow_commit import commit_files
 from assay.runtime.arrow_files import Spilled, SpillFrame, arrow_schema, conform, dictionaries, spill_by_key
 from assay.runtime.arrow_flow import ArrowFlow, Item, Memory
 from assay.runtime.conditions import Condition, columns_of, may_hold
+from assay.runtime.delta_log import DeltaLogs
 from assay.runtime.plane import Commit, Flow, Output, Plane, Written
 from assay.runtime.sharing import pieces_of
 from assay.runtime.table_writer import DataFile
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from pyspark import SparkContext
     from pyspark.sql import DataFrame
 
-UNREADABLE_FEATURES = {"deletionVectors", "columnMapping"}
 HANDED_BYTES = 4 << 20  # more goes through files: what Spark hands to tasks lies in Java's memory several times
 SPILLED_ROWS = 65_536  # of a batch
 
@@ -49,6 +49,7 @@ class ArrowPlane(Plane):
         self.rows_per_task = rows_per_task
         self._scratch = root / "_scratch" / f"{socket.gethostname()}-{os.getpid()}"
         self._exchanges = 0
+        self._logs = DeltaLogs(root)
 
     @property
     def spark(self) -> SparkContext:
@@ -64,26 +65,16 @@ class ArrowPlane(Plane):
         """Folder of a table."""
         return str(self.root / table)
 
-    def _delta(self, table: str, version: int | None = None) -> DeltaTable:
-        from deltalake import DeltaTable
-
-        delta = DeltaTable(self.location(table), version=version)
-        features = set(delta.protocol().reader_features or []) & UNREADABLE_FEATURES
-        if delta.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
-            features.add("columnMapping")
-        if features:
-            raise DataError(
-                f"table {table} uses {', '.join(sorted(features))}, which only Spark can read: set runtime.road=spark"
-            )
-        return delta
+    def _delta(self, table: str) -> DeltaTable:
+        found = self._logs.newest(table)
+        if found is None:
+            raise DataError(f"table {table} does not exist in {self.location(table)}")
+        return found
 
     def version(self, table: str) -> int | None:
         """Newest version of a table."""
-        from deltalake import DeltaTable
-
-        if not DeltaTable.is_deltatable(self.location(table)):
-            return None
-        return int(self._delta(table).version())
+        found = self._logs.newest(table)
+        return int(found.version()) if found is not None else None
 
     def schema(self, table: str) -> pa.Schema:
         """Schema of a table, as Arrow types."""
@@ -91,11 +82,11 @@ class ArrowPlane(Plane):
 
     def rows(self, table: str, version: int) -> int:
         """Rows of a table at a version, from its log."""
-        return sum(piece.rows for piece in pieces_of(self._delta(table, version), self.root / table))
+        return sum(piece.rows for piece in pieces_of(self._logs.at(table, version), self.root / table))
 
     def partitions(self, table: str, version: int, column: str) -> set[str]:
         """Values of a partition column at a version."""
-        return {str(p.partition[column]) for p in pieces_of(self._delta(table, version), self.root / table)}
+        return {str(p.partition[column]) for p in pieces_of(self._logs.at(table, version), self.root / table)}
 
     def changed(self, table: str, since: int, version: int, column: str) -> set[str] | None:
         """Values of a partition column whose files differ between two versions."""
@@ -103,7 +94,7 @@ class ArrowPlane(Plane):
 
         try:
             before, after = (
-                {(p.path, str(p.partition[column])) for p in pieces_of(self._delta(table, v), self.root / table)}
+                {(p.path, str(p.partition[column])) for p in pieces_of(self._logs.at(table, v), self.root / table)}
                 for v in (since, version)
             )
         except DeltaError:  # the log no longer goes back that far
@@ -114,9 +105,8 @@ class ArrowPlane(Plane):
         self, table: str, slot: str, *, identity: str | None = None, details: Mapping[str, Any] = MappingProxyType({})
     ) -> Commit | None:
         """Newest write of assay to this slot, or the newest with this identity and these details."""
-        if self.version(table) is None:
-            return None
-        for entry in self._delta(table).history():
+        newest = self._logs.newest(table)
+        for entry in newest.history() if newest is not None else []:
             found = Commit.parse(entry.get("userMetadata"), int(entry.get("version", -1)))
             if found is not None and found.is_of(slot, identity, details):
                 return found
@@ -132,7 +122,7 @@ class ArrowPlane(Plane):
         encoded: Sequence[str] = (),
     ) -> ArrowFlow:
         """Rows of a table, cut into shares of about `rows_per_task` rows."""
-        delta = self._delta(table, version)
+        delta = self._logs.at(table, version)
         plain = {*columns_of(where), *delta.metadata().partition_columns}
         schema = dictionaries(pa.schema(delta.schema()), set(encoded) - plain)
         wanted = pa.schema([schema.field(name) for name in (columns if columns is not None else schema.names)])

@@ -14,9 +14,11 @@ import polars as pl
 import yaml
 
 from assay.errors import AssayError, GateRefused
+from assay.model.deployments import deployments_in
 from assay.model.registry import registered_name
 from assay.model.versions import CHALLENGER
 from assay.pipeline import JOBS, run_job
+from assay.runtime.deployment_tables import DEPLOYMENTS
 from assay.runtime.job import REFUSED, Result
 from assay.runtime.session import SparkSettings
 from assay.season.corruption import champion_file, put
@@ -35,6 +37,8 @@ SETTINGS = (
     "engine.rounds=120",
     "engine.early_stopping_rounds=15",
     f"monitoring.window_days={WINDOW_DAYS}",
+    # Prices that jump are met sooner: a day of nothing but misses asks for intervals twice as wide as by default.
+    "conformal.step_size=0.4",
     "alerts.sinks=[log, webhook]",
     f"alerts.webhook.url_variable={ADDRESS}",
     # A receiver on this machine answers at once, or not at all.
@@ -124,13 +128,27 @@ class Player:
         self.receiver.set(mode_of(day, self.calendar))
         self.stream.deliver(self.record.raw, day)
         seconds: dict[str, float] = {}
-        for step in steps_of(day, self.calendar, JOBS):
+        for step in steps_of(day, self.turned_out(day), JOBS):
             started = time.monotonic()
             self.hows[step.how](day, step.job)
             seconds[step.job] = seconds.get(step.job, 0.0) + round(time.monotonic() - started, 2)
             if step.job == "score" and step.how != "corrupt":
                 self.record.keep_said(day, self.said(day))
         return seconds
+
+    def turned_out(self, day: dt.date) -> Calendar:
+        """The calendar of a day: the bad challenger comes as soon as it is due and no other one is on its way."""
+        fault, calendar = self.calendar.fault("bad_challenger"), self.record.calendar(self.calendar)
+        if fault is None or day < fault.first or calendar is not self.calendar:
+            return calendar
+        return calendar.postponed("bad_challenger", day + dt.timedelta(days=1) if self._under_way() else day)
+
+    def _under_way(self) -> bool:
+        """Whether a deployment has not ended."""
+        if not (self.record.workspace / "lake" / DEPLOYMENTS.name).is_dir():
+            return False
+        moves = Workspace(self.record.workspace).table(DEPLOYMENTS.name).to_dicts()
+        return any(one.open for one in deployments_in(moves))
 
     def live(self, day: dt.date, job: str) -> None:
         """A job that nothing befalls."""

@@ -51,6 +51,11 @@ class Fault:
         """Last day on which noticing it counts."""
         return self.first + dt.timedelta(days=self.within_days)
 
+    def on(self, day: dt.date) -> Fault:
+        """The same, beginning on another day."""
+        later = day - self.first
+        return dataclasses.replace(self, first=day, last=self.last + later, echo=self.echo + later)
+
 
 @dataclasses.dataclass(frozen=True)
 class _Usual:
@@ -124,6 +129,10 @@ class Calendar:
         """Whether a fault of this kind is there on a day."""
         found = self.fault(kind)
         return found is not None and found.first <= day <= found.last
+
+    def postponed(self, kind: Kind, day: dt.date) -> Calendar:
+        """With a fault that begins on another day than it was to."""
+        return dataclasses.replace(self, faults=tuple(one.on(day) if one.kind == kind else one for one in self.faults))
 
     def explains(self, day: dt.date, reference: dt.date) -> bool:
         """Whether an alert of a day may be owed to a fault.

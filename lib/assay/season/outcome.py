@@ -61,10 +61,10 @@ class Outcome:
 
 def outcome_of(record: Record, stream: Stream, days: Sequence[dt.date]) -> Outcome:
     """Judge the days that were played. days: at least one."""
-    seen = seen_of(record, days)
-    happened = judged(stream.calendar, seen)
+    seen, calendar = seen_of(record, days), record.calendar(stream.calendar)
+    happened = judged(calendar, seen)
     figures = figures_of(record, stream, days, seen, happened)
-    return Outcome(stream.calendar, happened, figures, missed(figures, stream.calendar))
+    return Outcome(calendar, happened, figures, missed(figures, calendar))
 
 
 def seen_of(record: Record, days: Sequence[dt.date]) -> Seen:
@@ -114,7 +114,7 @@ def figures_of(
     planted = any(one.fault.kind == "bad_challenger" for one in happened)
     return {
         "undetected_faults": float(sum(not one.good for one in happened)),
-        "false_critical_alerts": float(len(false_criticals(stream.calendar, seen))),
+        "false_critical_alerts": float(len(false_criticals(record.calendar(stream.calendar), seen))),
         "rows_lost": float(lost),
         "rows_duplicated": float(doubled),
         "coverage_80": whole,

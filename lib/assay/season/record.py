@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 
 from assay.errors import UserError
+from assay.season.faults import Calendar
 
 FOLDER, RAW = "season", "raw"
 SAID = ("row_id", "entity", "time", "prediction", "lower_80", "upper_80", "model_version")
@@ -91,6 +92,11 @@ class Record:
         """The newest event of a kind on a day that has these facts."""
         wanted = {"day": day.isoformat(), "event": kind, **facts}
         return next((one for one in reversed(self.events) if wanted.items() <= one.items()), None)
+
+    def calendar(self, planned: Calendar) -> Calendar:
+        """The calendar as it turned out: the bad challenger waits while another one is on its way."""
+        met = next((one["day"] for one in self.events if one["event"] == "challenger"), None)
+        return planned.postponed("bad_challenger", dt.date.fromisoformat(met)) if met is not None else planned
 
     def keep_said(self, day: dt.date, said: pl.DataFrame) -> None:
         """Keep predictions as they were made."""

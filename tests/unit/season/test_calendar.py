@@ -9,6 +9,7 @@ from assay.season.days import DAILY, Step, mode_of, steps_of
 from assay.season.faults import FIRST_DAY, USUAL, calendar_of
 from assay.season.judge import JUDGES
 
+DAY = dt.timedelta(days=1)
 ALL = {*JOBS, "retrain", "deploy"}
 KINDS = {usual.kind for usual in USUAL}
 
@@ -68,6 +69,21 @@ def test_what_befalls_jobs_befalls_them_on_the_days_of_the_calendar():
     assert found == {(calendar.fault(kind).first, step) for kind, step in wanted.items()}
     corrupted = steps_of(calendar.fault("corrupted_artifact").first, calendar, ALL)
     assert corrupted.index(Step("score", "corrupt")) + 1 == corrupted.index(Step("score"))
+
+
+def test_a_fault_that_began_later_is_due_and_explains_later():
+    calendar = calendar_of(180, 7, ALL)
+    planned, day = calendar.fault("broken_feature"), calendar.fault("broken_feature").first + 5 * DAY
+    moved = calendar.postponed("broken_feature", day)
+    found = moved.fault("broken_feature")
+    assert (found.first, found.due, found.echo) == (day, planned.due + 5 * DAY, planned.echo + 5 * DAY)
+    assert (found.last - found.first, found.kind) == (planned.last - planned.first, planned.kind)
+    assert moved.starts("broken_feature", day)
+    assert not moved.starts("broken_feature", planned.first)
+    assert [one for one in moved.faults if one.kind != "broken_feature"] == [
+        one for one in calendar.faults if one.kind != "broken_feature"
+    ]
+    assert moved.explains(planned.echo + 5 * DAY, planned.first)
 
 
 def test_days_that_faults_explain_end_after_their_echo():

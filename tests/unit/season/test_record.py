@@ -11,6 +11,7 @@ import pytest
 
 from assay.errors import UserError
 from assay.season.corruption import put
+from assay.season.faults import calendar_of
 from assay.season.killing import make_twin, same_rows
 from assay.season.receiver import listening
 from assay.season.record import SAID, Record
@@ -102,3 +103,12 @@ def test_a_twin_has_the_same_rows_until_one_of_them_changes(tmp_path):
     assert not (twin / "mlflow.db").samefile(workspace / "mlflow.db")
     make_twin(workspace, twin)
     assert same_rows(workspace, twin, ["t"])
+
+
+def test_the_bad_challenger_began_when_it_was_registered(tmp_path):
+    record, calendar = Record.of(tmp_path, {"days": 30}), calendar_of(30, 7, {"deploy"})
+    assert record.calendar(calendar) is calendar
+    later = calendar.fault("bad_challenger").first + dt.timedelta(days=3)
+    record.add(later, "challenger", number="2", model_version="m")
+    assert record.calendar(calendar).fault("bad_challenger").first == later
+    assert record.calendar(calendar).fault("killed_score") == calendar.fault("killed_score")

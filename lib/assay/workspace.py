@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     import mlflow
     import pandas as pd
     import polars as pl
+    from mlflow.entities import Run
     from pyspark.sql import SparkSession
 
+RUNS_AT_ONCE = 1_000
 DECLARED = TABLES | TRAINING_TABLES | MONITORING_TABLES | DEPLOYMENT_TABLES
 
 
@@ -142,12 +144,13 @@ class Workspace:
 
         return open_session(SparkSettings(), app="assay workspace", log_file=self.folder / "logs" / "spark.log")
 
-    def runs(self) -> pd.DataFrame:
-        """MLflow runs, newest first: run_id, job, status and one column per figure."""
+    def runs(self, *, job: str | None = None) -> pd.DataFrame:
+        """MLflow runs, newest first: run_id, job, status, started (UTC) and one column per figure.
+
+        job: of this one alone, which is quicker where there are many.
+        """
         import pandas as pd
 
-        client = self._client()
-        experiments = [e.experiment_id for e in client.search_experiments()]
         rows: list[dict[str, Any]] = [
             {
                 "run_id": run.info.run_id,
@@ -156,9 +159,21 @@ class Workspace:
                 "started": pd.Timestamp(run.info.start_time, unit="ms"),
                 **run.data.metrics,
             }
-            for run in client.search_runs(experiments)
+            for run in self._runs(f"tags.`assay.job` = '{job}'" if job is not None else "")
         ]
-        return pd.DataFrame(rows).sort_values("started", ascending=False, ignore_index=True)
+        columns = None if rows else ["run_id", "job", "status", "started"]
+        return pd.DataFrame(rows, columns=columns).sort_values("started", ascending=False, ignore_index=True)
+
+    def _runs(self, which: str) -> Iterator[Run]:
+        """All runs that a filter of MLflow's lets through, page by page."""
+        client, token = self._client(), None
+        experiments = [e.experiment_id for e in client.search_experiments()]
+        while True:
+            page = client.search_runs(experiments, which, max_results=RUNS_AT_ONCE, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
 
     def _client(self) -> mlflow.MlflowClient:
         import mlflow

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from assay import cli
+from assay import workspace as workspace_module
 from assay.config import load_run
 from assay.runtime.local_plane import LocalPlane
 from assay.runtime.plane import Commit, Output
@@ -111,6 +112,20 @@ def test_an_unknown_table_is_refused_with_the_nearest(told, lake):
     code, _, _, err = told("--workspace", lake / "lake")
     assert code == 2
     assert "is no workspace of assay" in err[0]
+
+
+def test_all_runs_are_listed_however_many_come_at_once(lake, monkeypatch):
+    tracking = Tracking(load_run(dataset=lake / "flats.yml", workspace=lake))
+    for number in range(4):
+        with tracking.run("score", f"{number:016x}"):
+            tracking.metrics({"rows": number})
+            tracking.finish("done")
+    monkeypatch.setattr(workspace_module, "RUNS_AT_ONCE", 2)
+    found = Workspace(lake).runs()
+    assert sorted(found["job"]) == ["score"] * 4 + ["segment"]
+    assert found["started"].is_monotonic_decreasing
+    assert set(Workspace(lake).runs(job="score")["rows"]) == {0, 1, 2, 3}
+    assert list(Workspace(lake).runs(job="tune").columns) == ["run_id", "job", "status", "started"]
 
 
 def test_lineage_of_what_mlflow_does_not_know_is_empty(lake):

@@ -23,6 +23,7 @@ from assay.model.preparation import Preparation
 Floats = npt.NDArray[np.float64]
 ENGINE = "xgboost"
 ROUNDS = 100
+ROWS_A_ROUND, LEAST_ROUNDS = 100, 5  # few rows say little of how large errors are: learned for longer, it is chance
 # Shallow trees in small steps on a robust loss: what matters is which rows are harder, not by exactly how much.
 PARAMS: dict[str, Any] = {
     "objective": "reg:absoluteerror",
@@ -79,7 +80,8 @@ class Difficulty:
         typical = float(np.median(found)) or float(found.mean()) or 1.0
         label = np.log(np.maximum(found, FLOOR * typical) / typical)
         data = xgb.QuantileDMatrix(matrix, label, feature_types=feature_types, enable_categorical=True, nthread=threads)
-        booster = xgb.train({**PARAMS, "nthread": threads}, data, ROUNDS, verbose_eval=False)
+        rounds = min(ROUNDS, max(LEAST_ROUNDS, len(found) // ROWS_A_ROUND))
+        booster = xgb.train({**PARAMS, "nthread": threads}, data, rounds, verbose_eval=False)
         kept = dataclasses.replace(encoding, seen={}) if encoding is not None else None
         return cls(bytes(booster.save_raw("ubj")), typical, len(found), kept)
 

@@ -360,6 +360,23 @@ def test_a_scale_tells_hard_rows_from_easy_ones_on_rows_it_has_not_seen():
     assert np.array_equal(again.scale(inputs), scale)
 
 
+def test_a_scale_that_has_nothing_to_learn_makes_intervals_of_few_rows_hardly_worse():
+    """Errors that no input explains: the interval score against that of one width, calibrated on the same rows."""
+    worse = []
+    for seed in range(6):
+        random = np.random.default_rng(seed)
+        inputs = random.standard_normal((2_600, 60)).astype(np.float32)
+        errors = np.abs(random.standard_normal(2_600))
+        scale = Difficulty.learned(inputs[:600], errors[:600], ["q"] * 60).scale(inputs[600:])
+        later = errors[600:]
+        scores = []
+        for widths in (scale, np.ones_like(later)):
+            half = np.quantile(later / widths, 0.9) * widths
+            scores.append(np.mean(2 * half + 2 / 0.1 * np.maximum(later - half, 0)))
+        worse.append(scores[0] / scores[1] - 1)
+    assert np.mean(worse) < 0.02  # 0.07 after a hundred rounds
+
+
 def test_a_scale_numbers_categories_as_it_learned_them_whatever_the_model_knows():
     """A model that is fitted again has new categories, other codes for the old ones, and inputs prepared anew."""
     random = np.random.default_rng(5)

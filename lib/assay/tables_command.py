@@ -75,28 +75,19 @@ def _declared(table: Table) -> dict[str, Any]:
 
 def _columns(name: str, workspace: Path | None) -> list[dict[str, str]]:
     """column, type and meaning of each column of a table: as it is there, or as it is declared."""
+    from assay.config.strict import nearest
+    from assay.errors import UserError
     from assay.workspace import DECLARED, Workspace
 
     if workspace is not None:
         rows = Workspace(workspace).columns(name).fill_null(OF_DATA).to_dicts()
         return [{key: str(value) for key, value in row.items()} for row in rows]
     if name not in DECLARED:
-        raise _unknown(name, list(DECLARED))
+        raise UserError(f"no table {name!r}" + (nearest(name, DECLARED) or f"; there are {', '.join(DECLARED)}"))
     return [
         {"column": column, "type": str(kind), "meaning": meaning}
         for column, (kind, meaning) in DECLARED[name].columns.items()
     ]
-
-
-def _unknown(name: str, known: Sequence[str]) -> Exception:
-    from difflib import get_close_matches
-
-    from assay.errors import UserError
-
-    near = get_close_matches(name, known, n=1)
-    return UserError(
-        f"no table {name!r}" + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}")
-    )
 
 
 def _stored(workspace: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from assay import __version__, cli
 from assay.errors import DataError, GateRefused
@@ -34,17 +33,8 @@ def run(capsys):
 
 
 @pytest.fixture
-def dataset(tmp_path):
-    path = tmp_path / "flats.yml"
-    tree = {
-        "name": "flats",
-        "source": {"path": "flats.csv"},
-        "time": {"column": "sold_on"},
-        "entity": ["flat"],
-        "targets": [{"name": "price"}],
-    }
-    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
-    return path
+def dataset(flats):
+    return flats
 
 
 def test_alone_it_teaches_the_jobs_in_pipeline_order(run):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import yaml
 
 from assay import cli
 from assay import workspace as workspace_module
@@ -38,18 +37,9 @@ def told(capsys):
 
 
 @pytest.fixture
-def lake(workspace):
+def lake(workspace, flats):
     """Segments of version 1, written by `segment` from features of version 3, as MLflow has it."""
-    dataset = workspace / "flats.yml"
-    tree = {
-        "name": "flats",
-        "source": {"path": "flats.csv"},
-        "time": {"column": "sold_on"},
-        "entity": ["flat"],
-        "targets": [{"name": "price"}],
-    }
-    dataset.write_text(yaml.safe_dump(tree), encoding="utf-8")
-    tracking = Tracking(load_run(dataset=dataset, workspace=workspace))
+    tracking = Tracking(load_run(dataset=flats, workspace=workspace))
     plane, table = LocalPlane(workspace / "lake", rows_per_task=100), TABLES["segments"]
     schema = table.schema([pa.field("flat", pa.string())])
     with tracking.run("segment", "0123456789abcdef"):
@@ -114,8 +104,8 @@ def test_an_unknown_table_is_refused_with_the_nearest(told, lake):
     assert "is no workspace of assay" in err[0]
 
 
-def test_all_runs_are_listed_however_many_come_at_once(lake, monkeypatch):
-    tracking = Tracking(load_run(dataset=lake / "flats.yml", workspace=lake))
+def test_all_runs_are_listed_however_many_come_at_once(lake, flats, monkeypatch):
+    tracking = Tracking(load_run(dataset=flats, workspace=lake))
     for number in range(4):
         with tracking.run("score", f"{number:016x}"):
             tracking.metrics({"rows": number})

@@ -60,15 +60,18 @@ def adapted(
     Raises:
         DataError: its scores are not in `conformity_scores`.
     """
-    if not follows(found):
-        return None
-    state = _adapted(context, target, found, version, where, ahead)
-    if state is None:
+    state = adapted_shadow(context, target, found, version, where, ahead=ahead)
+    if state is None and follows(found):
         raise DataError(
             f"conformity_scores has none of {target.name} that belong to the champion's calibration "
             f"{found.calibration_version}: run `calibrate`"
         )
     return state
+
+
+def follows(found: Champion) -> bool:
+    """Whether a model's quantiles follow its misses."""
+    return "pace" in found.calibration
 
 
 def adapted_shadow(
@@ -81,22 +84,8 @@ def adapted_shadow(
     ahead: dt.timedelta = dt.timedelta(0),
 ) -> Adapted | None:
     """The same for a shadow; None, too, where its scores are no longer on record."""
-    return _adapted(context, target, found, version, where, ahead) if follows(found) else None
-
-
-def follows(found: Champion) -> bool:
-    """Whether a model's quantiles follow its misses."""
-    return "pace" in found.calibration
-
-
-def _adapted(
-    context: JobContext,
-    target: TargetConfig,
-    found: Champion,
-    version: int,
-    where: Sequence[Condition],
-    ahead: dt.timedelta,
-) -> Adapted | None:
+    if not follows(found):
+        return None
     calibration = read_calibration(found.calibration, classes=found.model.outcome.decides)
     own = labels_by_class(calibration, found.model.outcome.classes, target.name)
     assert calibration.pace is not None

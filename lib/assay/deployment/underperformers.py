@@ -11,8 +11,7 @@ import polars as pl
 
 from assay.config.retraining import RetrainingConfig
 from assay.deployment.retrain_triggers import often
-
-CHAMPION, SHADOW = "champion", "shadow"
+from assay.runtime.monitoring_tables import CHAMPION_ROLE, SHADOW_ROLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,19 +59,19 @@ def underperformers_of(performance: pl.DataFrame, champion: str, config: Retrain
     days = _with_periods(days, config.prune_days)
     loss = "mse" if "mse" in days.columns and days["mse"].is_not_null().any() else "log_loss"
     days = days.with_columns(pl.col(loss).alias("loss"))
-    of_champion = days.filter(pl.col("role") == CHAMPION)
+    of_champion = days.filter(pl.col("role") == CHAMPION_ROLE)
     candidates = [
-        (CHAMPION, champion, of_champion.filter(pl.col("model_version") == champion)),
+        (CHAMPION_ROLE, champion, of_champion.filter(pl.col("model_version") == champion)),
         *(
-            (SHADOW, str(version), mine)
+            (SHADOW_ROLE, str(version), mine)
             for (version,), mine in sorted(
-                days.filter(pl.col("role") == SHADOW).group_by("model_version"), key=lambda part: str(part[0])
+                days.filter(pl.col("role") == SHADOW_ROLE).group_by("model_version"), key=lambda part: str(part[0])
             )
         ),
     ]
     found = []
     for role, version, mine in candidates:
-        periods = _periods(mine, of_champion if role == SHADOW else None, config.prune_of_last)
+        periods = _periods(mine, of_champion if role == SHADOW_ROLE else None, config.prune_of_last)
         one = _judged(role, version, periods, config)
         if one is not None:
             found.append(one)

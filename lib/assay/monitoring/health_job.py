@@ -24,11 +24,10 @@ from assay.monitoring.health import (
     volume_part,
 )
 from assay.monitoring.performance import between
-from assay.monitoring.performance_job import CHAMPION
 from assay.monitoring.watching import Watching
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, Plan
-from assay.runtime.monitoring_tables import DRIFT_DETECTIONS, HEALTH, PERFORMANCE
+from assay.runtime.monitoring_tables import CHAMPION_ROLE, DRIFT_DETECTIONS, HEALTH, PERFORMANCE
 from assay.runtime.tables import level_label
 
 JOB = "health"
@@ -80,7 +79,7 @@ class Health:
 
     def days(self) -> pl.DataFrame:
         """Sums of the champion's days, as `performance` has their means."""
-        of_champion = Condition("role", "==", CHAMPION)
+        of_champion = Condition("role", "==", CHAMPION_ROLE)
         rows = pl.from_arrow(self.watching.rows(PERFORMANCE, self.inputs[PERFORMANCE.name], of_champion))
         assert isinstance(rows, pl.DataFrame)
         known = pl.col("known").fill_null(0.0)

@@ -40,10 +40,9 @@ class Changed:
     rows: int
 
 
-def matured(days: pl.DataFrame, now: dt.datetime, delay_days: float) -> pl.DataFrame:
-    """Days (UTC) whose last rows' outcomes are known by now, as far as the delay goes."""
-    last = (now - dt.timedelta(days=delay_days)).date()
-    return days.filter(pl.col("day") < last)
+def matured(days: pl.DataFrame, known: dt.datetime) -> pl.DataFrame:
+    """Days (UTC) whose last rows' outcomes had time to come in. known: time of the newest rows whose outcome may be."""
+    return days.filter(pl.col("day") < known.date())
 
 
 def between(days: pl.DataFrame, start: dt.datetime | None, end: dt.datetime | None) -> pl.DataFrame:

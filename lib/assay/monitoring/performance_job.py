@@ -15,12 +15,11 @@ from assay.monitoring.performance import figures, matured
 from assay.monitoring.watching import Watching
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, Plan
-from assay.runtime.monitoring_tables import PERFORMANCE
+from assay.runtime.monitoring_tables import CHAMPION_ROLE, PERFORMANCE, SHADOW_ROLE
 from assay.runtime.plane import Flow
 from assay.runtime.tables import FEATURES, PREDICTIONS, SHADOW_PREDICTIONS, level_label
 
 JOB = "performance"
-CHAMPION, SHADOW = "champion", "shadow"
 
 
 def plan(watching: Watching) -> Plan:
@@ -45,7 +44,7 @@ class Performance:
         schema = performance_schema(self.levels)
         table = self.table(days, schema)
         written = self.watching.write(PERFORMANCE, table, JOB, identity, owns=self._owned(schema))
-        mine = days.filter(pl.col("role") == CHAMPION)
+        mine = days.filter(pl.col("role") == CHAMPION_ROLE)
         known, rows = (float(mine[name].sum()) for name in ("known", "rows"))
         told = [f"{rows:,.0f} predictions since the test period began, {known:,.0f} with an outcome"]
         return Done(metrics={"watched_rows": rows, "watched_outcomes": known}, written=written, summary=told)
@@ -58,13 +57,13 @@ class Performance:
 
     def days(self) -> pl.DataFrame:
         """Sums by day, model and role, and whether the day's outcomes had time to come in."""
-        parts = [self.summed(PREDICTIONS.name, CHAMPION)]
+        parts = [self.summed(PREDICTIONS.name, CHAMPION_ROLE)]
         there = self.context.plane.version(SHADOW_PREDICTIONS.name)
         if there is not None:
-            parts.append(self.summed(SHADOW_PREDICTIONS.name, SHADOW))
+            parts.append(self.summed(SHADOW_PREDICTIONS.name, SHADOW_ROLE))
         days = pl.concat(parts)
-        delay = self.context.config.dataset.delay_days(self.watching.target.name)
-        ripe = matured(days, self.watching.now, delay).select("day", pl.lit(value=True).alias("matured")).unique()
+        known = self.context.config.dataset.known_until(self.watching.target.name, self.watching.now)
+        ripe = matured(days, known).select("day", pl.lit(value=True).alias("matured")).unique()
         return days.join(ripe, on="day", how="left", maintain_order="left").with_columns(
             pl.col("matured").fill_null(value=False)
         )
@@ -72,7 +71,7 @@ class Performance:
     def summed(self, table: str, role: str) -> pl.DataFrame:
         """Sums of one table of predictions."""
         plane, classes = self.context.plane, bool(self.classes)
-        version = plane.version(table) if role == SHADOW else self.watching.predictions
+        version = plane.version(table) if role == SHADOW_ROLE else self.watching.predictions
         assert version is not None
         known = set(plane.schema(table).names)
         levels = tuple(level for level in self.levels if f"width_{level_label(level)}" in known)

@@ -13,6 +13,8 @@ _MESSAGE = (pa.string(), "the finding in words")
 _TARGET = (pa.string(), "target column")
 
 # Times are as-of times of runs (`--date`), of deliveries also the clock's where it says so.
+CHAMPION_ROLE, SHADOW_ROLE = "champion", "shadow"  # of `performance`
+
 ALERTS = Table(
     name="alerts",
     stage="monitoring",

@@ -47,9 +47,9 @@ def days(count, *, seed=0, rows=40, spread=10.0, clustered=0.0, level=0.8, known
 
 
 def test_only_days_whose_outcomes_had_time_are_compared():
-    found = matured(days(10), dt.datetime(2024, 1, 9, 6, tzinfo=dt.UTC), delay_days=2)
+    found = matured(days(10), dt.datetime(2024, 1, 9, 6, tzinfo=dt.UTC) - dt.timedelta(days=2))
     assert found["day"].max() == dt.date(2024, 1, 6)  # the 7th ends on the 8th, two days later it is the 10th
-    assert matured(days(10), dt.datetime(2024, 1, 9, tzinfo=dt.UTC), 0)["day"].max() == dt.date(2024, 1, 8)
+    assert matured(days(10), dt.datetime(2024, 1, 9, tzinfo=dt.UTC))["day"].max() == dt.date(2024, 1, 8)
 
 
 def test_windows_take_whole_days():

@@ -283,6 +283,8 @@ def test_a_refused_model_is_on_record_with_its_reasons_and_nobody_scores_with_it
     assert caught.value.exit_code == 2
     again = run_job("train", dataset, overrides=strict)
     assert (again.status, again.run_id) == ("refused", refused.run_id)
+    assert again.tables == refused.tables
+    assert "training_metrics" in again.tables
     lenient = run_job("train", dataset, overrides=[*strict, "training.force_production_quality=false"])
     assert lenient.status == "done"
     assert any(line.startswith("below threshold, not enforced") for line in lenient.summary)

@@ -90,7 +90,8 @@ class Plan:
 
     inputs: table -> version, or source -> hash. sections: parts of the resolved configuration that can change the
     outcome, `as_of` and `where` among them.
-    slots: (table, slot) pairs that the stage writes. execute: does it; gets the identity.
+    slots: (table, slot) pairs that the stage writes.  reports: tables that it adds to, whose loss would not make an
+    equal run do its work again.  execute: does it; gets the identity.
     """
 
     job: str
@@ -99,6 +100,7 @@ class Plan:
     slots: Sequence[tuple[str, str]]
     execute: Callable[[str], Done]
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reports: Sequence[str] = ()
     still_valid: Callable[[Commit], bool] = lambda _: True
 
 
@@ -258,7 +260,7 @@ def run_stage(context: JobContext, plan: Plan) -> Result:
     past = _past(context, plan, identity)
     if past is not None:
         context.reporter.say(f"{plan.job}: unchanged, an equal run is on record ({past.run_id[:8]})")
-        tables = _states(context, [table for table, _ in plan.slots])
+        tables = _states(context, [*(table for table, _ in plan.slots), *plan.reports])
         summary = json.loads(past.tags.get("assay.summary", "[]"))
         status = REFUSED if past.status == REFUSED else UNCHANGED
         report = past.tags.get("assay.report")

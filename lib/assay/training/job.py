@@ -21,6 +21,7 @@ from assay.runtime import preflight
 from assay.runtime.barrier import free_slots
 from assay.runtime.job import Done, JobContext, Plan
 from assay.runtime.tables import FEATURES
+from assay.runtime.training_tables import TRAINING_METRICS
 from assay.training.baselines import fit_baselines
 from assay.training.crossvalidation import folds_of, over_folds
 from assay.training.drawing import drawn_split, spread_of
@@ -67,6 +68,7 @@ def plan(context: JobContext, target: TargetConfig, tuned: Tuned | None = None) 
         inputs={FEATURES.name: version},
         sections=SECTIONS,
         slots=[],
+        reports=[TRAINING_METRICS.name],
         extra={
             "target": target.name,
             **({"tuned": tuned.identity} if tuned is not None else {}),

@@ -20,7 +20,7 @@ from assay.season.record import Record
 from notebook_runs import FOLDER, executed, pages
 
 pytestmark = pytest.mark.e2e
-DAYS, FEW = 30, 3
+DAYS, FEW = 30, 2
 SPARK = SparkSettings("local[2]")
 FRAMES = (
     *("faults", "coverage", "whole", "parts", "drifted", "alerts", "told"),

@@ -132,12 +132,11 @@ def _explain(
     as_json: bool,
 ) -> None:
     """The features that a configuration asks for, on standard output."""
-    from rich.console import Console
-
     from assay.config import load_run
     from assay.features import explain
     from assay.features.job import checked
     from assay.features.plan import FeaturePlan
+    from assay.runtime.printed import show
 
     try:
         if plan != "config":
@@ -158,7 +157,7 @@ def _explain(
         told = {"job": "build_features", "status": "explained", "plan": feature_plan.hash}
         print(json.dumps({**told, "features": [f.as_dict() for f in features]}), flush=True)
         return
-    Console(width=None if sys.stdout.isatty() else 200).print(explain.table(features))
+    show(explain.table(features))
     print(explain.summary(features), flush=True)
 
 

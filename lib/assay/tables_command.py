@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.runtime.failures import failures_told
+from assay.runtime.printed import show, table
 
 if TYPE_CHECKING:
-    from rich.table import Table as Printed
-
     from assay.runtime.tables import Table
 
 NAME = "tables"
 PURPOSE = "What is in a workspace's tables, what they were made of, and what each column means."
+NUMBERS = ("rows", "files", "MB", "version")
 OF_DATA = "(of the data)"  # a column that the dataset or its features add
 
 
@@ -47,18 +46,22 @@ def tables(
         if name is not None:
             columns = _columns(name, workspace)
             found: dict[str, Any] = {"table": name, "columns": columns}
-            lines = _printed(("column", "type", "meaning"), (one.values() for one in columns))
+            lines = table(("column", "type", "meaning"), (one.values() for one in columns))
         elif workspace is not None:
             rows = _stored(workspace)
             found = {"workspace": str(workspace), "tables": rows}
-            lines = _printed(("table", "rows", "files", "MB", "version", "written by", "at", "made from"), _lines(rows))
+            lines = table(
+                ("table", "rows", "files", "MB", "version", "written by", "at", "made from"),
+                _lines(rows),
+                numbers=NUMBERS,
+            )
         else:
-            declared = [_declared(table) for table in _all()]
+            declared = [_declared(one) for one in _all()]
             found = {"tables": declared}
-            lines = _printed(
+            lines = table(
                 ("table", "written by", "one row is"), ((o["table"], o["stage"], o["grain"]) for o in declared)
             )
-    _print(lines)
+    show(lines)
     if as_json:
         print(json.dumps({"job": NAME, **found}), flush=True)
 
@@ -69,8 +72,8 @@ def _all() -> Sequence[Table]:
     return list(DECLARED.values())
 
 
-def _declared(table: Table) -> dict[str, Any]:
-    return {"table": table.name, "stage": table.stage, "grain": table.grain, "key": list(table.key)}
+def _declared(one: Table) -> dict[str, Any]:
+    return {"table": one.name, "stage": one.stage, "grain": one.grain, "key": list(one.key)}
 
 
 def _columns(name: str, workspace: Path | None) -> list[dict[str, str]]:
@@ -112,23 +115,3 @@ def _lines(rows: Iterable[dict[str, Any]]) -> Iterable[tuple[str, ...]]:
         at = row["written_at"][:16].replace("T", " ")
         counts = (f"{row['rows']:,}", f"{row['files']:,}", f"{row['bytes'] / 1e6:,.1f}", str(row["version"]))
         yield (row["table"], *counts, row["written_by"] or "", at, ", ".join(row["made_from"]))
-
-
-def _printed(headings: Sequence[str], rows: Iterable[Iterable[str]]) -> Printed:
-    from rich import box
-    from rich.table import Table as Printed
-
-    found = Printed(box=box.SIMPLE_HEAD, pad_edge=False, highlight=False)
-    for heading in headings:
-        found.add_column(
-            heading, overflow="fold", justify="right" if heading in {"rows", "files", "MB", "version"} else "left"
-        )
-    for row in rows:
-        found.add_row(*row)
-    return found
-
-
-def _print(found: Printed) -> None:
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 200, markup=False).print(found)

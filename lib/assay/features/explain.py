@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay.features.catalog import features_of
 from assay.features.plan import Feature, FeaturePlan
+from assay.runtime import printed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,15 +67,10 @@ def availability(feature: Feature, plan: FeaturePlan) -> tuple[str, float | None
 
 def table(features: Sequence[Explained]) -> Table:
     """A table for the terminal, a row per feature."""
-    from rich import box
-    from rich.table import Table
-
-    found = Table(box=box.SIMPLE_HEAD, pad_edge=False, highlight=False)
-    for heading in ("feature", "family", "made of", "window", "availability", "cost"):
-        found.add_column(heading, overflow="fold")
-    for f in features:
-        found.add_row(f.name, f.family, ", ".join(f.inputs), f.window, f.availability, f.cost)
-    return found
+    headings = ("feature", "family", "made of", "window", "availability", "cost")
+    return printed.table(
+        headings, ((f.name, f.family, ", ".join(f.inputs), f.window, f.availability, f.cost) for f in features)
+    )
 
 
 def summary(features: Sequence[Explained]) -> str:

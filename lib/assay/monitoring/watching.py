@@ -19,11 +19,10 @@ from assay.monitoring.windows import LEAST_DAYS, Window, windows_of
 from assay.runtime.conditions import Condition
 from assay.runtime.job import Done, JobContext, Plan
 from assay.runtime.newest import dates_of, newest_time
-from assay.runtime.plane import Output, Plane, Written
+from assay.runtime.plane import Flow, Output, Plane, Written
 from assay.runtime.tables import FEATURES, PREDICTIONS, Table
 
 YEAR = 366  # days of rows that say how far dates are apart
-MICROSECOND = dt.timedelta(microseconds=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,10 +94,7 @@ class Watching:
         Raises:
             DataError: there is none.
         """
-        as_of = self.context.config.as_of
-        where = [*self.where, *([Condition("time", "<", as_of)] if as_of is not None else [])]
-        read = self.context.plane.read(FEATURES.name, version=self.features, columns=["time"], where=where)
-        newest = newest_time(read)
+        newest = newest_time(self._times())
         if newest is None:
             raise DataError("the features have no row to watch: run the job build_features first, or set --date later")
         return newest
@@ -124,15 +120,15 @@ class Watching:
         """When the current window begins; of a version as a whole, as many days ago as a window has at least."""
         return self.windows[1].start or self.now - dt.timedelta(days=LEAST_DAYS)
 
-    @property
     def _step_days(self) -> float:
-        """Least time between two dates of rows of the last year; asked for only where a window's length rests on it."""
-        if self.config.window_days is not None or self.config.current_version >= 0:
-            return 1.0
-        since = self.newest - dt.timedelta(days=YEAR)
-        where = [*self.where, Condition("time", ">=", since), Condition("time", "<", self.newest + MICROSECOND)]
-        read = self.context.plane.read(FEATURES.name, version=self.features, columns=["time"], where=where)
-        return own_step_days(dates_of(read))
+        """Least time between two dates of rows of the last year."""
+        return own_step_days(dates_of(self._times(Condition("time", ">=", self.newest - dt.timedelta(days=YEAR)))))
+
+    def _times(self, *more: Condition) -> Flow:
+        """Times of the rows that the run may know."""
+        as_of = self.context.config.as_of
+        where = [*self.where, *([Condition("time", "<", as_of)] if as_of is not None else []), *more]
+        return self.context.plane.read(FEATURES.name, version=self.features, columns=["time"], where=where)
 
     def plan(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 
 from assay.config.monitoring import MonitoringConfig
@@ -33,11 +34,12 @@ class Window:
 
 
 def windows_of(
-    config: MonitoringConfig, test: dict[str, Any], *, version: int, newest: dt.datetime, step_days: float
+    config: MonitoringConfig, test: dict[str, Any], *, version: int, newest: dt.datetime, step_days: Callable[[], float]
 ) -> tuple[Window, Window]:
     """The reference and the current window. version: newest of the features; newest: time of its newest row.
 
-    test: the champion's test period, as data.  step_days: least time between two dates of rows.
+    test: the champion's test period, as data.  step_days: least time between two dates of
+    rows; asked only where the length of the current window rests on it.
 
     Raises:
         ConfigError: only one version is given, or the current window begins before the reference window ends.
@@ -69,11 +71,13 @@ def windows_of(
     return reference, Window(version, start, end)
 
 
-def _length(config: MonitoringConfig, since: dt.datetime | None, end: dt.datetime, step_days: float) -> dt.timedelta:
+def _length(
+    config: MonitoringConfig, since: dt.datetime | None, end: dt.datetime, step_days: Callable[[], float]
+) -> dt.timedelta:
     """Of the current window. since: start of the reference window."""
     if config.window_days is not None:
         return dt.timedelta(days=config.window_days)
-    wanted = dt.timedelta(days=max(LEAST_DAYS, STEPS * step_days))
+    wanted = dt.timedelta(days=max(LEAST_DAYS, STEPS * step_days()))
     return wanted if since is None or since >= end else min(wanted, (end - since) / 2)
 
 

@@ -20,7 +20,7 @@ def at(text):
 
 
 def windows(test=TEST, step_days=1.0, **settings):
-    return windows_of(MonitoringConfig(**settings), test, version=7, newest=NEWEST, step_days=step_days)
+    return windows_of(MonitoringConfig(**settings), test, version=7, newest=NEWEST, step_days=lambda: step_days)
 
 
 @pytest.mark.parametrize(("step", "days"), [(1, 28), (3.5, 28), (7, 56), (28, 90.75), (90, 90.75)])

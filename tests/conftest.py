@@ -1,4 +1,4 @@
-"""What all tests share: one Spark session, ready MLflow stores, real data, and jobs run in this process."""
+"""What all tests share: a Spark session per process, ready MLflow stores, real data, and jobs run in this process."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ REAL_DATA = Path(os.environ.get("ASSAY_TEST_DATA", ROOT.parent / "shared" / "dat
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Deal tests to processes (`-n 2`): one has the one Spark session, the other starts jobs, clusters and a season.
+    """Deal tests to processes (`-n 2`): one starts jobs, clusters and a season, the other has the Spark session.
 
-    Both begin at once, in order of folders; unit tests, file by file, fill up whichever ends first.
+    Both begin at once, in order of folders, file by file. Whichever has nothing left takes the next file; so both end
+    with a session of their own, which costs seconds, where all files in one kept the other waiting for minutes.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -44,7 +45,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
             folder = Path(file).parts[1]
-            return {"spark": "session", "cluster": "processes", "e2e": "processes"}.get(folder, file)
+            return "processes" if folder in {"cluster", "e2e"} else file
 
     return ByFolder(config, log)
 
@@ -59,7 +60,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """The one local session of the whole test run."""
+    """The one local session of this process."""
     log = tmp_path_factory.mktemp("spark") / "spark.log"
     session = open_session(SparkSettings(master="local[2]"), app="assay tests", log_file=log)
     yield session

@@ -18,6 +18,7 @@ from typing import Any
 
 from assay.config import RunConfig
 from assay.runtime.logs import redact, redact_tree
+from assay.runtime.mlflow_client import client_of, experiment_of, is_databricks, registry_of
 from assay.version import __version__
 
 PARAM_CHARACTERS = 500
@@ -49,13 +50,14 @@ class Tracking:
 
         self.config = config
         self.uri = tracking_uri(config)
+        self.registry_uri = registry_of(config.profile.runtime, self.uri)
         mlflow.set_tracking_uri(self.uri)
-        mlflow.set_registry_uri(self.uri)
+        mlflow.set_registry_uri(self.registry_uri)
         set_up_logging()  # MLflow's import brings handlers of its own
         make_store(self.uri)
         self.mlflow = mlflow
-        self.client = mlflow.MlflowClient(self.uri)
-        name = f"assay/{config.dataset.name}"
+        self.client = client_of(self.uri, self.registry_uri)
+        name = experiment_of(config)
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             location = (config.workspace / "mlartifacts").as_uri() if self.uri.startswith("sqlite") else None
@@ -170,7 +172,9 @@ class Tracking:
             yield Path(local)
 
     def ui_command(self) -> str:
-        """The command that opens MLflow on this store."""
+        """The command that opens MLflow on this store; on Databricks the path of the experiment in the workspace."""
+        if is_databricks(self.uri):
+            return f"experiment {experiment_of(self.config)}"
         program = Path(sys.executable).with_name("mlflow")
         command = os.path.relpath(program) if program.is_file() else "mlflow"
         return f"{shlex.quote(command)} ui --backend-store-uri {shlex.quote(redact(self.uri))}"

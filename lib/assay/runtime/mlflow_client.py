@@ -17,6 +17,7 @@ from assay.errors import UserError
 
 UNITY = "databricks-uc"
 FOLDER, DATABRICKS_FOLDER = "assay", "/Shared/assay"  # of experiments, where `runtime.experiment_folder` names none
+LONGEST = 200  # characters of a model's own name; the catalog takes 255
 PLAIN = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 OURS, THEIRS = "assay.", "assay_"  # how keys of our tags begin, and how they do in Unity Catalog
 
@@ -66,9 +67,10 @@ def unity_schema(config: RunConfig) -> str:
 
 def unity_name(schema: str, dataset: str, target: str) -> str:
     """`catalog.schema.DATASET__TARGET`. What Unity Catalog's names cannot hold becomes `_`; a hash keeps them apart."""
-    if PLAIN.fullmatch(dataset) and PLAIN.fullmatch(target):
-        return f"{schema}.{dataset}__{target}"
-    safe = re.sub(r"[^a-z0-9]+", "_", f"{dataset}__{target}".lower()).strip("_")[:200]
+    plain = f"{dataset}__{target}"
+    if PLAIN.fullmatch(dataset) and PLAIN.fullmatch(target) and len(plain) <= LONGEST:
+        return f"{schema}.{plain}"
+    safe = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")[:LONGEST]
     return f"{schema}.{safe}_{hashlib.sha256(f'{dataset}.{target}'.encode()).hexdigest()[:6]}"
 
 

@@ -30,6 +30,7 @@ from assay.tuning import journal
 
 ROOT = Path(__file__).resolve().parents[2]
 LEARNERS = re.compile(r"assay\.(training|tuning)\b")
+ASKS = "assay.runtime.spark_plane"  # how many tasks run at once; it does without an answer
 TABLES = (
     "observations",
     "source_files",
@@ -99,7 +100,7 @@ def test_the_pipeline_on_tables_of_a_catalog_and_files_of_a_volume(
     dataset = workspace / "raw" / "towns.yml"
     dataset.parent.mkdir()
     dataset.write_text(yaml.safe_dump(towns(dataset.parent, towns=3, months=60)), encoding="utf-8")
-    settings = (f"runtime.catalog={schema}", "engine.rounds=10", "training.max_evals=2", "explain.rows=20")
+    settings = (f"runtime.catalog={schema}", "engine.rounds=10", "training.max_evals=2", "explain.rows=0")
     given = ["--json", "--dataset", dataset, "--profile", "development", "--workspace", workspace]
     given += [part for setting in settings for part in ("--set", setting)]
     tuned = ("--set", "training.enable_hyperparameter_tuning=true")
@@ -109,7 +110,7 @@ def test_the_pipeline_on_tables_of_a_catalog_and_files_of_a_volume(
     assert not (workspace / "lake").exists()
     assert list((workspace / "reports").glob("*.html"))
     assert len(journal.read(next((workspace / "studies").glob("*.jsonl"))).trials) >= 2
-    assert narrow.contexts == []
+    assert set(narrow.contexts) <= {ASKS}
     assert narrow.rdds == []
     assert SKIP_EMPTY in narrow.settings  # it was tried, and did without
     capsys.readouterr()
@@ -131,7 +132,7 @@ def test_a_write_that_changes_no_row_is_on_record_all_the_same(spark, narrow, sc
     versions += [put(empty, "second"), put(empty, "third")]
     assert versions == [0, 1, 2]
     assert plane.last_commit("notes", "all").identity == "third"
-    assert narrow.contexts == []
+    assert set(narrow.contexts) <= {ASKS}
 
 
 def test_the_session_that_is_there_is_taken_as_it_is(spark, narrow, monkeypatch, tmp_path):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.config import RunConfig
+from assay.errors import PreflightError
 from assay.runtime.logs import redact, redact_tree
 from assay.runtime.mlflow_client import client_of, experiment_of, is_databricks, registry_of
 from assay.version import __version__
@@ -61,7 +62,7 @@ class Tracking:
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             location = (config.workspace / "mlartifacts").as_uri() if self.uri.startswith("sqlite") else None
-            self.experiment_id = self.client.create_experiment(name, artifact_location=location)
+            self.experiment_id = _created(self.client, name, location, self.uri)
         else:
             self.experiment_id = experiment.experiment_id
 
@@ -178,6 +179,25 @@ class Tracking:
         program = Path(sys.executable).with_name("mlflow")
         command = os.path.relpath(program) if program.is_file() else "mlflow"
         return f"{shlex.quote(command)} ui --backend-store-uri {shlex.quote(redact(self.uri))}"
+
+
+def _created(client: Any, name: str, location: str | None, uri: str) -> str:
+    """A new experiment.
+
+    Raises:
+        PreflightError: on Databricks, where its folder is not there or nobody may write to it.
+    """
+    from mlflow import MlflowException
+
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException as error:
+        if not is_databricks(uri):
+            raise
+        raise PreflightError(
+            f"experiment {name} cannot be made: {str(error).splitlines()[0]}; `databricks workspace mkdirs "
+            f"{name.rpartition('/')[0]}` makes its folder, and runtime.experiment_folder names another one"
+        ) from None
 
 
 def tracking_uri(config: RunConfig) -> str:

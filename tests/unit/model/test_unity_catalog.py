@@ -21,11 +21,11 @@ from mlflow.tracking._model_registry import utils as registries
 
 from assay.config import load_run
 from assay.deployment.registry_verify import version_problems
-from assay.errors import ConfigError, UserError
+from assay.errors import ConfigError, PreflightError, UserError
 from assay.model import registry as models
 from assay.model.stored import remove_version
 from assay.model.versions import PREVIOUS, make_champion, versions_of
-from assay.runtime import mlflow_client
+from assay.runtime import mlflow_client, tracking
 from assay.runtime.tracking import Tracking
 from small_models import SmallRegistry
 
@@ -223,5 +223,18 @@ def test_where_things_are_kept_changes_no_identity(flats):
 
 def test_the_experiment_has_the_name_that_was_asked_for(flats, workspace):
     config = load_run(dataset=flats, workspace=workspace, overrides=["runtime.experiment_folder=/Users/me"])
-    tracking = Tracking(config)
-    assert tracking.client.get_experiment(tracking.experiment_id).name == "/Users/me/flats"
+    made = Tracking(config)
+    assert made.client.get_experiment(made.experiment_id).name == "/Users/me/flats"
+
+
+def test_a_folder_of_experiments_that_is_not_there_is_named():
+    class Client:
+        def create_experiment(self, name, artifact_location):
+            raise MlflowException(f"Parent directory of {name} does not exist.\nmore")
+
+    with pytest.raises(
+        PreflightError, match=r"experiment /Shared/assay/flats cannot be made: Parent .* exist\.; .* mkdirs"
+    ):
+        tracking._created(Client(), "/Shared/assay/flats", None, "databricks")
+    with pytest.raises(MlflowException):
+        tracking._created(Client(), "assay/flats", None, "http://mlflow:5000")

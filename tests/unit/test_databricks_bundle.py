@@ -118,7 +118,7 @@ def test_targets_are_told_apart():
         assert targets[name]["run_as"] == {"service_principal_name": "${var.service_principal}"}
         levels = {one["group_name"]: one["level"] for one in targets[name]["permissions"]}
         assert levels == {"${var.owners}": "CAN_MANAGE", "${var.readers}": "CAN_VIEW"}
-        assert targets[name]["workspace"]["root_path"].startswith("/Workspace/Shared/")
+        assert targets[name]["workspace"]["root_path"].startswith("/Workspace/assay/")  # not where everybody writes
         for kind, one in (("schemas", "lake"), ("volumes", "files")):  # the same place, with more grants
             again = targets[name]["resources"][kind][one]
             assert {key: RESOURCES[kind][one][key] for key in again if key != "grants"} == {

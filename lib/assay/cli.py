@@ -332,6 +332,26 @@ def _asked(given: list[str]) -> str:
     return given[0] if given[0] in {*JOBS, *own} else ""
 
 
+def task(arguments: list[str] | None = None) -> None:
+    """Entry point of schedulers that call the package in their own process, such as Databricks' wheel tasks.
+
+    They take a `SystemExit`, even one with code 0, for a failure: what is done returns, all else raises.
+
+    Raises:
+        TaskFailed: the command ended with another exit code than 0; says why.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        main(given)
+    except SystemExit as end:
+        if end.code in {None, errors.EXIT_OK}:
+            return
+        refused = "a quality gate refused; it is on record in MLflow"
+        why = "; ".join(getattr(end, "__notes__", [])) or (refused if end.code == errors.EXIT_REFUSED else "see above")
+        name = " ".join(["assay", _asked(given)]).strip()
+        raise errors.TaskFailed(f"{name} ended with exit code {end.code}: {why}") from None
+
+
 def job_main(name: str) -> None:
     """Entry point of `jobs/<name>.py`: the same command under plain spark-submit."""
     main([name, *sys.argv[1:]])

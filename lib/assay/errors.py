@@ -43,6 +43,11 @@ class GateRefused(AssayError):
     exit_code = EXIT_REFUSED
 
 
+class TaskFailed(AssayError):
+    """A command that ended with another exit code than 0, for schedulers that take any end by `sys.exit` for a failure
+    and show what was raised."""
+
+
 class NeighbourLost(AssayError):
     """A rank of a training cannot go on because another one is gone, which knows why."""
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from assay import __version__, cli
-from assay.errors import DataError, GateRefused
+from assay.errors import DataError, GateRefused, TaskFailed
 from assay.ingest import job as ingest_job
 from assay.pipeline import JOBS
+from assay.runtime.job import Result
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "hunter2-Tr0ub4dor"
@@ -197,6 +198,44 @@ def test_errors_with_a_meaning_keep_their_exit_code(run, dataset, workspace, mon
 def test_ctrl_c_ends_without_a_word(run, dataset, workspace, monkeypatch):
     failing(monkeypatch, KeyboardInterrupt())
     assert run("ingest", "--dataset", dataset, "--workspace", workspace) == (130, [], [])
+
+
+@pytest.mark.parametrize("status", ["done", "unchanged"])
+def test_a_task_of_a_scheduler_returns_where_a_command_exits_with_0(dataset, workspace, monkeypatch, capsys, status):
+    result = Result("ingest", status, "r", "i", {}, {}, ("3 rows",))
+    monkeypatch.setattr(ingest_job, "plan", lambda context: None)
+    monkeypatch.setattr("assay.pipeline.run_stage", lambda context, plan: result)
+    assert cli.task(["ingest", "--dataset", str(dataset), "--workspace", str(workspace)]) is None
+    assert "3 rows" in capsys.readouterr().out
+    assert cli.task(["--version"]) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (DataError(f"a file with token={SECRET}"), "exit code 2: a file with token="),
+        (GateRefused("R² 0.1 is below 0.75"), "exit code 3: R² 0.1 is below 0.75"),
+        (ZeroDivisionError("division by zero"), "exit code 1: ZeroDivisionError: division by zero (this is assay's"),
+        (KeyboardInterrupt(), "exit code 130: see above"),
+    ],
+)
+def test_a_task_of_a_scheduler_raises_with_the_reason(dataset, workspace, monkeypatch, capsys, error, told):
+    failing(monkeypatch, error)
+    with pytest.raises(TaskFailed) as failed:
+        cli.task(["ingest", "--dataset", str(dataset), "--workspace", str(workspace)])
+    assert str(failed.value).startswith(f"assay ingest ended with {told}")
+    assert SECRET not in str(failed.value) + capsys.readouterr().err
+    assert failed.value.__cause__ is None
+
+
+def test_a_task_that_a_gate_refused_and_one_with_a_typo_fail(dataset, workspace, monkeypatch):
+    monkeypatch.setattr(ingest_job, "plan", lambda context: None)
+    refused = Result("ingest", "refused", "r", "i", {}, {})
+    monkeypatch.setattr("assay.pipeline.run_stage", lambda context, plan: refused)
+    with pytest.raises(TaskFailed, match=r"^assay ingest ended with exit code 3: a quality gate refused"):
+        cli.task(["ingest", "--dataset", str(dataset), "--workspace", str(workspace)])
+    with pytest.raises(TaskFailed, match=r"exit code 2: No such option: --datset"):
+        cli.task(["ingest", "--datset", str(dataset)])
 
 
 def test_the_demo_says_where_it_cannot_write(run):

@@ -213,12 +213,17 @@ class RuntimeConfig:
         `auto` takes arrow where executors share the table's file system.
     catalog: `catalog.schema` for tables in a catalog instead of a folder.
     tracking_uri: MLflow store; empty means `mlflow.db` in the workspace.
+    registry_uri: where models are registered; empty means the store's own, and Unity Catalog's beside
+        `tracking_uri=databricks` and a catalog.
+    experiment_folder: what the experiment's name begins with; empty means `assay`, on Databricks `/Shared/assay`.
     rows_per_task: rows that are worth a task of their own.
     """
 
     road: Literal["auto", "arrow", "spark"] = "auto"
     catalog: str = ""
     tracking_uri: str = ""
+    registry_uri: str = ""
+    experiment_folder: str = ""
     rows_per_task: Annotated[int, Field(ge=1)] = 250_000
 
 

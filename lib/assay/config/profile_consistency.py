@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from assay.config.evaluation import EvaluationConfig
 from assay.config.experiments import check_experiments
 from assay.config.members import members_of
 from assay.config.preparation import PreparationConfig
-from assay.config.profile import MONOTONE, SAMPLED, ProfileConfig
+from assay.config.profile import MONOTONE, SAMPLED, ProfileConfig, RuntimeConfig
 from assay.config.quality import METRICS, SCORES
 from assay.config.retraining import check_retraining
 from assay.config.strict import check_repeats, nearest
@@ -62,7 +63,24 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
     check_deployment(profile.deployment, origin)
     check_experiments(profile.experiments, origin)
     check_retraining(profile.retraining, origin)
+    _check_runtime(profile.runtime, origin)
     _check_quality_names(profile, origin)
+
+
+def _check_runtime(runtime: RuntimeConfig, origin: str) -> None:
+    """What Databricks asks of names: experiments are workspace objects, models of Unity Catalog are in a schema."""
+    unity = runtime.registry_uri.startswith("databricks-uc")
+    if unity and not re.fullmatch(r"[^.\s/]+\.[^.\s/]+", runtime.catalog):
+        raise ConfigError(
+            f"{origin}: runtime.registry_uri={runtime.registry_uri} needs runtime.catalog as catalog.schema, found "
+            f"{runtime.catalog!r}: models of Unity Catalog are catalog.schema.model"
+        )
+    folder = runtime.experiment_folder
+    if folder and runtime.tracking_uri.startswith("databricks") and not folder.startswith("/"):
+        raise ConfigError(
+            f"{origin}: runtime.experiment_folder={folder}: on Databricks an experiment is a workspace object, whose "
+            "path begins with /; set it to /Shared/assay, say"
+        )
 
 
 def _check_evaluation(evaluation: EvaluationConfig, origin: str) -> None:

@@ -28,7 +28,7 @@ from assay.model.deployments import (
     name_of,
     read_deployments,
 )
-from assay.model.registry import champion, registered_name
+from assay.model.registry import champion, model_name
 from assay.model.registry_table import write_registry
 from assay.model.versions import CHALLENGER, CHAMPION, PREVIOUS, Version, make_champion, pick, versions_of
 from assay.runtime.deployment_tables import DEPLOYMENTS
@@ -99,7 +99,7 @@ class Deploying:
     def __init__(self, context: JobContext, target: TargetConfig, order: Order) -> None:
         self.context, self.target, self.order = context, target, order
         self.tracking = context.tracking
-        self.name = registered_name(context.config.dataset.name, target.name)
+        self.name = model_name(context.config, target.name)
         if pick(self.versions, CHAMPION) is None:
             raise DataError(f"no model of {self.name} is champion: run the job train first")
         version = context.plane.version(DEPLOYMENTS.name)

@@ -129,7 +129,8 @@ def remove(tracking: Tracking, removed: Sequence[Decided], kept: Sequence[Decide
             remove_models(tracking, run_id, now)
     for one in removed:
         version = one.version
-        remove_version(client, tracking.uri, version.name, str(version.number), version.source)
+        number, registry = str(version.number), tracking.registry_uri
+        remove_version(client, tracking.uri, version.name, number, version.source, registry_uri=registry)
 
 
 def remove_models(tracking: Tracking, run_id: str, now: dt.datetime) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from assay.config import RunConfig, TargetConfig
 from assay.errors import EXIT_OK, DataError, UserError
-from assay.model.registry import registered_name
+from assay.model.registry import model_name
 from assay.model.versions import Version, described, pick, versions_of
 from assay.runtime.job import JobContext, choose_plane
 from assay.runtime.plane import Plane
@@ -77,7 +77,7 @@ def one_target(context: JobContext, target: str | None) -> TargetConfig:
 
 def versions_for(context: JobContext, target: str) -> list[Version]:
     """All versions of a target's model, oldest first."""
-    return versions_of(context.tracking.client, registered_name(context.config.dataset.name, target))
+    return versions_of(context.tracking.client, model_name(context.config, target))
 
 
 def chosen(versions: Sequence[Version], which: str, target: str) -> Version:

@@ -10,7 +10,7 @@ from assay.conformal.calibration import ALL_ROWS
 from assay.conformal.calibration_rows import quantile_names
 from assay.conformal.class_calibration import read_calibration
 from assay.deployment.registry_context import Answer, chosen, one_target, versions_for
-from assay.model.registry import Champion, load_registered
+from assay.model.registry import Champion, load_version
 from assay.model.registry_table import coverage_of, tested_figures
 from assay.model.signature import input_kinds
 from assay.model.versions import Version
@@ -33,7 +33,7 @@ def diff(context: JobContext, first: str, second: str, target: str | None) -> An
     name = one_target(context, target).name
     versions = versions_for(context, name)
     a, b = chosen(versions, first, name), chosen(versions, second, name)
-    one, other = (load_registered(f"models:/{v.name}/{v.number}", context.tracking.uri) for v in (a, b))
+    one, other = (load_version(context.tracking, v) for v in (a, b))
     configs = [run_config(context.tracking, version) for version in (a, b)]
     sections: dict[str, Any] = {
         "features": features_between(one, other),

@@ -8,7 +8,7 @@ from assay.deployment.registry_context import Answer, chosen, one_target, versio
 from assay.deployment.registry_needs import deployments_of, shadows_named
 from assay.deployment.registry_verify import version_problems
 from assay.errors import AssayError, DataError
-from assay.model.registry import load_registered
+from assay.model.registry import load_version
 from assay.model.registry_table import write_registry
 from assay.model.versions import CHAMPION, PREVIOUS, RETIRED, Version, make_champion
 from assay.runtime.job import DONE, UNCHANGED, JobContext
@@ -52,7 +52,7 @@ def check_features(context: JobContext, version: Version) -> None:
     Raises:
         DataError: says what the table is, and what to do.
     """
-    plane, model = context.plane, load_registered(f"models:/{version.name}/{version.number}", context.tracking.uri)
+    plane, model = context.plane, load_version(context.tracking, version)
     if plane.version(FEATURES.name) is None:
         return
     commit = plane.last_commit(FEATURES.name, "all")

@@ -7,7 +7,7 @@ from assay.errors import EXIT_FAILURE, EXIT_OK, AssayError
 from assay.model.bundle import inspected
 from assay.model.files import problems
 from assay.model.logged import LISTED
-from assay.model.registry import REMOVED, bundle_name, load_registered, models_of
+from assay.model.registry import REMOVED, bundle_name, load_version, models_of
 from assay.model.stored import version_files
 from assay.model.versions import Version
 from assay.runtime.job import JobContext
@@ -49,11 +49,12 @@ def version_problems(tracking: Tracking, version: Version) -> list[str]:
     """What is wrong with the files of a version, one sentence a file; nothing where it can be loaded."""
     found: list[str] = []
     try:
-        with version_files(tracking.uri, version.name, str(version.number), version.told) as folder:
+        number, registry = str(version.number), tracking.registry_uri
+        with version_files(tracking.uri, version.name, number, version.told, registry_uri=registry) as folder:
             if LISTED in version.tags:
                 found = problems(folder, sha256=version.tags[LISTED])
         if not found:
-            load_registered(f"models:/{version.name}/{version.number}", tracking.uri)
+            load_version(tracking, version)
     except AssayError as error:
         found.append(str(error).removeprefix(f"{version.told}: ").removesuffix("; refusing to load it"))
     return found

@@ -189,7 +189,7 @@ def _jdbc(session: SparkSession, jdbc: JdbcConfig) -> DataFrame:
             f"dataset.source.jdbc.partition_column {jdbc.partition_column!r}: there is no such column; the table has "
             f"{', '.join(frame.columns[:30])}"
         )
-    column = session._jvm.org.apache.spark.sql.jdbc.JdbcDialects.get(jdbc.url).quoteIdentifier(named)
+    column = _quoted_for(session, jdbc.url, named)
     ends = f"(SELECT MIN({column}) AS low, MAX({column}) AS high FROM {options['dbtable']}) assay_ends"  # noqa: S608  of the person's own words
     low, high = session.read.format("jdbc").options(**{**options, "dbtable": ends}).load().collect()[0]
     if low is None:
@@ -198,6 +198,15 @@ def _jdbc(session: SparkSession, jdbc: JdbcConfig) -> DataFrame:
     bounds = [str(math.floor(end)) if isinstance(end, int | float | Decimal) else str(end) for end in (low, high)]
     cut = {"partitionColumn": named, "lowerBound": bounds[0], "upperBound": bounds[1]}
     return session.read.format("jdbc").options(**options, **cut, numPartitions=jdbc.partitions).load()
+
+
+def _quoted_for(session: SparkSession, url: str, name: str) -> str:
+    """A column as the database quotes it; where a session has no JVM to ask for its dialect, as standard SQL does."""
+    try:
+        dialects = session._jvm.org.apache.spark.sql.jdbc.JdbcDialects
+    except Exception:
+        return '"' + name.replace('"', '""') + '"'
+    return str(dialects.get(url).quoteIdentifier(name))
 
 
 def unreadable(error: Exception, table: TableSource, dataset: DatasetConfig) -> AssayError:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from assay.config import RunConfig
 from assay.errors import AssayError, DataError
 from assay.model.bundle import MANIFEST, Model, digest_of
 from assay.model.files import check
@@ -30,6 +31,7 @@ from assay.model.versions import (
     settle,
     versions_of,
 )
+from assay.runtime.mlflow_client import client_of, unity_name, unity_schema
 from assay.runtime.tracking import Tracking
 
 BUNDLES = {"model": BUNDLE, "served": "bundle_served", "held_back": "bundle_held_back"}  # of a training run
@@ -99,6 +101,12 @@ class Champion(Calibrated):
         return self.tested.model if self.tested is not None else self.model
 
 
+def model_name(config: RunConfig, target: str) -> str:
+    """Name of a run's model of a target, in the registry that the run uses."""
+    schema = unity_schema(config)
+    return unity_name(schema, config.dataset.name, target) if schema else registered_name(config.dataset.name, target)
+
+
 def registered_name(dataset: str, target: str) -> str:
     """Name in the registry. What MLflow's names, URIs and filters cannot hold becomes `_`; a hash keeps them apart."""
     safe = "".join(c if c.isalnum() or c in " -_." else "_" for c in target)
@@ -136,7 +144,7 @@ def load_trained(tracking: Tracking, run_id: str, *, blocks: bool = False) -> Tr
     found = {which: loaded(which) for which in BUNDLES if which in there}
     of_blocks = tuple(loaded(which) for which in there if which not in BUNDLES) if blocks else ()
     target = tags["assay.target"]
-    name = registered_name(tracking.config.dataset.name, target)
+    name = model_name(tracking.config, target)
     return TrainedRun(run_id, target, registered_name=name, blocks=of_blocks, **found)
 
 
@@ -225,7 +233,7 @@ def champion(tracking: Tracking, target: str) -> Champion:
     """
     found = find_champion(tracking, target)
     if found is None:
-        name = registered_name(tracking.config.dataset.name, target)
+        name = model_name(tracking.config, target)
         raise DataError(
             f"no model of {name} is registered: run the job train first (a refused model is not registered)"
         )
@@ -238,14 +246,14 @@ def find_champion(tracking: Tracking, target: str) -> Champion | None:
     Raises:
         AssayError: an artifact was changed.
     """
-    name = registered_name(tracking.config.dataset.name, target)
+    name = model_name(tracking.config, target)
     try:
         version = tracking.client.get_model_version_by_alias(name, CHAMPION)
     except tracking.mlflow.MlflowException as error:
         if error.error_code not in ABSENT:
             raise
         return None
-    return _registered(tracking.uri, name, str(version.version), version.tags)
+    return _registered(name, str(version.version), version.tags, tracking.uri, tracking.registry_uri)
 
 
 def registered(tracking: Tracking, target: str, which: str) -> Champion:
@@ -255,19 +263,20 @@ def registered(tracking: Tracking, target: str, which: str) -> Champion:
         DataError: there is no such version; says which there are.
         AssayError: an artifact was changed.
     """
-    return load_registered(f"models:/{registered_name(tracking.config.dataset.name, target)}@{which}", tracking.uri)
+    uri = f"models:/{model_name(tracking.config, target)}@{which}"
+    return load_registered(uri, tracking.uri, tracking.registry_uri)
 
 
-def load_registered(uri: str, tracking_uri: str) -> Champion:
+def load_registered(uri: str, tracking_uri: str, registry_uri: str = "") -> Champion:
     """The model of `models:/NAME@ALIAS` or `models:/NAME/NUMBER` of an MLflow store; after @ a number is as good.
+
+    registry_uri: where it is registered, by default in the store itself.
 
     Raises:
         DataError: there is no such version; says which there are.
         AssayError: an artifact was changed.
     """
-    import mlflow
-
-    client = mlflow.MlflowClient(tracking_uri, registry_uri=tracking_uri)
+    client = client_of(tracking_uri, registry_uri)
     name, separator, which = uri.removeprefix("models:/").rpartition("@")
     if not separator:
         name, separator, which = uri.removeprefix("models:/").rpartition("/")
@@ -277,20 +286,27 @@ def load_registered(uri: str, tracking_uri: str) -> Champion:
     version = pick(versions, which)
     if version is None:
         raise DataError(f"model {name} has no version or alias {which!r}; {described(versions)}")
-    return _registered(tracking_uri, name, str(version.number), version.tags)
+    return _registered(name, str(version.number), version.tags, tracking_uri, registry_uri)
+
+
+def load_version(tracking: Tracking, version: Version) -> Champion:
+    """A registered version, checked like the champion.
+
+    Raises:
+        AssayError: an artifact was changed.
+    """
+    return _registered(version.name, str(version.number), version.tags, tracking.uri, tracking.registry_uri)
 
 
 def version_label(tracking: Tracking, target: str, number: str) -> str:
     """What people call a version of a target's model: `3 (1.0.2)`."""
-    name = registered_name(tracking.config.dataset.name, target)
+    name = model_name(tracking.config, target)
     return label_of(number, tracking.client.get_model_version(name, number).tags)
 
 
 def registered_models(tracking_uri: str) -> dict[str, str]:
     """Name of each registered model of an MLflow store that has a champion -> its target."""
-    import mlflow
-
-    client = mlflow.MlflowClient(tracking_uri, registry_uri=tracking_uri)
+    client = client_of(tracking_uri)
     found = {}
     for model in client.search_registered_models():
         if CHAMPION in model.aliases:
@@ -306,12 +322,12 @@ def champion_before(tracking: Tracking, target: str, run_id: str) -> Champion | 
         AssayError: an artifact was changed.
     """
     found = version_before(tracking, target, run_id)
-    return None if found is None else _registered(tracking.uri, found.name, str(found.number), found.tags)
+    return None if found is None else load_version(tracking, found)
 
 
 def version_before(tracking: Tracking, target: str, run_id: str) -> Version | None:
     """That version: the champion when the run's model was registered, or where that is not on record the one before."""
-    versions = versions_of(tracking.client, registered_name(tracking.config.dataset.name, target))
+    versions = versions_of(tracking.client, model_name(tracking.config, target))
     own = [place for place, one in enumerate(versions) if one.trained_run_id == run_id]
     if not own:
         return None
@@ -321,10 +337,10 @@ def version_before(tracking: Tracking, target: str, run_id: str) -> Version | No
     return next((one for one in versions if str(one.number) == first.tag("parent")), None)
 
 
-def _registered(tracking_uri: str, name: str, number: str, tags: Mapping[str, str]) -> Champion:
+def _registered(name: str, number: str, tags: Mapping[str, str], tracking_uri: str, registry_uri: str) -> Champion:
     """A version with its models. One that was registered before there were lists of files is checked by those alone."""
     told = f"model {name} version {label_of(number, tags)}"
-    with version_files(tracking_uri, name, number, told) as folder:
+    with version_files(tracking_uri, name, number, told, registry_uri=registry_uri) as folder:
         if LISTED in tags:
             check(folder, told, sha256=tags[LISTED])
         root = folder / "artifacts"

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from assay.config import canonical_json
 from assay.model.lineage import COVERAGE
-from assay.model.registry import registered_name
+from assay.model.registry import model_name
 from assay.model.versions import RETIRED, Version, versions_of
 from assay.runtime.deployment_tables import MODEL_REGISTRY
 from assay.runtime.job import JobContext
@@ -38,11 +38,10 @@ def write_registry(context: JobContext) -> list[Written]:
 
 def registry_rows(tracking: Tracking) -> list[dict[str, Any]]:
     """Rows of the table: every version of every target of the dataset, oldest first."""
-    dataset = tracking.config.dataset
     return [
         _row(tracking, target.name, version)
-        for target in dataset.targets
-        for version in versions_of(tracking.client, registered_name(dataset.name, target.name))
+        for target in tracking.config.dataset.targets
+        for version in versions_of(tracking.client, model_name(tracking.config, target.name))
     ]
 
 

@@ -10,26 +10,28 @@ from typing import Any
 
 from assay.errors import AssayError
 from assay.model.versions import ABSENT
+from assay.runtime.mlflow_client import client_of, is_databricks, is_unity
 
 
 @contextlib.contextmanager
-def version_files(tracking_uri: str, name: str, number: str, told: str) -> Iterator[Path]:
+def version_files(tracking_uri: str, name: str, number: str, told: str, *, registry_uri: str = "") -> Iterator[Path]:
     """A local copy of the files of a version of a registered model, while the block lasts. told: its name for people.
+
+    registry_uri: where it is registered, by default in the store itself.
 
     Raises:
         AssayError: there are none.
     """
     import mlflow
 
-    source = f"models:/{name}/{number}"
-    if not tracking_uri.startswith(
-        "databricks"
-    ):  # else MLflow looks for it in the store that this process happens to use
-        client = mlflow.MlflowClient(tracking_uri, registry_uri=tracking_uri)
-        source = client.get_model_version_download_uri(name, number)
+    source, registry = f"models:/{name}/{number}", registry_uri or tracking_uri
+    if not is_databricks(registry):  # else MLflow looks for it in the store that this process happens to use
+        source = client_of(tracking_uri, registry).get_model_version_download_uri(name, number)
     with tempfile.TemporaryDirectory(prefix="assay-version-") as folder:
         try:
-            local = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=tracking_uri)
+            local = mlflow.artifacts.download_artifacts(
+                artifact_uri=source, dst_path=folder, tracking_uri=tracking_uri, registry_uri=registry
+            )
         except (OSError, mlflow.MlflowException) as error:
             if getattr(error, "error_code", "") not in {"", *ABSENT}:
                 raise
@@ -38,7 +40,9 @@ def version_files(tracking_uri: str, name: str, number: str, told: str) -> Itera
         yield Path(local)
 
 
-def remove_version(client: Any, tracking_uri: str, name: str, number: str, source: str) -> None:
+def remove_version(
+    client: Any, tracking_uri: str, name: str, number: str, source: str, *, registry_uri: str = ""
+) -> None:
     """Remove a version of a registered model with the files that are its own. What is gone already is no error.
 
     source: where MLflow has its files; they stay where they are another version's, too.
@@ -46,7 +50,8 @@ def remove_version(client: Any, tracking_uri: str, name: str, number: str, sourc
     import mlflow
 
     model_id = source.removeprefix("models:/")
-    same = client.search_model_versions(f"source_path = '{source}'")
+    asked = f"name = '{name}'" if is_unity(registry_uri) else f"source_path = '{source}'"
+    same = [one for one in client.search_model_versions(asked) if one.source == source]
     shared = any((one.name, str(one.version)) != (name, number) for one in same)
     try:
         if model_id != source and not shared:

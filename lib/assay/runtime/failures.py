@@ -37,7 +37,9 @@ def fail(name: str, error: AssayError, as_json: bool) -> NoReturn:
     if as_json:
         status = "refused" if error.exit_code == EXIT_REFUSED else "failed"
         print(json.dumps({"job": name, "status": status, "error": message}), flush=True)
-    raise SystemExit(error.exit_code)
+    ended = SystemExit(error.exit_code)
+    ended.add_note(message)  # for who calls the command line in this process
+    raise ended
 
 
 @contextlib.contextmanager

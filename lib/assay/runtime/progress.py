@@ -74,10 +74,10 @@ class Reporter:
 
     def _poll(self, progress: Progress, task: Any, stop: threading.Event) -> None:
         while not stop.wait(POLL_SECONDS):
-            context = self._spark() if self._spark is not None else None
-            if context is None:
-                continue
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception):  # sessions without a context among them
+                context = self._spark() if self._spark is not None else None
+                if context is None:
+                    continue
                 tracker = context.statusTracker()
                 stages = [tracker.getStageInfo(s) for s in tracker.getActiveStageIds()]
                 found = [s for s in stages if s is not None]

@@ -93,8 +93,8 @@ def open_session(settings: SparkSettings, *, app: str, log_file: Path) -> SparkS
     import_spark()
     from pyspark.sql import SparkSession
 
-    given = session_is_given()
-    builder = SparkSession.builder.appName(app)
+    given, databricks = session_is_given(), "DATABRICKS_RUNTIME_VERSION" in os.environ
+    builder = SparkSession.builder if databricks else SparkSession.builder.appName(app)
     if given and SparkSession.getActiveSession() is not None:
         return SparkSession.getActiveSession()
     if not given:
@@ -103,7 +103,8 @@ def open_session(settings: SparkSettings, *, app: str, log_file: Path) -> SparkS
         _choose_python(settings)
         for key, value in DELTA.items():
             builder = builder.config(key, value)
-    builder = builder.config("spark.sql.session.timeZone", "UTC")
+    if not databricks:  # there nobody has to have the right to set anything
+        builder = builder.config("spark.sql.session.timeZone", "UTC")
     try:
         with _terminal_spared(None if given else log_file):
             session = builder.getOrCreate()
@@ -119,7 +120,7 @@ def open_session(settings: SparkSettings, *, app: str, log_file: Path) -> SparkS
             f"--master {settings.master}: Spark runs already, with the master {session.sparkContext.master}; "
             "under spark-submit write --master before the script"
         )
-    if "DATABRICKS_RUNTIME_VERSION" not in os.environ:  # there, wheels are libraries of the cluster
+    if not databricks:  # there, wheels are libraries of the cluster
         _ship_package(session)
     return session
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from assay.runtime.spark_plane import SparkPlane
 
+# A write that changes no row is a statement about its inputs all the same.
+SKIP_EMPTY = "spark.databricks.delta.skipRecordingEmptyCommits"
 ATTEMPTS = 10  # of a write that expects its slot as it was, while others write other slots of the table
 
 
@@ -27,8 +30,6 @@ def write_frame(plane: SparkPlane, frame: DataFrame, output: Output) -> Written:
         Overtaken: the slot was written since the version that the output expects.
     """
     frame = _described(frame, output)
-    # A write that changes no row is a statement about its inputs all the same.
-    plane.session.conf.set("spark.databricks.delta.skipRecordingEmptyCommits", "false")
     if output.expects is None:
         return _written(plane, output, _save(plane, frame, output, {}))
     conflicts = _conflicts()
@@ -103,7 +104,10 @@ def _save(plane: SparkPlane, frame: DataFrame, output: Output, options: dict[str
         writer = writer.option("overwriteSchema", "true")
     else:
         writer = writer.options(**output.properties)
-    with _dictionaries_of_texts(plane.session, output.schema):
+    with _settings(plane.session, {SKIP_EMPTY: "false", **_dictionaries_of_texts(output.schema)}) as taken:
+        if SKIP_EMPTY not in taken and not options:
+            # With a transaction of its own no commit is empty. The table keeps such a number for every write.
+            writer = writer.options(txnAppId=f"assay/{uuid.uuid4().hex}", txnVersion="0")
         if plane.catalog:
             writer.saveAsTable(plane.identifier(name))
         else:
@@ -127,19 +131,29 @@ def _written(plane: SparkPlane, output: Output, metadata: str) -> Written:
     raise AssayError(f"table {name}: its newest {LATEST_COMMITS} commits do not show what was written")
 
 
-@contextlib.contextmanager
-def _dictionaries_of_texts(session: SparkSession, schema: pa.Schema) -> Iterator[None]:
-    """Parquet dictionaries for texts alone, as the Arrow road writes them.
+def _dictionaries_of_texts(schema: pa.Schema) -> dict[str, str]:
+    """Settings for Parquet dictionaries of texts alone, as the Arrow road writes them.
 
     Numbers of many values fill a dictionary and are then written again without it: half of the time of a wide table.
     """
     key = "parquet.enable.dictionary"
-    wanted = {key: "false", **{f"{key}#{f.name}": "true" for f in schema if pa.types.is_string(f.type)}}
-    before = {name: session.conf.get(name, None) for name in wanted}
+    return {key: "false", **{f"{key}#{f.name}": "true" for f in schema if pa.types.is_string(f.type)}}
+
+
+@contextlib.contextmanager
+def _settings(session: SparkSession, wanted: Mapping[str, str]) -> Iterator[frozenset[str]]:
+    """Settings of a session while the block lasts, and which of them it took: some sessions let nobody set anything."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    before: dict[str, str | None] = {}
     try:
         for name, value in wanted.items():
-            session.conf.set(name, value)
-        yield
+            with contextlib.suppress(PySparkException, Py4JError):
+                former = session.conf.get(name, None)
+                session.conf.set(name, value)
+                before[name] = former
+        yield frozenset(before)
     finally:
         for name, former in before.items():
             session.conf.unset(name) if former is None else session.conf.set(name, former)

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from assay.config import RunConfig
+from assay.errors import PreflightError
 from assay.runtime.logs import redact, redact_tree
+from assay.runtime.mlflow_client import client_of, experiment_of, is_databricks, registry_of
 from assay.version import __version__
 
 PARAM_CHARACTERS = 500
@@ -49,17 +51,18 @@ class Tracking:
 
         self.config = config
         self.uri = tracking_uri(config)
+        self.registry_uri = registry_of(config.profile.runtime, self.uri)
         mlflow.set_tracking_uri(self.uri)
-        mlflow.set_registry_uri(self.uri)
+        mlflow.set_registry_uri(self.registry_uri)
         set_up_logging()  # MLflow's import brings handlers of its own
         make_store(self.uri)
         self.mlflow = mlflow
-        self.client = mlflow.MlflowClient(self.uri)
-        name = f"assay/{config.dataset.name}"
+        self.client = client_of(self.uri, self.registry_uri)
+        name = experiment_of(config)
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             location = (config.workspace / "mlartifacts").as_uri() if self.uri.startswith("sqlite") else None
-            self.experiment_id = self.client.create_experiment(name, artifact_location=location)
+            self.experiment_id = _created(self.client, name, location, self.uri)
         else:
             self.experiment_id = experiment.experiment_id
 
@@ -170,10 +173,31 @@ class Tracking:
             yield Path(local)
 
     def ui_command(self) -> str:
-        """The command that opens MLflow on this store."""
+        """The command that opens MLflow on this store; on Databricks the path of the experiment in the workspace."""
+        if is_databricks(self.uri):
+            return f"experiment {experiment_of(self.config)}"
         program = Path(sys.executable).with_name("mlflow")
         command = os.path.relpath(program) if program.is_file() else "mlflow"
         return f"{shlex.quote(command)} ui --backend-store-uri {shlex.quote(redact(self.uri))}"
+
+
+def _created(client: Any, name: str, location: str | None, uri: str) -> str:
+    """A new experiment.
+
+    Raises:
+        PreflightError: on Databricks, where its folder is not there or nobody may write to it.
+    """
+    from mlflow import MlflowException
+
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException as error:
+        if not is_databricks(uri):
+            raise
+        raise PreflightError(
+            f"experiment {name} cannot be made: {str(error).splitlines()[0]}; `databricks workspace mkdirs "
+            f"{name.rpartition('/')[0]}` makes its folder, and runtime.experiment_folder names another one"
+        ) from None
 
 
 def tracking_uri(config: RunConfig) -> str:

@@ -88,7 +88,8 @@ def predict_udf(
     if isinstance(model, str):
         import mlflow
 
-        model = load_registered(model, tracking_uri or mlflow.get_tracking_uri())
+        registry_uri = tracking_uri or mlflow.get_registry_uri()
+        model = load_registered(model, tracking_uri or mlflow.get_tracking_uri(), registry_uri)
     config = config or ScoringConfig()
     scorer = Scorer.of(model, config)
     rows = config.batch_rows

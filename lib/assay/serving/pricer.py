@@ -20,7 +20,7 @@ from assay.errors import AssayError, DataError
 from assay.features.job import champion_plan
 from assay.features.kernel import observation_columns
 from assay.ingest.rules import source_names, told
-from assay.model.registry import Champion, champion, registered_name
+from assay.model.registry import Champion, champion, model_name
 from assay.model.versions import CHAMPION
 from assay.runtime.arrow_flow import ArrowFlow
 from assay.runtime.conditions import Condition
@@ -179,9 +179,9 @@ def load_pricer(context: JobContext, limits: Limits) -> Pricer:
 
 def versions(context: JobContext) -> dict[str, Any]:
     """What `load_pricer` would find: versions of tables, and the champions' numbers in the registry."""
-    client, name = context.tracking.client, context.config.dataset.name
+    client, config = context.tracking.client, context.config
     numbers = {
-        target.name: str(client.get_model_version_by_alias(registered_name(name, target.name), CHAMPION).version)
+        target.name: str(client.get_model_version_by_alias(model_name(config, target.name), CHAMPION).version)
         for target in context.config.dataset.targets
     }
     return {**{name: context.plane.version(name) for name in TABLES}, **numbers}

@@ -8,14 +8,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from assay.errors import UserError
 
+WHOLE = ("/Volumes/", "/Workspace/", "/dbfs/")  # folders of Databricks, whose files are written whole or not at all
 COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"
 
 
@@ -72,16 +74,16 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
 
 
 class Journal:
-    """The file of a study that this run adds to."""
+    """The file of a study that this run adds to. write: keeps one more line of it."""
 
-    def __init__(self, sink: IO[bytes], trials: Sequence[Trial]) -> None:
-        self._sink = sink
+    def __init__(self, write: Callable[[Mapping[str, Any]], None], trials: Sequence[Trial]) -> None:
+        self._write = write
         self.trials = list(trials)
 
     def add(self, trial: Trial) -> None:
         """Keep a trial: it is on disk when this returns."""
         self.trials.append(trial)
-        _write(self._sink, dataclasses.asdict(trial))
+        self._write(dataclasses.asdict(trial))
 
 
 @contextlib.contextmanager
@@ -92,6 +94,9 @@ def opened(path: Path, told: Mapping[str, Any]) -> Iterator[Journal]:
         UserError: another run has it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if str(path).startswith(WHOLE):
+        yield _rewritten(path, told)
+        return
     with path.open("a+b") as sink:
         try:
             fcntl.flock(sink, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,7 +113,22 @@ def opened(path: Path, told: Mapping[str, Any]) -> Iterator[Journal]:
         if record is None:
             sink.truncate(0)
             _write(sink, {"study": dict(told)})
-        yield Journal(sink, record.trials if record is not None else ())
+        yield Journal(functools.partial(_write, sink), record.trials if record is not None else ())
+
+
+def _rewritten(path: Path, told: Mapping[str, Any]) -> Journal:
+    """The study's file where nothing can be added to a file: each trial writes all of it, and nobody holds it."""
+    record = read(path) if path.is_file() else None
+    trials = record.trials if record is not None else ()
+    lines = [{"study": dict(told)}, *map(dataclasses.asdict, trials)]
+
+    def write(value: Mapping[str, Any]) -> None:
+        lines.append(dict(value))
+        part = path.with_suffix(".part")
+        part.write_bytes(b"".join((json.dumps(line) + "\n").encode() for line in lines))
+        part.replace(path)
+
+    return Journal(write, trials)
 
 
 def read(path: Path) -> Record | None:

@@ -9,6 +9,7 @@ import pickletools
 import pytest
 
 from assay.errors import UserError
+from assay.tuning import journal
 from assay.tuning.journal import FAILED, Trial, best_of, opened, read
 
 TOLD = {"target": "price", "engine": "xgboost"}
@@ -84,3 +85,18 @@ def test_the_best_is_complete_and_the_first_of_equals(made):
     trials = [made(0, {}, 2.0), made(1, {}, 1.0), made(2, {}, 1.0), made(3, {}, 0.1, "pruned")]
     assert best_of([*trials, Trial(4, {}, {}, FAILED, None, 0, (), 1.0, 1.0)]) == trials[1]
     assert best_of(trials[3:]) is None
+
+
+def test_on_a_volume_nothing_is_added_to_a_file(tmp_path, made, monkeypatch):
+    monkeypatch.setattr(journal, "WHOLE", (str(tmp_path),))
+    monkeypatch.setattr(journal.fcntl, "flock", lambda *_: pytest.fail("a volume knows no locks"))
+    path, trials = tmp_path / "studies" / "price-1.jsonl", [made(n, {"x": 0.5}, 1.0) for n in range(3)]
+    with opened(path, TOLD) as first:
+        assert first.trials == []
+        first.add(trials[0])
+        first.add(trials[1])
+    with opened(path, TOLD) as second:
+        assert second.trials == trials[:2]
+        second.add(trials[2])
+    assert (list(read(path).trials), read(path).told) == (trials, TOLD)
+    assert [one.name for one in path.parent.iterdir()] == [path.name]

@@ -17,7 +17,7 @@ from assay.synthetic.process import Rows
 from assay.synthetic.streams import uniforms
 
 FIRST_SALE, FIRST_MACHINE, FIRST_MODEL = 1_000_000, 100_000, 1_000
-UNKNOWN_YEAR, UNSAID = 1000, "None or Unspecified"
+UNKNOWN_YEAR, UNKNOWN_YEARS, UNSAID = 1000, 0.06, "None or Unspecified"
 STATES = (
     *("Florida", "Texas", "California", "Washington", "Georgia", "Maryland", "Mississippi", "Ohio", "Illinois"),
     *("Colorado", "New Jersey", "North Carolina", "Tennessee", "Alabama", "Pennsylvania", "South Carolina", "Arizona"),
@@ -99,9 +99,11 @@ def auction_columns(market: Auctions, rows: Rows, bad: Bad) -> dict[str, pa.Arra
 
 
 def _years_made(market: Auctions, rows: Rows, *, hidden: np.ndarray) -> pa.DictionaryArray:
-    """YearMade as text; of one lot in eleven it is unknown. hidden: lots whose year cannot be read."""
+    """YearMade as text; of some lots it is unknown. hidden: lots whose year cannot be read."""
     first, last = int(rows.row[0]), int(rows.row[-1]) + 1
-    made = np.where(uniforms(market.config.seed, YEAR, first, last) < 1 / 11, UNKNOWN_YEAR, market.made(rows.entity))
+    made = np.where(
+        uniforms(market.config.seed, YEAR, first, last) < UNKNOWN_YEARS, UNKNOWN_YEAR, market.made(rows.entity)
+    )
     least = int(made.min())
     names = ["unreadable", *(str(year) for year in range(least, int(made.max()) + 1))]
     return codes(np.where(hidden, 0, made - least + 1), names)

@@ -65,7 +65,7 @@ class Auctions(Market):
         houses = 0.04 * normals(seed, HOUSE_EFFECT, 0, HOUSES) + np.where(np.arange(HOUSES) < 2, 0.1, 0.0)
         shown = np.isin(kind, HYDRAULICS)  # what a machine has not cannot move its price
         found: np.ndarray = (
-            -(1.2 + 0.6 * loss) * -np.expm1(-age / (6 + 5 * years))
+            -(0.9 + 0.5 * loss) * -np.expm1(-age / (6 + 5 * years))
             - 0.01 * age
             + houses[self.house(drawn.first, drawn.last)]
             + 0.1 * (np.isin(kind, DRIVES) & self.drive(drawn.entity))

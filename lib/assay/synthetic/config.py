@@ -17,7 +17,7 @@ ROWS_PER_ENTITY: dict[Frequency, int] = {"hourly": 2_000, "daily": 500, "weekly"
 DRIFTS = {"level": 0.2, "noise": 2.0, "covariate": 3.0}
 # Settings that are the preset's own: of auctions the states and the product groups; and its defaults.
 PRESETS: dict[str, dict[str, Any]] = {"auctions": {"frequency": "irregular", "regions": 24, "kinds": 6}}
-PRESET_DEFAULTS: dict[str, dict[str, Any]] = {"auctions": {"noise": 0.08}}
+PRESET_DEFAULTS: dict[str, dict[str, Any]] = {"auctions": {"noise": 0.06}}
 FIRST_YEAR, LATEST_END = 1900, "2026-01-01"  # rows of the future would be none of ingest's
 
 

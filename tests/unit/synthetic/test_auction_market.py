@@ -80,7 +80,7 @@ def test_days_are_those_of_auctions_and_lots_become_more(lots):
 
 def test_what_is_not_known_looks_as_it_does_in_such_data(lots):
     unknown = lots["made"] == 1000
-    assert unknown.mean() == pytest.approx(1 / 11, abs=0.01)
+    assert unknown.mean() == pytest.approx(0.06, abs=0.01)
     assert lots.filter(~unknown)["made"].min() > 1970
     meter = lots["MachineHoursCurrentMeter"]
     assert meter.null_count() / ROWS == pytest.approx(0.55, abs=0.02)
@@ -140,7 +140,7 @@ def test_prices_deviate_from_the_truth_by_the_stated_noise_and_by_rounding():
     assert truth["price_without_noise"].to_numpy() == pytest.approx(np.exp(rows.expected))
     rounding = np.abs(source["SalePrice"].to_numpy() / np.exp(rows.log_price) - 1)
     assert rounding.max() < 0.03
-    assert np.median(rows.noise_sd) == pytest.approx(0.08, rel=0.3)
+    assert np.median(rows.noise_sd) == pytest.approx(0.06, rel=0.3)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.2])

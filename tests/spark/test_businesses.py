@@ -181,7 +181,13 @@ def test_trading(spark, run_job, workspace, cut):
     assert "sharpe" in result.metrics
     columns = open_workspace(workspace).table("features").columns
     assert any("rsi" in name for name in columns)
-    for job in ("monitor", "retrain"):
-        assert run_job(job, dataset("sp500_trading"), overrides=options).status == "done"
+    assert run_job("monitor", dataset("sp500_trading"), overrides=options).status == "done"
     days = answer(spark, workspace, "Trading")
-    assert days["win_rate"].is_between(0, 1).all()
+    assert days["win_rate"].is_between(0.2, 0.8).all()
+    assert "champion" in set(days["role"])
+    # Nobody foresees 99 of 100 changes: the champion is to be pruned. (That it learns again is told in test_retrain_job.)
+    strict = [*options, "retraining.prune_win_rate=0.99", "retraining.schedule_days=0"]
+    assert run_job("retrain", dataset("sp500_trading"), overrides=strict).metrics["retrain_done"] == 0
+    pruned = open_workspace(workspace).table("underperformers")
+    assert pruned["role"].to_list() == ["champion"]
+    assert 0.2 < pruned["win_rate"].item() < 0.8

@@ -185,7 +185,7 @@ def test_trading(spark, run_job, workspace, cut):
     days = answer(spark, workspace, "Trading")
     assert days["win_rate"].is_between(0.2, 0.8).all()
     assert "champion" in set(days["role"])
-    # Nobody foresees 99 of 100 changes: the champion is to be pruned. (Learning again is looked at in test_retrain_job.)
+    # Nobody foresees 99 of 100 changes: the champion is to be pruned. (Learning again is for test_retrain_job.)
     strict = [*options, "retraining.prune_win_rate=0.99", "retraining.schedule_days=0"]
     assert run_job("retrain", dataset("sp500_trading"), overrides=strict).metrics["retrain_done"] == 0
     pruned = open_workspace(workspace).table("underperformers")

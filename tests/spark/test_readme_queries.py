@@ -16,10 +16,11 @@ pytestmark = pytest.mark.spark
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sql\n(.*?)```", README, flags=re.DOTALL)
 QUERIES = [q.strip() for block in BLOCKS for q in re.sub(r"--.*", "", block).split(";") if q.strip()]
-OF_LEVELS = {  # columns that a level adds
-    "predictions": ("lower_80", "upper_80", "width_80"),
+OF_DATA = {  # columns that a level, or a dataset, adds
+    "predictions": ("lower_80", "upper_80", "width_80", "predicted_class"),
     "shadow_predictions": ("lower_80", "upper_80", "width_80"),
     "performance": ("coverage_80", "width_80"),
+    "observations": ("MachineID", "ModelID", "zipcode", "store", "brand", "CustomerID"),
 }
 
 
@@ -30,7 +31,7 @@ def views(spark):
 
     session = spark.newSession()
     for table in DECLARED.values():
-        schema = table.schema([pa.field(name, pa.float64()) for name in OF_LEVELS.get(table.name, ())])
+        schema = table.schema([pa.field(name, pa.float64()) for name in OF_DATA.get(table.name, ())])
         session.createDataFrame([], from_arrow_schema(schema)).createTempView(quoted(table.name))
     return session
 

@@ -231,9 +231,26 @@ def _check_column_maps(dataset: DatasetConfig, origin: str) -> None:
             raise ConfigError(
                 f"{origin}: {key}.{name} names no numeric column of the dataset{nearest(name, set(of.numeric_columns))}"
             )
+    _check_unknown_values(dataset.ingested, origin)
     for name, (low, high) in dataset.bounds.items():
         if low > high:
             raise ConfigError(f"{origin}: bounds.{name}: the lowest value {low} is above the highest {high}")
+
+
+def _check_unknown_values(dataset: DatasetConfig, origin: str) -> None:
+    numeric = set(dataset.numeric_columns) - set(dataset.labels)
+    known = numeric | set(dataset.text_columns)
+    for name, values in dataset.unknown_values.items():
+        if name not in known:
+            raise ConfigError(
+                f"{origin}: unknown_values.{name} names no numeric or text column of the dataset{nearest(name, known)}"
+            )
+        text = next((value for value in values if isinstance(value, str)), None)
+        if name in numeric and text is not None:
+            raise ConfigError(
+                f"{origin}: unknown_values.{name}: {text!r} is no number, as the column's values are; texts that mean "
+                "no value are in source.null_values"
+            )
 
 
 def _check_features(dataset: DatasetConfig, origin: str) -> None:

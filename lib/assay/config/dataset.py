@@ -282,13 +282,15 @@ class DatasetConfig:
     duplicates: rows of one entity at one time. `keep_first` and `keep_last` quarantine the others with a reason;
         `allow` keeps all of them (many sales of one model on a day). First and last go by the names of files and the
         order of rows in them; rows of tables have no order: of those the one that stays is any, but always the same.
+    unknown_values: column -> values of the source that mean "not known" (a year of 1000, a meter at 0). They are
+        missing from then on; the rows stay.
     bounds: column -> [lowest, highest] value that can be real; rows outside are quarantined.
     decision: target -> its weight in one score of what to go for; below 0 less of it is better.
     quality: what the data must look like, for the quality metrics.
     training: overrides of the profile's `training` section for this dataset.
     profiles: name of a profile -> keys of `features` and `calendar` that differ under it.
     preparation: the same for `preparation`, whose columns only a dataset can name; each of its keys as a whole.
-    evaluation, ingest, segmentation: the same for these sections.
+    evaluation, ingest, segmentation, engine, ensemble, retraining: the same for these sections.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]
@@ -302,6 +304,7 @@ class DatasetConfig:
     segments: tuple[Name, ...] = ()
     availability_delay_days: dict[str, Days] = Field(default_factory=dict)
     duplicates: Literal["keep_first", "keep_last", "allow"] = "keep_last"
+    unknown_values: dict[str, tuple[float | str, ...]] = Field(default_factory=dict)
     bounds: dict[str, tuple[float, float]] = Field(default_factory=dict)
     decision: dict[str, float] = Field(default_factory=dict)
     calendar: CalendarConfig = CalendarConfig()
@@ -313,6 +316,9 @@ class DatasetConfig:
     evaluation: dict[str, Any] = Field(default_factory=dict)
     ingest: dict[str, Any] = Field(default_factory=dict)
     segmentation: dict[str, Any] = Field(default_factory=dict)
+    engine: dict[str, Any] = Field(default_factory=dict)
+    ensemble: dict[str, Any] = Field(default_factory=dict)
+    retraining: dict[str, Any] = Field(default_factory=dict)
     description: str = ""
 
     def known_until(self, column: str, now: dt.datetime) -> dt.datetime:
@@ -341,6 +347,7 @@ class DatasetConfig:
             events=self.events.without_observations(),
             columns=ColumnsConfig(numeric=self.events.numeric, categorical=self.events.categorical),
             duplicates=self.duplicates,
+            unknown_values=self.unknown_values,
             bounds=self.bounds,
             quality=self.quality,
         )

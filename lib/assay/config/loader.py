@@ -12,11 +12,13 @@ from typing import Any
 
 from assay.config.consistency import check_dataset
 from assay.config.dataset import FIRST_YEAR, LAST_YEAR, CalendarConfig, DatasetConfig, FeaturesConfig
+from assay.config.ensemble import EnsembleConfig
 from assay.config.evaluation import EvaluationConfig
 from assay.config.overrides import DATASET, parse_override
 from assay.config.preparation import PreparationConfig
-from assay.config.profile import AdvancedTrainingConfig, IngestConfig, ProfileConfig
+from assay.config.profile import AdvancedTrainingConfig, EngineConfig, IngestConfig, ProfileConfig
 from assay.config.profile_consistency import check_profile
+from assay.config.retraining import RetrainingConfig
 from assay.config.run import RunConfig
 from assay.config.segmentation import SegmentationConfig
 from assay.config.strict import check, nearest
@@ -30,6 +32,9 @@ OVERRIDDEN = {  # by the dataset
     "evaluation": EvaluationConfig,
     "ingest": IngestConfig,
     "segmentation": SegmentationConfig,
+    "engine": EngineConfig,
+    "ensemble": EnsembleConfig,
+    "retraining": RetrainingConfig,
 }
 
 

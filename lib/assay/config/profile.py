@@ -128,6 +128,8 @@ class EngineConfig:
     monotone: numeric input -> 1 (predictions never fall as it rises) or -1 (never rise), on the model's scale.
     quantiles: levels of the quantiles that XGBoost and CatBoost learn of a number, all in one model; the one nearest to
         0.5 is the prediction. None of them learns the mean. Targets of classes have none.
+    shrink_changes: a model of changes (`relative_to: last_value`) goes as far from the last known value as outcomes of
+        the calibration period followed it, and not at all where they did not; false takes its changes as they are.
     sample_rows: most rows that the engines of `SAMPLED` learn from, drawn by a hash of `row_id`; 0 is the engine's own.
     """
 
@@ -142,6 +144,7 @@ class EngineConfig:
     min_rows_per_rank: Annotated[int, Field(ge=0)] = 0
     sample_rows: Annotated[int, Field(ge=0)] = 0
     quantiles: tuple[Share, ...] = ()
+    shrink_changes: bool = True
     memory_share: Share = 0.5
     seed: int = 7
     weight_halflife_days: Annotated[float, Field(gt=0)] | None = None

@@ -17,7 +17,7 @@ from assay.config.dataset import stored_name
 from assay.ingest.labels import as_code
 from assay.ingest.quality_partial import is_broken
 from assay.ingest.rules import checked_schema
-from assay.ingest.values import as_number, as_text
+from assay.ingest.values import as_number, as_text, without
 from assay.runtime.arrow_files import conform_table
 from assay.runtime.plane import Flow, Plane
 from assay.runtime.tables import ingested_table
@@ -66,7 +66,11 @@ def restored(frame: pl.DataFrame, dataset: DatasetConfig) -> pl.DataFrame:
         return frame
     old = frame.filter(stored["old"])
     rows = [json.loads(text) for text in old["raw"]]
-    columns = [as_text(_values(rows, name)).alias(stored_name(name)) for name in dataset.text_columns]
+    unknown = dataset.unknown_values
+    columns = [
+        without(as_text(_values(rows, name)), unknown.get(name, ())).alias(stored_name(name))
+        for name in dataset.text_columns
+    ]
     for name, target in dataset.labels.items():
         code, _ = as_code(_values(rows, target.source_column), target)
         columns.append(code.alias(stored_name(name)))
@@ -74,7 +78,7 @@ def restored(frame: pl.DataFrame, dataset: DatasetConfig) -> pl.DataFrame:
         if name in dataset.labels:
             continue
         number, _ = as_number(pl.Series(name, _texts(rows, name), dtype=pl.String))
-        columns.append(number.fill_nan(None).alias(stored_name(name)))
+        columns.append(without(number, unknown.get(name, ())).fill_nan(None).alias(stored_name(name)))
     return pl.concat([frame.filter(~stored["old"]), old.with_columns(columns)])
 
 

@@ -17,7 +17,7 @@ from assay.ingest.alignment import EXACT_TIME, merge_periods, period_start
 from assay.ingest.csv_rows import RawChunk
 from assay.ingest.labels import as_class, as_code, code_rule
 from assay.ingest.source import SourcePart, raw_json, read_part
-from assay.ingest.values import as_number, as_text, time_rules, times_of, when
+from assay.ingest.values import as_number, as_text, time_rules, times_of, when, without
 from assay.runtime.arrow_files import conform_table
 from assay.runtime.tables import OBSERVATIONS, SOURCE_ROWS, TIME, observation_fields
 
@@ -84,8 +84,9 @@ def typed_columns(
     time = times_of(raw, dataset.time)
     rules = time_rules(raw[dataset.time.column], time, dataset.time, now) if dataset.time.dated else []
     columns = [time.alias("time")]
+    unknown = dataset.unknown_values
     for name in dataset.text_columns:
-        text = as_text(raw[name])
+        text = without(as_text(raw[name]), unknown.get(name, ()))
         columns.append(text.alias(stored_name(name)))
         if name in dataset.entity and text.null_count():
             rules += when(text.is_null(), f"column {name!r}: entity key is missing (dataset.entity)")
@@ -98,6 +99,7 @@ def typed_columns(
         if name in dataset.labels:
             continue
         number, bad = as_number(raw[name])
+        number = without(number, unknown.get(name, ()))
         rules += when(bad, f"column {name!r}: not a number (dataset.{'targets' if name in targets else 'columns'})")
         finite = math.isfinite(number.sum())
         if not finite and name in targets:

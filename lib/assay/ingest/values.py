@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -140,6 +141,19 @@ def as_number(column: pl.Series) -> tuple[pl.Series, pl.Series]:
             return number, pl.Series(column.name, np.zeros(len(column), dtype=bool))
         return number, column.is_not_null() & number.is_null()
     return pl.Series(column.name, [None] * len(column), dtype=pl.Float64), column.is_not_null()
+
+
+def without(column: pl.Series, unknown: Sequence[float | str]) -> pl.Series:
+    """Values, null where they are among those that mean "not known". column: text or float64."""
+    import polars as pl
+
+    if not unknown:
+        return column
+    if column.dtype == pl.String:
+        meant = pl.Series([f"{value:.15g}" if isinstance(value, float) else value for value in unknown])
+    else:
+        meant = pl.Series([float(value) for value in unknown])
+    return column.set(column.is_in(meant), None)
 
 
 def _filled(text: pl.Series) -> pl.Series:

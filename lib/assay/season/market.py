@@ -18,8 +18,8 @@ import polars as pl
 from assay.season.faults import FIRST_DAY, LABEL_DAYS, Calendar
 from assay.synthetic.config import DriftConfig, MarketConfig
 from assay.synthetic.dataset import dataset_tree
-from assay.synthetic.faults import TIME
 from assay.synthetic.files import chunk
+from assay.synthetic.presets import TIME
 
 ENTITIES = 100
 NEWCOMERS = 12  # entities of the segment that nobody has seen

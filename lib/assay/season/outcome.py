@@ -26,7 +26,7 @@ from assay.season.judge import (
 )
 from assay.season.market import Stream
 from assay.season.record import Record
-from assay.synthetic.faults import TIME
+from assay.synthetic.presets import TIME
 from assay.workspace import Workspace
 
 TARGET_COVERAGE = 0.80

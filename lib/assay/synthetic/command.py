@@ -16,12 +16,16 @@ PURPOSE = "Make a synthetic market of any size with known truth."
 def generate(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write; it must be new or empty.")],
     rows: Annotated[int, typer.Option("--rows", help="Rows of the market, bad ones among them.")] = 100_000,
+    preset: Annotated[
+        Literal["auctions"] | None, typer.Option("--preset", help="A market with columns and quirks of its own.")
+    ] = None,
     entities: Annotated[
         int | None, typer.Option("--entities", help="Default: as many as give each 500 rows, of daily times.")
     ] = None,
     frequency: Annotated[
-        Literal["hourly", "daily", "weekly", "monthly", "irregular"], typer.Option("--frequency", help="Of times.")
-    ] = "daily",
+        Literal["hourly", "daily", "weekly", "monthly", "irregular"] | None,
+        typer.Option("--frequency", help="Of times. Default: daily."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Equal seeds and settings give equal rows.")] = 7,
     regions: Annotated[int | None, typer.Option("--regions", help="Regions. Default: 8.")] = None,
     kinds: Annotated[int | None, typer.Option("--kinds", help="Kinds. Default: 4.")] = None,
@@ -64,6 +68,8 @@ def generate(
     Writes: market/ and truth/ (Parquet), dataset.yml, planted.json.
 
     Example:  `assay generate --rows 1000000 --entities 2000 --frequency daily --out market --seed 7`
+
+    Example:  `assay generate --preset auctions --rows 50000 --out auctions`
     """
     from assay.runtime.logs import set_up_logging
     from assay.runtime.progress import Reporter
@@ -75,7 +81,7 @@ def generate(
     given: dict[str, Any]
     given = {"rows": rows, "entities": entities, "frequency": frequency, "regions": regions, "kinds": kinds, "end": end}
     given |= {"seed": seed, "noise": noise, "skew": skew, "missing": missing, "bad_share": bad_share, "leaks": leak}
-    given["attributes"] = attributes
+    given |= {"attributes": attributes, "preset": preset}
     with failures_told("generate", as_json, lambda: folder):
         result = make_market(
             folder,

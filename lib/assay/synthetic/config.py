@@ -15,6 +15,9 @@ from assay.errors import ConfigError
 Frequency = Literal["hourly", "daily", "weekly", "monthly", "irregular"]
 ROWS_PER_ENTITY: dict[Frequency, int] = {"hourly": 2_000, "daily": 500, "weekly": 200, "monthly": 120, "irregular": 20}
 DRIFTS = {"level": 0.2, "noise": 2.0, "covariate": 3.0}
+# Settings that are the preset's own: of auctions the states and the product groups; and its defaults.
+PRESETS: dict[str, dict[str, Any]] = {"auctions": {"frequency": "irregular", "regions": 24, "kinds": 6}}
+PRESET_DEFAULTS: dict[str, dict[str, Any]] = {"auctions": {"noise": 0.06}}
 FIRST_YEAR, LATEST_END = 1900, "2026-01-01"  # rows of the future would be none of ingest's
 
 
@@ -38,6 +41,7 @@ class DriftConfig:
 class MarketConfig:
     """A synthetic market. Equal configurations give equal rows, however many tasks write them.
 
+    preset: `auctions` has lots of machines at auctions, with columns, days and numbers of them of its own.
     entities: None takes as many as give each a usual number of rows (500 for daily times).
     end: date before which the last time lies; entities are observed until then.
     noise: typical standard deviation of the logarithm of a price, given everything else.
@@ -49,6 +53,7 @@ class MarketConfig:
     """
 
     rows: Annotated[int, Field(ge=1, le=1_000_000_000)]
+    preset: Literal["auctions"] | None = None
     entities: Annotated[int, Field(ge=1)] | None = None
     frequency: Frequency = "daily"
     regions: Annotated[int, Field(ge=1, le=1_000)] = 8
@@ -88,10 +93,21 @@ def market_config(settings: Mapping[str, Any], *, drift: Sequence[str] = (), dri
         ConfigError: names the option and what it may be.
     """
     tree = {name: value for name, value in settings.items() if value is not None}
+    if tree.get("preset") in PRESETS:
+        tree = _of_preset(tree)
     tree["drift"] = {**dict(_parsed_drift(text) for text in drift), **({"start": drift_from} if drift_from else {})}
     config: MarketConfig = check(MarketConfig, tree, origin="settings of the market")
     _check(config)
     return config
+
+
+def _of_preset(tree: dict[str, Any]) -> dict[str, Any]:
+    """Settings with those of a preset, which has a say of its own in some of them."""
+    name = tree["preset"]
+    own = next((key for key in (*PRESETS[name], "entities", "skew") if key in tree), None)
+    if own is not None:
+        raise ConfigError(f"--{own} {tree[own]}: the preset {name} has its own; leave --{own} out")
+    return {**PRESET_DEFAULTS[name], **PRESETS[name], **tree}
 
 
 def _parsed_drift(text: str) -> tuple[str, float]:
@@ -115,6 +131,16 @@ def _check(config: MarketConfig) -> None:
             raise ConfigError(f"{option} {date}: not a date; write it as 2024-06-30") from None
     if not f"{FIRST_YEAR}-01-01" < config.end <= LATEST_END:
         raise ConfigError(f"--end {config.end}: expected a date after {FIRST_YEAR}-01-01, up to {LATEST_END}")
+    if config.preset is None:
+        _check_entities(config)
+    if config.drift.start and not (config.drift.level or config.drift.noise or config.drift.covariate):
+        raise ConfigError(f"--drift-from {config.drift.start}: nothing changes; say what, such as --drift level=0.2")
+    if len(set(config.leaks)) < len(config.leaks):
+        raise ConfigError(f"--leak: {', '.join(config.leaks)} names one twice")
+
+
+def _check_entities(config: MarketConfig) -> None:
+    """Refuse numbers of rows and entities that cannot be had together."""
     if config.entity_count > config.rows:
         raise ConfigError(f"--entities {config.entity_count}: more entities than rows ({config.rows}); ask for fewer")
     heavy = round(config.skew * config.rows)
@@ -126,7 +152,3 @@ def _check(config: MarketConfig) -> None:
         )
     if config.bad_share and config.rows - heavy < 2 * light:
         raise ConfigError("--bad-share: duplicates need entities with two rows or more; ask for fewer --entities")
-    if config.drift.start and not (config.drift.level or config.drift.noise or config.drift.covariate):
-        raise ConfigError(f"--drift-from {config.drift.start}: nothing changes; say what, such as --drift level=0.2")
-    if len(set(config.leaks)) < len(config.leaks):
-        raise ConfigError(f"--leak: {', '.join(config.leaks)} names one twice")

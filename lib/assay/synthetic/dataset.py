@@ -7,11 +7,14 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
+from assay.config import conf_root
+from assay.config.yaml_text import read_yaml
+from assay.synthetic.auctions import DEPTH, Auctions
 from assay.synthetic.config import MarketConfig
-from assay.synthetic.faults import RULES, TIME, Faults
-from assay.synthetic.files import LEAKS, MISSING, NUMERIC, SOURCE, TRUTH, Block, attribute_names
-from assay.synthetic.layout import Layout
-from assay.synthetic.process import PHI, Market
+from assay.synthetic.faults import Faults
+from assay.synthetic.files import LEAKS, NUMERIC, SOURCE, TRUTH, Block, attribute_names, missing_of
+from assay.synthetic.presets import TIME, shown
+from assay.synthetic.process import PHI
 
 # Windows hold several times, and the last one a year where that is not too many for a test.
 HISTORY: dict[str, dict[str, list[int]]] = {
@@ -25,6 +28,9 @@ HISTORY: dict[str, dict[str, list[int]]] = {
 
 def dataset_tree(config: MarketConfig) -> dict[str, Any]:
     """The dataset YAML as plain data, for a file beside the folder `market`."""
+    further = [*(LEAKS[leak] for leak in config.leaks), *attribute_names(config.attributes)]
+    if config.preset is not None:
+        return _preset_tree(config, further)
     return {
         "name": f"synthetic_{config.frequency}",
         "description": f"{config.rows} rows of {config.entity_count} invented entities; seed {config.seed}",
@@ -33,7 +39,7 @@ def dataset_tree(config: MarketConfig) -> dict[str, Any]:
         "entity": ["entity"],
         "targets": [{"name": "price", "transform": "log", "relative_to": "last_value"}],
         "columns": {
-            "numeric": [*NUMERIC, *(LEAKS[leak] for leak in config.leaks), *attribute_names(config.attributes)],
+            "numeric": [*NUMERIC, *further],
             "categorical": ["region", "kind", "grade", "promotion"],
             "outcomes": ["sales"],
         },
@@ -45,33 +51,48 @@ def dataset_tree(config: MarketConfig) -> dict[str, Any]:
     }
 
 
+def _preset_tree(config: MarketConfig, further: Sequence[str]) -> dict[str, Any]:
+    """What ships as `conf/datasets/PRESET.yml`, of this market's files."""
+    tree = read_yaml(conf_root() / "datasets" / f"{config.preset}.yml")
+    columns = {**tree["columns"], "numeric": [*tree["columns"]["numeric"], *further]}
+    return {**tree, "source": {"path": SOURCE, "format": "parquet"}, "columns": columns}
+
+
 def planted(config: MarketConfig, blocks: Sequence[Block]) -> dict[str, Any]:
     """What a test may ask about a market.
 
     bad_rows: per rule, its reason in ingest's words and the rows that break it. missing: column -> cells (bad rows
     among them). drift: date from which, and sizes. autoregression: phi of the process. attributes: what a standard
-    deviation of each further one adds to the logarithm of the price.
+    deviation of each further one adds to the logarithm of the price. downturn: of auctions, the year in which prices
+    fall, and by how much of their logarithm at most, of machines ten years old.
     """
-    layout, each = Layout(config), Faults(config).each
+    made, faults = shown(config), Faults(config)
+    layout, names, each = made.layout, made.names, faults.each
     start, end = (_date(us) for us in layout.bounds_us)
     sizes = {k: v for k, v in dataclasses.asdict(config.drift).items() if k != "start" and v is not None}
     return {
         "config": settings(config),
         "rows": config.rows,
-        "entities": config.entity_count,
+        "entities": layout.entity_count,
         "files": len(blocks),
         "time": {"start": start, "end": end},
         "autoregression": PHI,
-        "truth": {"folder": TRUTH, "key": ["entity", TIME]},
-        "bad_rows": {name: {"reason": reason, "rows": each} for name, reason in RULES.items()} if each else {},
-        "missing": {name: sum(block.missing[name] for block in blocks) for name in MISSING},
+        "truth": {"folder": TRUTH, "key": [names.entity, names.time]},
+        "bad_rows": {name: {"reason": reason, "rows": each} for name, reason in faults.reasons.items()} if each else {},
+        "missing": {name: sum(block.missing[name] for block in blocks) for name in missing_of(config)},
         "drift": {"from": _date(layout.drift_us), **sizes} if sizes else {},
         "leaks": {LEAKS[leak]: leak for leak in config.leaks},
         "attributes": dict(
-            zip(attribute_names(config.attributes), Market(config).attribute_effects().tolist(), strict=True)
+            zip(attribute_names(config.attributes), made.market.attribute_effects().tolist(), strict=True)
         ),
         "skew": {"entity": "e00000000", "rows": layout.heavy_rows} if layout.heavy_rows else {},
+        "downturn": _downturn(made.market) if isinstance(made.market, Auctions) else {},
     }
+
+
+def _downturn(market: Auctions) -> dict[str, Any]:
+    first, end = market.downturn
+    return {"from": first, "until": end, "log_price": -DEPTH}
 
 
 def settings(config: MarketConfig) -> dict[str, Any]:

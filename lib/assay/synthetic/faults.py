@@ -9,23 +9,22 @@ import numpy as np
 
 from assay.errors import ConfigError
 from assay.synthetic.config import MarketConfig
-from assay.synthetic.layout import Layout
+from assay.synthetic.presets import shown
 from assay.synthetic.streams import uniforms
 
 PLACE = 60  # the random stream of places
-TIME = "observed_at"
 RULES = {
-    "time_missing": f"column '{TIME}': no readable time (dataset.time.format)",
-    "time_unreal": f"column '{TIME}': not between 1678 and 2261, so no real time",
-    "time_future": f"column '{TIME}': in the future (dataset.time.future)",
-    "entity_missing": "column 'entity': entity key is missing (dataset.entity)",
+    "time_missing": "column '{time}': no readable time (dataset.time.format)",
+    "time_unreal": "column '{time}': not between 1678 and 2261, so no real time",
+    "time_future": "column '{time}': in the future (dataset.time.future)",
+    "entity_missing": "column '{entity}': entity key is missing (dataset.entity)",
     "duplicate": "another row has the same entity and time: keep_first (dataset.duplicates)",
-    "target_nan": "column 'price': target is NaN or infinite (dataset.targets)",
-    "target_infinite": "column 'price': target is NaN or infinite (dataset.targets)",
-    "target_negative": "column 'price': not above 0, as transform log needs (dataset.targets.transform)",
-    "not_a_number": "column 'rooms': not a number (dataset.columns)",
-    "infinite": "column 'size': infinite (dataset.columns)",
-    "out_of_bounds": "column 'age_years': outside 0 to 500 (dataset.bounds.age_years)",
+    "target_nan": "column '{price}': target is NaN or infinite (dataset.targets)",
+    "target_infinite": "column '{price}': target is NaN or infinite (dataset.targets)",
+    "target_negative": "column '{price}': not above 0, as transform log needs (dataset.targets.transform)",
+    "not_a_number": "column '{counted}': not a number (dataset.columns)",
+    "infinite": "column '{measured}': infinite (dataset.columns)",
+    "out_of_bounds": "column '{bounded}': outside {low:g} to {high:g} (dataset.bounds.{bounded})",
 }
 NAMES = tuple(RULES)
 DUPLICATE = NAMES.index("duplicate")
@@ -37,6 +36,12 @@ class Faults:
     """Bad rows, in a market's rows. No two lie side by side, so that a duplicate's twin is a good row."""
 
     config: MarketConfig
+
+    @cached_property
+    def reasons(self) -> dict[str, str]:
+        """Rule -> the reason that ingest gives."""
+        named = dataclasses.asdict(shown(self.config).names)
+        return {rule: text.format(**named) for rule, text in RULES.items()}
 
     @cached_property
     def each(self) -> int:
@@ -67,9 +72,11 @@ class Faults:
         rule = np.arange(low, high) % len(RULES)
         place = uniforms(self.config.seed, PLACE, low, high) * (stretch - 2)
         row = np.arange(low, high) * stretch + 1 + place.astype(np.int64)
-        # An entity's first row has no row before it that it could double; the next one has.
-        _, position, _ = Layout(self.config).entities(int(row[0]), int(row[-1]) + 1)
-        row += (rule == DUPLICATE) & (position[row - row[0]] == 0)
+        # An entity's first row has no row before it that it could double; the next one has, or else the one before.
+        _, position, _ = shown(self.config).layout.entities(int(row[0]), int(row[-1]) + 2)
+        place = row - row[0]
+        beside = np.where(position[place + 1] > 0, 1, -1)
+        row += np.where((rule == DUPLICATE) & (position[place] == 0), beside, 0)
         inside = (row >= start) & (row < stop)
         found[row[inside] - start] = rule[inside]
         return found

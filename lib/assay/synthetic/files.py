@@ -10,9 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from assay.synthetic.auction_columns import FIELDS, FIRST_MACHINE, WHOLE, auction_columns, hammer_prices
+from assay.synthetic.auctions import Auctions
+from assay.synthetic.cells import MOMENT, TEXT, Bad, codes
 from assay.synthetic.config import MarketConfig
-from assay.synthetic.faults import FUTURE_US, NAMES, TIME, UNREAL_US, Faults
-from assay.synthetic.process import GRADES, PROMOTIONS, Market, Rows
+from assay.synthetic.faults import FUTURE_US, NAMES, UNREAL_US, Faults
+from assay.synthetic.presets import Shown, shown
+from assay.synthetic.process import GRADES, PROMOTIONS, Rows
 from assay.synthetic.streams import normals, uniforms
 
 BLOCK_ROWS = 1_000_000  # of a file
@@ -22,8 +26,6 @@ MISSING = {"size": 80, "condition": 81, "grade": 82, "sales": 83}  # column -> i
 LEAK = 90
 LEAKS = {"target": "assessed_value", "future": "following_price"}
 NUMERIC = ("size", "age_years", "rooms", "condition")  # of every market
-MOMENT = pa.timestamp("us", "UTC")
-TEXT = pa.dictionary(pa.int32(), pa.string())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +51,7 @@ def block_name(index: int) -> str:
 
 def write_block(config: MarketConfig, folder: Path, index: int, first: int, stop: int) -> Block:
     """Write rows first <= row < stop below `market` and below `truth`. Files appear whole or not at all."""
-    missing = dict.fromkeys(MISSING, 0)
+    missing = dict.fromkeys(missing_of(config), 0)
     paths = [folder / name / block_name(index) for name in (SOURCE, TRUTH)]
     parts = [path.with_name(f".{path.name}.part") for path in paths]
     floats = [[f.name for f in schema if f.type == pa.float64()] for schema in schemas(config)]
@@ -59,7 +61,7 @@ def write_block(config: MarketConfig, folder: Path, index: int, first: int, stop
     ]
     for start in range(first, stop, CHUNK_ROWS):
         tables = chunk(config, start, min(start + CHUNK_ROWS, stop))
-        for name in MISSING:
+        for name in missing:
             missing[name] += tables[0].column(name).null_count
         for writer, table in zip(writers, tables, strict=True):
             writer.write_table(table)
@@ -85,41 +87,50 @@ def schemas(config: MarketConfig) -> tuple[pa.Schema, pa.Schema]:
     the price deviates from its logarithm by `noise_sd` times a standard normal number. `fault` names the rule that
     the row of the source breaks (the truth is that of the row as it would have been).
     """
-    source = [
-        *(("entity", TEXT), (TIME, MOMENT), ("region", TEXT), ("kind", TEXT), ("size", pa.float64())),
+    names = shown(config).names
+    market = [
+        *((names.entity, TEXT), (names.time, MOMENT), ("region", TEXT), ("kind", TEXT), ("size", pa.float64())),
         *(("age_years", pa.float64()), ("rooms", TEXT), ("condition", pa.float64()), ("grade", TEXT)),
-        *(("promotion", TEXT), ("sales", pa.float64()), ("price", pa.float64())),
+        *(("promotion", TEXT), ("sales", pa.float64()), (names.price, pa.float64())),
+    ]
+    source = [
+        *(FIELDS if config.preset == "auctions" else market),
         *((LEAKS[leak], pa.float64()) for leak in config.leaks),
         *((name, pa.float64()) for name in attribute_names(config.attributes)),
     ]
     truth = [
-        *(("row", pa.int64()), ("entity", TEXT), (TIME, MOMENT), ("price_without_noise", pa.float64())),
+        *(("row", pa.int64()), (names.entity, TEXT), (names.time, MOMENT), ("price_without_noise", pa.float64())),
         *(("noise_sd", pa.float64()), ("drift_level", pa.bool_()), ("drift_noise", pa.bool_())),
         *(("drift_covariate", pa.bool_()), ("fault", TEXT)),
     ]
     return pa.schema(source), pa.schema(truth)
 
 
+def missing_of(config: MarketConfig) -> list[str]:
+    """Columns of the source of which cells are missing, bad rows apart."""
+    if config.preset != "auctions":
+        return list(MISSING)
+    return [name for name, _ in FIELDS if name not in WHOLE]
+
+
 def chunk(config: MarketConfig, start: int, stop: int) -> tuple[pa.Table, pa.Table]:
     """Source and truth of rows start <= row < stop."""
-    rows, fault = Market(config).rows(start, stop), Faults(config).of(start, stop)
+    made = shown(config)
+    rows, fault = made.market.rows(start, stop), Faults(config).of(start, stop)
     source, truth = schemas(config)
-    return _source(config, rows, fault, source), _truth(config, rows, fault, truth)
+    return _source(made, rows, fault, source), _truth(made, rows, fault, truth)
 
 
-def _source(config: MarketConfig, rows: Rows, fault: np.ndarray, schema: pa.Schema) -> pa.Table:
+def _source(made: Shown, rows: Rows, fault: np.ndarray, schema: pa.Schema) -> pa.Table:
+    config, names = made.market.config, made.names
     start, stop = int(rows.row[0]), int(rows.row[-1]) + 1
 
     def broken(name: str) -> np.ndarray:
         chosen: np.ndarray = fault == NAMES.index(name)
         return chosen
 
-    lost = {
-        name: uniforms(config.seed, stream, start, stop) < config.missing
-        for name, stream in MISSING.items()
-        if config.missing
-    }
-    price, time = np.exp(rows.log_price), rows.time.copy()
+    auctions = made.market if isinstance(made.market, Auctions) else None
+    price, time = hammer_prices(auctions, rows) if auctions else np.exp(rows.log_price), rows.time.copy()
     columns: dict[str, pa.Array] = {}
     if "target" in config.leaks:
         columns[LEAKS["target"]] = pa.array(price * np.exp(0.001 * normals(config.seed, LEAK, start, stop)))
@@ -131,30 +142,42 @@ def _source(config: MarketConfig, rows: Rows, fault: np.ndarray, schema: pa.Sche
     for name, value in (("target_nan", np.nan), ("target_infinite", np.inf)):
         price[broken(name)] = value
     price = np.where(broken("target_negative"), -price, price)
-    size = np.where(broken("infinite"), np.inf, rows.size)
-    age = np.where(broken("out_of_bounds"), 9_999.0, rows.age_years)
     time[broken("time_unreal")], time[broken("time_future")] = UNREAL_US, FUTURE_US
     twins = broken("duplicate")
     if twins.any():
         # Its twin, the row before, may be the last of the chunk before.
-        previous = Market(config).rows(start - 1, start).time if twins[0] else time[:1]
+        previous = made.market.rows(start - 1, start).time if twins[0] else time[:1]
         time = np.where(twins, np.concatenate((previous, rows.time[:-1])), time)
-    rooms = np.where(broken("not_a_number"), 0, rows.rooms.astype(np.int64))
+    bad = Bad(broken("not_a_number"), broken("infinite"), broken("out_of_bounds"), names.outside)
     columns |= {
-        "entity": _entity(rows.entity, hidden=broken("entity_missing")),
-        TIME: pa.array(time, MOMENT, mask=broken("time_missing")),
-        "region": _codes(rows.region, [f"r{i:03d}" for i in range(config.regions)]),
-        "kind": _codes(rows.kind, [f"k{i:03d}" for i in range(config.kinds)]),
-        "size": pa.array(size, mask=_kept_infinite(lost.get("size"), size)),
-        "age_years": pa.array(age),
-        "rooms": _codes(rooms, ["many", *(str(i) for i in range(1, 7))]),
-        "condition": pa.array(rows.condition, mask=lost.get("condition")),
-        "grade": _codes(rows.grade, GRADES, hidden=lost.get("grade")),
-        "promotion": _codes(rows.promotion, PROMOTIONS),
-        "sales": pa.array(rows.sales, mask=lost.get("sales")),
-        "price": pa.array(price),
+        names.entity: _entity(config, rows.entity, hidden=broken("entity_missing")),
+        names.time: pa.array(time, MOMENT, mask=broken("time_missing")),
+        names.price: pa.array(price),
+        **(auction_columns(auctions, rows, bad) if auctions else _market_columns(config, rows, bad)),
     }
     return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _market_columns(config: MarketConfig, rows: Rows, bad: Bad) -> dict[str, pa.Array]:
+    start, stop = int(rows.row[0]), int(rows.row[-1]) + 1
+    lost = {
+        name: uniforms(config.seed, stream, start, stop) < config.missing
+        for name, stream in MISSING.items()
+        if config.missing
+    }
+    size = np.where(bad.infinite, np.inf, rows.size)
+    rooms = np.where(bad.text, 0, rows.rooms.astype(np.int64))
+    return {
+        "region": codes(rows.region, [f"r{i:03d}" for i in range(config.regions)]),
+        "kind": codes(rows.kind, [f"k{i:03d}" for i in range(config.kinds)]),
+        "size": pa.array(size, mask=_kept_infinite(lost.get("size"), size)),
+        "age_years": pa.array(np.where(bad.outside, bad.value, rows.age_years)),
+        "rooms": codes(rooms, ["many", *(str(i) for i in range(1, 7))]),
+        "condition": pa.array(rows.condition, mask=lost.get("condition")),
+        "grade": codes(rows.grade, GRADES, hidden=lost.get("grade")),
+        "promotion": codes(rows.promotion, PROMOTIONS),
+        "sales": pa.array(rows.sales, mask=lost.get("sales")),
+    }
 
 
 def _kept_infinite(lost: np.ndarray | None, size: np.ndarray) -> np.ndarray | None:
@@ -162,26 +185,23 @@ def _kept_infinite(lost: np.ndarray | None, size: np.ndarray) -> np.ndarray | No
     return None if lost is None else lost & np.isfinite(size)
 
 
-def _truth(config: MarketConfig, rows: Rows, fault: np.ndarray, schema: pa.Schema) -> pa.Table:
+def _truth(made: Shown, rows: Rows, fault: np.ndarray, schema: pa.Schema) -> pa.Table:
+    config = made.market.config
     drift = {name: getattr(config.drift, name) is not None for name in ("level", "noise", "covariate")}
     columns = {
         "row": pa.array(rows.row),
-        "entity": _entity(rows.entity),
-        TIME: pa.array(rows.time, MOMENT),
+        made.names.entity: _entity(config, rows.entity),
+        made.names.time: pa.array(rows.time, MOMENT),
         "price_without_noise": pa.array(np.exp(rows.expected)),
         "noise_sd": pa.array(rows.noise_sd),
         **{f"drift_{name}": pa.array(rows.drifted & there) for name, there in drift.items()},
-        "fault": _codes(fault, NAMES, hidden=fault < 0),
+        "fault": codes(fault, NAMES, hidden=fault < 0),
     }
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def _entity(entity: np.ndarray, *, hidden: np.ndarray | None = None) -> pa.DictionaryArray:
+def _entity(config: MarketConfig, entity: np.ndarray, *, hidden: np.ndarray | None = None) -> pa.DictionaryArray:
     """Names of entities, which come in order."""
     first, last = int(entity[0]), int(entity[-1])
-    return _codes(entity - first, [f"e{i:08d}" for i in range(first, last + 1)], hidden=hidden)
-
-
-def _codes(codes: np.ndarray, names: Sequence[str], *, hidden: np.ndarray | None = None) -> pa.DictionaryArray:
-    indices = pa.array(codes.astype(np.int32), mask=hidden)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(list(names), pa.string()))
+    named = (str(FIRST_MACHINE + i) if config.preset == "auctions" else f"e{i:08d}" for i in range(first, last + 1))
+    return codes(entity - first, list(named), hidden=hidden)

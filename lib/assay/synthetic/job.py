@@ -21,7 +21,7 @@ from assay.synthetic.config import MarketConfig, market_config
 from assay.synthetic.dataset import dataset_tree, planted, settings
 from assay.synthetic.faults import Faults
 from assay.synthetic.files import BLOCK_ROWS, SOURCE, TRUTH, Block, blocks_of, write_block
-from assay.synthetic.layout import Layout
+from assay.synthetic.presets import shown
 from assay.version import __version__
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def generate(
     """
     import yaml
 
-    _ = Layout(config).bounds_us, Faults(config).each  # which refuse what they cannot lay out
+    _ = shown(config).layout.bounds_us, Faults(config).each  # which refuse what they cannot lay out
     found = _found(config, folder)
     if found is not None:
         return Generated(UNCHANGED, folder, found)

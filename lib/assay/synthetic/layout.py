@@ -27,6 +27,11 @@ class Layout:
 
     config: MarketConfig
 
+    @property
+    def entity_count(self) -> int:
+        """Entities of the market."""
+        return self.config.entity_count
+
     @cached_property
     def heavy_rows(self) -> int:
         """Rows of entity 0, where there is skew; else 0."""

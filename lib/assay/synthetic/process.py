@@ -11,6 +11,8 @@ So whoever knows the process and the past can do no better than `expected`, and 
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from assay.synthetic.streams import normals, uniforms
 
 PHI = 0.6
 WARM_UP = 128  # rows after which a past deviation counts for less than a double can show: 0.6 ** 128 is 4e-29
+ROOM_EFFECT = 0.05
 GRADES = ("a", "b", "c", "d", "e")
 GRADE_EFFECTS = np.array([0.25, 0.1, 0.0, -0.1, -0.25])
 PROMOTIONS = ("none", "discount", "feature")
@@ -65,15 +68,49 @@ class Rows:
 
 
 @dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How much each part moves the logarithm of a price: the typical price itself, a year of the market and one of age,
+    a condition of 1 against one of 0, and the standard deviations of a region's step a month, of regions, of entities.
+    """
+
+    price: float = 5.0
+    year: float = 0.04
+    age: float = -0.01
+    condition: float = 0.3
+    walk: float = 0.012
+    region: float = 0.3
+    entity: float = 0.4
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """Rows first <= row < last on their way: what is known of them before their price. Names as in `Rows`."""
+
+    first: int
+    last: int
+    entity: np.ndarray
+    time: np.ndarray
+    kind: np.ndarray
+    age: np.ndarray
+    rooms: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Market:
     """The process. Any row can be made by itself, and is the same whichever rows are made with it."""
 
     config: MarketConfig
+    sizes: ClassVar[Sizes] = Sizes()
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Whose rows are whose, and when."""
+        return Layout(self.config)
 
     def rows(self, start: int, stop: int) -> Rows:
         """Rows start <= row < stop. Memory: some 300 bytes a row, and 8 for each further attribute."""
         first, last = max(0, start - WARM_UP), min(self.config.rows, stop + 1)
-        seed, drift, layout = self.config.seed, self.config.drift, Layout(self.config)
+        seed, drift, layout, sizes = self.config.seed, self.config.drift, self.layout, self.sizes
         entity, position, _ = layout.entities(first, last)
         time = layout.times(first, last)
         drifted = time >= layout.drift_us
@@ -94,24 +131,25 @@ class Market:
         season = kinds["season"][kind] * np.sin(2 * np.pi * years + kinds["phase"][kind])
         weekday = 2 * np.pi * (time // DAY_US % 7) / 7
         level = (
-            5.0
-            + 0.04 * years
+            sizes.price
+            + sizes.year * years
             + self._walk(layout, time, region)
             + season
             + (0.0 if self.config.frequency in {"weekly", "monthly"} else 0.03) * np.cos(weekday)
-            + 0.3 * normals(seed, REGION, 0, self.config.regions)[region]
+            + sizes.region * normals(seed, REGION, 0, self.config.regions)[region]
             + kinds["effect"][kind]
             + own
             + 0.7 * np.log(size / 100)
-            - 0.01 * age
-            + 0.05 * rooms
-            + 0.3 * (condition - 0.5)
+            + sizes.age * age
+            + ROOM_EFFECT * rooms
+            + sizes.condition * (condition - 0.5)
             + GRADE_EFFECTS[grade]
             + PROMOTION_EFFECTS[promotion]
         )
         # One by one: what a product of matrices sums may depend on how many rows it has.
         for effect, attribute in zip(self.attribute_effects(), attributes, strict=True):
             level = level + effect * attribute
+        level = level + self.further(Drawn(first, last, entity, time, kind, age, rooms))
         if drift.level is not None:
             level = level + np.where(drifted, drift.level, 0.0)
         noise_sd = self.config.noise * kinds["noise"][kind] * (0.5 + condition) * PROMOTION_NOISE[promotion]
@@ -148,6 +186,10 @@ class Market:
             drifted=drifted[inner],
         )
 
+    def further(self, drawn: Drawn) -> np.ndarray | float:
+        """What else moves the logarithm of the prices of rows; nothing in a market as it is."""
+        return 0.0
+
     def groups(self, entity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Region and kind of entities."""
         return entity % self.config.regions, entity // self.config.regions % self.config.kinds
@@ -172,7 +214,7 @@ class Market:
         age = np.floor(40 * uniforms(seed, AGE, first, last))
         rooms = 1 + np.floor(6 * uniforms(seed, ROOMS, first, last))
         grade = (len(GRADES) * uniforms(seed, GRADE, first, last)).astype(np.int64)
-        effect = 0.4 * normals(seed, ENTITY, first, last)
+        effect = self.sizes.entity * normals(seed, ENTITY, first, last)
         return size, age, rooms, grade, effect, normals(seed, POPULARITY, first, last)
 
     def _kinds(self) -> dict[str, np.ndarray]:
@@ -191,7 +233,7 @@ class Market:
         month = time.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64) - begin
         months = int(end - begin) + 1
         steps = normals(self.config.seed, WALK, 0, self.config.regions * months).reshape(-1, months)
-        walked: np.ndarray = np.cumsum(0.012 * steps, axis=1)[region, month]
+        walked: np.ndarray = np.cumsum(self.sizes.walk * steps, axis=1)[region, month]
         return walked
 
 

@@ -118,8 +118,9 @@ class Training:
             prepared = self.prepare(split, encoding, scale)
         learned = self.learn(split, prepared, scale, times)
         model = self.model(learned, prepared.again or prepared.encoding, scale, split, baselines)
-        learned = dataclasses.replace(learned, slope=follows(self.rows, model, split.calibrate))
-        model = dataclasses.replace(model, slope=learned.slope.used)
+        if self.config.profile.engine.shrink_changes:
+            learned = dataclasses.replace(learned, slope=follows(self.rows, model, split.calibrate))
+            model = dataclasses.replace(model, slope=learned.slope.used)
         held_back, served, taught = None, None, self.first(split)
         blocks: dict[str, Model] = {}
         if self.config.profile.serving.learns_until == "newest":

@@ -50,6 +50,11 @@ def test_what_load_run_refuses_load_dataset_refuses_too(tree, load, tmp_path):
         ({"features": {"lags": [1, 2, 1]}}, "features.lags lists 1 twice"),
         ({"bounds": {"prise": [1, 2]}}, "bounds.prise names no numeric column of the dataset; did you mean price?"),
         ({"bounds": {"district": [1, 2]}}, "bounds.district names no numeric column"),
+        (
+            {"unknown_values": {"distrct": ["?"]}},
+            "unknown_values.distrct names no numeric or text column of the dataset; did you mean district?",
+        ),
+        ({"unknown_values": {"rooms": [0, "?"]}}, "unknown_values.rooms: '?' is no number, as the column's values are"),
         ({"bounds": {"price": [2, 1]}}, "bounds.price: the lowest value 2.0 is above the highest 1.0"),
         (
             {"availability_delay_days": {"bid": 1}},

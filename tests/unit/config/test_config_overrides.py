@@ -17,6 +17,21 @@ def test_profile_is_below_the_dataset_is_below_set(tree, load):
     assert load(tree, f"training.{key}=30").dataset.training == tree["training"]
 
 
+def test_a_dataset_may_say_how_it_is_learned(tree, load):
+    tree["engine"] = {"rounds": 33, "shrink_changes": False}
+    tree["ensemble"] = {"members": {"xgboost": {}, "gru": {"params": {"lookback": 5}}}, "methods": ["dynamic_sharpe"]}
+    tree["retraining"] = {"schedule_days": 28}
+    found = load(tree, "engine.early_stopping_rounds=7").profile
+    assert (found.engine.rounds, found.engine.early_stopping_rounds, found.engine.seed) == (33, 7, 7)
+    assert not found.engine.shrink_changes
+    assert set(found.ensemble.members) == {"xgboost", "gru"}
+    assert found.retraining.schedule_days == 28
+    assert load(tree, "engine.rounds=44").profile.engine.rounds == 44
+    for section in ("engine", "ensemble", "retraining"):
+        with pytest.raises(ConfigError, match=rf"unknown key {section}\.round"):
+            load({**tree, section: {"round": 1}})
+
+
 def test_the_last_of_two_equal_keys_counts(tree, load):
     assert load(tree, "engine.rounds=5", "engine.rounds=7").profile.engine.rounds == 7
 

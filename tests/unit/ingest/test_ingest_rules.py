@@ -77,6 +77,29 @@ def test_missing_values_are_no_fault(dataset, ingest, write, changes):
     assert kept[name].to_list() == [None]
 
 
+def test_values_that_mean_not_known_are_missing_and_no_fault(dataset, ingest, write):
+    config = dataset(
+        unknown_values={"rooms": [0, 999], "district": ["?", 0]}, bounds={"rooms": [1, 50], "price": [1, 1000]}
+    )
+    told = [good(flat=name, **changes) for name, changes in UNKNOWN.items()]
+    kept, bad = ingest(config, [write([good(flat="x"), *told, good(flat="y", rooms="998")])])
+    found = {row["flat"]: (row["rooms"], row["district"], row["price"]) for row in kept.iter_rows(named=True)}
+    assert found == {
+        "x": (3.0, "north", 100.0),
+        "zero": (None, "north", 100.0),
+        "many": (None, "north", 100.0),
+        "where": (3.0, None, 100.0),
+        "code": (3.0, None, 100.0),
+    }
+    assert bad["reasons"].to_list() == ["column 'rooms': outside 1 to 50 (dataset.bounds.rooms)"]
+    everything, none = ingest(dataset(), [write(told, name="as_they_are.csv")])
+    assert none.is_empty()
+    assert sorted(everything["rooms"]) == [0.0, 3.0, 3.0, 999.0]
+
+
+UNKNOWN = {"zero": {"rooms": "0"}, "many": {"rooms": "999.0"}, "where": {"district": " ? "}, "code": {"district": "0"}}
+
+
 def test_a_row_with_several_faults_has_all_reasons(dataset, ingest, write):
     _, bad = ingest(dataset(), [write([["soon", "", "-5", "three", "north"]])])
     assert bad["reasons"][0].split("; ") == [

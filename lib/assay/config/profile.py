@@ -213,12 +213,15 @@ class RuntimeConfig:
         `auto` takes arrow where executors share the table's file system.
     catalog: `catalog.schema` for tables in a catalog instead of a folder.
     tracking_uri: MLflow store; empty means `mlflow.db` in the workspace.
+    environment: `environment.tar.gz` of `./spark-submit.sh pack`, which executors of a cluster then unpack and run;
+        empty takes what the variable ASSAY_ENVIRONMENT names, or the libraries that executors have.
     rows_per_task: rows that are worth a task of their own.
     """
 
     road: Literal["auto", "arrow", "spark"] = "auto"
     catalog: str = ""
     tracking_uri: str = ""
+    environment: str = ""
     rows_per_task: Annotated[int, Field(ge=1)] = 250_000
 
 

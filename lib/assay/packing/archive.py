@@ -42,16 +42,20 @@ def stage(folder: Path, wheel: Path) -> Distribution:
     for old in (folder / "bin").glob("python*"):
         old.unlink()
     python = folder / "bin" / "python"
-    text = (Path(__file__).parent / "python.sh").read_text(encoding="utf-8")
     base = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-    python.write_text(
-        text.replace("@VERSION@", PYTHON).replace("@BASE@", base).replace("@PLATFORM@", sysconfig.get_platform()),
-        encoding="utf-8",
-    )
+    python.write_text(interpreter(base), encoding="utf-8")
     python.chmod(0o755)
     for name in ("python3", f"python{PYTHON}"):
         python.with_name(name).symlink_to("python")
     return PathDistribution(found[0])
+
+
+def interpreter(base: str) -> str:
+    """The script that stands for Python. base: where the interpreter is on this machine."""
+    text = (Path(__file__).parent / "python.sh").read_text(encoding="utf-8")
+    for name, value in {"VERSION": PYTHON, "BASE": base, "PLATFORM": sysconfig.get_platform()}.items():
+        text = text.replace(f"@{name}@", value)
+    return text
 
 
 def install(folder: Path, distributions: Sequence[Distribution]) -> None:
@@ -93,6 +97,7 @@ def archived(folder: Path, target: Path, level: int) -> None:
     try:
         with _scratch_in(target.parent):
             venv_pack.pack(prefix=str(folder), output=str(target), compress_level=level)
+        target.chmod(0o644)  # it was a temporary file
     except venv_pack.VenvPackException as error:
         raise AssayError(f"venv-pack: {' '.join(str(error).split())}") from error
 

@@ -10,7 +10,10 @@ import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import Distribution
 from pathlib import Path
+
+from packaging.utils import canonicalize_name
 
 from assay.config import conf_root
 from assay.errors import AssayError, UserError
@@ -93,25 +96,34 @@ def _filled(
     say("adding Spark, Delta's jars and the settings")
     for distribution in found:
         if distribution.name == archive.SPARK:
-            site = Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
-            for file, path in files_of(distribution):
-                if path.is_relative_to(site / archive.SPARK):
-                    archive.link(file, folder / "spark" / path.relative_to(site))
+            _link_spark(distribution, folder / "spark")
     shutil.copytree(jars.environment_jars(), folder / "jars", ignore=shutil.ignore_patterns(".*"))
     shutil.copytree(checkout / "conf", folder / "conf")
     shutil.copytree(checkout / "jobs", folder / "jobs", ignore=shutil.ignore_patterns("__pycache__"))
-    libraries = {"assay": __version__, **{one.name: one.version for one in found}}
-    with (folder / ENVIRONMENT).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    record = {"assay": __version__, "python": archive.PYTHON, "platform": sysconfig.get_platform()}
-    record |= {ENVIRONMENT: digest, "libraries": libraries}
-    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    libraries = {"assay": __version__, **{canonicalize_name(one.name): one.version for one in found}}
+    _sign(folder, code.name, libraries)
+    return libraries
+
+
+def _link_spark(distribution: Distribution, folder: Path) -> None:
+    """Spark for the driver: the package pyspark with its jars."""
+    site = Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
+    for file, path in files_of(distribution):
+        if path.is_relative_to(site / archive.SPARK):
+            archive.link(file, folder / path.relative_to(site))
+
+
+def _sign(folder: Path, code: str, libraries: dict[str, str]) -> None:
+    """Write the record of what was packed, by which the launcher knows an older unpacked archive, and the launcher."""
+    with (folder / ENVIRONMENT).open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    about = {"assay": __version__, "python": archive.PYTHON, "platform": sysconfig.get_platform(), ENVIRONMENT: digest}
+    (folder / RECORD).write_text(json.dumps({**about, "libraries": libraries}, indent=2) + "\n", encoding="utf-8")
     launcher = (Path(__file__).parent / LAUNCHER).read_text(encoding="utf-8")
-    for name, value in {"VERSION": archive.PYTHON, "PLATFORM": record["platform"], "CODE": code.name}.items():
+    for name, value in {"VERSION": archive.PYTHON, "PLATFORM": about["platform"], "CODE": code}.items():
         launcher = launcher.replace(f"@{name}@", value)
     (folder / LAUNCHER).write_text(launcher, encoding="utf-8")
     (folder / LAUNCHER).chmod(0o755)
-    return libraries
 
 
 def _wheel(checkout: Path, folder: Path) -> Path:

@@ -75,13 +75,10 @@ ConfFile = Annotated[
     Path | None,
     typer.Option("--conf-file", metavar="FILE", help="Spark settings file. Default: conf/spark/local.conf."),
 ]
-DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run", "--print-command", help="Print the spark-submit command that does the same; run nothing."
-    ),
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the equal spark-submit command; run nothing.")]
+PrintCommand = Annotated[
+    bool, typer.Option("--print-command", help="Print the equal spark-submit command; run nothing.")
 ]
-PrintCommand = Annotated[bool, typer.Option("--print-command", help="Print the spark-submit command; run nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")]
 FeaturesOf = Annotated[
     Literal["config", "champion"],
@@ -110,7 +107,7 @@ def _command(job: Job) -> Callable[..., None]:
         dry_run: DryRun = False,
         as_json: Json = False,
     ) -> None:
-        told = _told(context) if dry_run else None
+        told = _told(context, "dry_run") if dry_run else None
         _run(job, dataset, profile, workspace, set_, date, where, master, conf_file, as_json, told=told)
 
     command.__doc__ = _help_of(job)
@@ -136,7 +133,7 @@ def _build_features(
         _explain(plan, dataset, profile, workspace, set_, date, where, as_json)
         return
     job = dataclasses.replace(JOBS["build_features"], run=functools.partial(build_features, plan=plan))
-    told = _told(context) if dry_run else None
+    told = _told(context, "dry_run") if dry_run else None
     _run(job, dataset, profile, workspace, set_, date, where, master, conf_file, as_json, told=told)
 
 
@@ -222,7 +219,7 @@ def _deploy(
     order = Order(challenger, rollback, abort, (by or getpass.getuser()) if given else OURSELVES, why, dry_run)
     ordered = functools.partial(deploy, order=order, target=target)
     job = dataclasses.replace(JOBS["deploy"], run=ordered)
-    told = _told(context) if print_command else None
+    told = _told(context, "print_command") if print_command else None
     _run(job, dataset, profile, workspace, set_, date, where, master, conf_file, as_json, told=told)
 
 
@@ -254,7 +251,7 @@ def _demo(
     folder = (workspace or Path("workspace") / demo.DATASET).absolute()
     given = (demo.dataset_file(), profile, folder, set_, date, where, master, conf_file, as_json, "demo")
     if dry_run:
-        _run(JOBS["pipeline"], *given, told=_told(context))
+        _run(JOBS["pipeline"], *given, told=_told(context, "dry_run"))
         return
     try:
         demo.write_source(folder)
@@ -313,13 +310,12 @@ def _run(
         raise SystemExit(errors.EXIT_REFUSED)
 
 
-def _told(context: typer.Context) -> Told:
-    """The options that a command line gave, but for those that say how to reach Spark, and to run nothing."""
+def _told(context: typer.Context, asking: str) -> Told:
+    """The options that a command line gave, but for those that say how to reach Spark. asking: is left out, too."""
     found: list[tuple[str, str | None]] = []
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
-        ours = {"--master", "--conf-file", "--print-command"} & set(parameter.opts)
-        if ours or source is None or source.name != "COMMANDLINE":
+        if parameter.name in {"master", "conf_file", asking} or source is None or source.name != "COMMANDLINE":
             continue
         value = context.params[parameter.name or ""]
         if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Consumes what `./spark-submit.sh pack` wrote, checks that it runs on workers that have a bare Python and nothing else."""
+"""Consumes what `./spark-submit.sh pack` wrote, checks that it runs on workers with a bare Python and nothing else."""
 
 from __future__ import annotations
 
@@ -33,16 +33,12 @@ def packed(tmp_path_factory):
     shutil.rmtree(folder)  # some gigabytes
 
 
-def run(packed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the launcher as somebody who has Java and a bare Python."""
-    java = (
-        Path(os.environ["JAVA_HOME"]) / "bin"
-        if os.environ.get("JAVA_HOME")
-        else Path(shutil.which("java") or "").parent
-    )
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as somebody who has Java and a bare Python."""
+    home = os.environ.get("JAVA_HOME")
+    java = Path(home) / "bin" if home else Path(shutil.which("java") or "").parent
     kept = {k: v for k, v in os.environ.items() if k in {"JAVA_HOME", "SPARK_LAUNCHER_OPTS", "SPARK_SUBMIT_OPTS"}}
     environment = {**kept, "HOME": str(folder), "PATH": f"/usr/bin:/bin:{java}"}
-    command = [str(packed / "run.sh"), *arguments]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
@@ -56,16 +52,25 @@ def test_a_packed_pipeline_runs_on_workers_that_have_a_bare_python(cluster, pack
     workspace.mkdir()
     shutil.copy(empty_store, workspace / "mlflow.db")
     (tmp_path / "dataset.yml").write_text(yaml.safe_dump(towns(tmp_path, towns=6, months=60)), encoding="utf-8")
-    options = ["--dataset", "dataset.yml", "--workspace", str(workspace), "--profile", "development", "--json"]
-    options += ["--set", "engine.rounds=20", "--set", "engine.ranks=2"]
-    done = run(
-        packed, tmp_path, "pipeline", *options, "--master", cluster.master, "--conf-file", str(cluster.conf_file)
-    )
+    command = [str(packed / "run.sh"), "pipeline", "--dataset", "dataset.yml", "--workspace", str(workspace)]
+    command += ["--profile", "development", "--set", "engine.rounds=20", "--set", "engine.ranks=2", "--json"]
+    command += ["--master", cluster.master, "--conf-file", str(cluster.conf_file)]
+
+    done = run(tmp_path, *command)
+    print("SECONDS", done.stderr)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["status"] == "done"
+    assert json.loads(done.stdout.splitlines()[-1])["status"] == "done"
     assert open_workspace(workspace).table("predictions").height > 30
-    unpacked = [found for found in cluster.folder.glob("work-*/app-*/*/environment/lib/*/site-packages/xgboost/lib")]
-    assert {found.relative_to(cluster.folder).parts[0] for found in unpacked} == {"work-1", "work-2"}
+    used = list(cluster.folder.glob("work-*/app-*/*/environment/lib/*/site-packages/xgboost/lib"))
+    assert {found.relative_to(cluster.folder).parts[0] for found in used} == {"work-1", "work-2"}
     for found in cluster.folder.glob("work-*/app-*/*/environment*"):
         shutil.rmtree(found) if found.is_dir() else found.unlink()
+
+    line = run(tmp_path, *command, "--dry-run").stdout.rpartition("\n{")[0]
+    words = ["PYSPARK_PYTHON=./environment/bin/python", f"--archives {packed}/environment.tar.gz#environment"]
+    words += [f"PYSPARK_DRIVER_PYTHON={packed}/environment/bin/python", f"--py-files {packed}/assay-"]
+    words += [f"{packed}/spark/pyspark/bin/spark-submit", f"{packed}/jobs/pipeline.py"]
+    assert all(word in line for word in words), line
+    done = run(tmp_path, "bash", "-c", line)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["status"] == "unchanged"  # it equals the job that has run

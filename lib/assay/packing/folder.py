@@ -100,7 +100,7 @@ def _filled(
     shutil.copytree(jars.environment_jars(), folder / "jars", ignore=shutil.ignore_patterns(".*"))
     shutil.copytree(checkout / "conf", folder / "conf")
     shutil.copytree(checkout / "jobs", folder / "jobs", ignore=shutil.ignore_patterns("__pycache__"))
-    libraries = {"assay": __version__, **{canonicalize_name(one.name): one.version for one in found}}
+    libraries = {"assay": __version__, **{str(canonicalize_name(one.name)): one.version for one in found}}
     _sign(folder, code.name, libraries)
     return libraries
 

@@ -1,4 +1,4 @@
-"""Consumes a few small libraries, checks the folder that `pack` writes of them: whole, relocatable, clear where it fails."""
+"""Consumes a few small libraries, checks the folder that `pack` makes of them: whole, relocatable, clear in failure."""
 
 import importlib.metadata
 import json
@@ -22,7 +22,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the launcher is for 
 
 @pytest.fixture
 def bare(tmp_path):
-    """A PATH with the commands that the scripts need and no Python, or with Pythons of one's own: bare(python3=FILE)."""
+    """A PATH with the commands that the scripts need and no Python, or Pythons of one's own: bare(python3=FILE)."""
 
     def make(**pythons):
         place = tmp_path / "path"

@@ -44,7 +44,7 @@ def test_what_is_needed_is_found_through_extras_markers_and_circles(installed):
 
 def test_mistakes_are_named(installed):
     root = installed("alpha", "zz-nowhere")
-    with pytest.raises(UserError, match="the library zz-nowhere is not installed here: run `./spark-submit.sh pack`"):
+    with pytest.raises(UserError, match=r"zz-nowhere is not installed here: run `[.]/spark-submit[.]sh pack`"):
         needed(root, [])
     with pytest.raises(UserError, match="--extra gpu: assay has no such extra"):
         needed(root, ["gpu"])

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from assay.errors import UserError
+from assay.packing import __main__ as command
 from assay.packing import archive, folder
 from assay.runtime.session import SparkSettings, submit_arguments
 
@@ -207,3 +208,22 @@ def test_a_session_on_a_cluster_gets_the_archive_that_the_variable_names(tmp_pat
     monkeypatch.setenv("ASSAY_ENVIRONMENT", str(file))
     assert f"--archives '{file}#environment'" in submit_arguments(SparkSettings("spark://host:7077"), tmp_path / "log")
     assert "--archives" not in submit_arguments(SparkSettings("local[2]"), tmp_path / "log")
+
+
+def test_the_command_says_what_it_wrote(tmp_path, monkeypatch, capsys):
+    asked = {}
+    made = folder.Packed(tmp_path, {"assay": "1"}, {"run.sh": 2_000_000})
+    monkeypatch.setattr(folder, "pack", lambda out, **more: asked.update(more, out=out) or made)
+    command.pack(tmp_path, extra=["demo"], without=["catboost"], compression=0, as_json=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert (asked["out"], asked["extras"], asked["without"], asked["level"]) == (tmp_path, ["demo"], ["catboost"], 0)
+    assert lines[:2] == [f"      2.0 MB  {tmp_path}/run.sh", f"run it: {tmp_path}/run.sh JOB ..."]
+    assert json.loads(lines[2])["libraries"] == {"assay": "1"}
+
+
+def test_the_command_ends_with_one_line_where_it_fails(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("", encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        command.pack(tmp_path)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"assay pack: --out {tmp_path}: holds something else")

@@ -24,6 +24,11 @@ from assay.packing.libraries import commands_of, files_of
 
 SPARK = "pyspark"  # executors have Spark, and the driver gets it beside the archive: only its name and version go in
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+# Of a script that runs wherever it lies: for a shell it starts the Python beside it, for Python it is a text.
+HEAD = """#!/bin/sh
+'''exec' "$(dirname -- "$(readlink -f -- "$0")")/python" "$0" "$@"
+' '''
+"""
 
 
 def stage(folder: Path, wheel: Path) -> Distribution:
@@ -68,7 +73,7 @@ def install(folder: Path, distributions: Sequence[Distribution]) -> None:
         for name, code in () if spark else commands_of(distribution):
             script = folder / "bin" / name
             if not script.exists():
-                script.write_text(f"#!{folder}/bin/python\n{code}", encoding="utf-8")  # venv-pack makes it relocatable
+                script.write_text(HEAD + code, encoding="utf-8")
                 script.chmod(0o755)
 
 

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -172,7 +173,7 @@ class Tracking:
     def ui_command(self) -> str:
         """The command that opens MLflow on this store."""
         program = Path(sys.executable).with_name("mlflow")
-        command = os.path.relpath(program) if program.is_file() else "mlflow"
+        command = os.path.relpath(program) if program.is_file() else shutil.which("mlflow") or "mlflow"
         return f"{shlex.quote(command)} ui --backend-store-uri {shlex.quote(redact(self.uri))}"
 
 

@@ -57,7 +57,6 @@ def test_a_packed_pipeline_runs_on_workers_that_have_a_bare_python(cluster, pack
     command += ["--master", cluster.master, "--conf-file", str(cluster.conf_file)]
 
     done = run(tmp_path, *command)
-    print("SECONDS", done.stderr)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["status"] == "done"
     assert open_workspace(workspace).table("predictions").height > 30
@@ -67,7 +66,7 @@ def test_a_packed_pipeline_runs_on_workers_that_have_a_bare_python(cluster, pack
         shutil.rmtree(found) if found.is_dir() else found.unlink()
 
     line = run(tmp_path, *command, "--dry-run").stdout.rpartition("\n{")[0]
-    words = ["PYSPARK_PYTHON=./environment/bin/python", f"--archives {packed}/environment.tar.gz#environment"]
+    words = ["PYSPARK_PYTHON=./environment/bin/python", f"--archives '{packed}/environment.tar.gz#environment'"]
     words += [f"PYSPARK_DRIVER_PYTHON={packed}/environment/bin/python", f"--py-files {packed}/assay-"]
     words += [f"{packed}/spark/pyspark/bin/spark-submit", f"{packed}/jobs/pipeline.py"]
     assert all(word in line for word in words), line

@@ -214,7 +214,8 @@ class RuntimeConfig:
     catalog: `catalog.schema` for tables in a catalog instead of a folder.
     tracking_uri: MLflow store; empty means `mlflow.db` in the workspace.
     environment: `environment.tar.gz` of `./spark-submit.sh pack`, which executors of a cluster then unpack and run;
-        empty takes what the variable ASSAY_ENVIRONMENT names, or the libraries that executors have.
+        empty takes what the variable ASSAY_ENVIRONMENT names, or the libraries that executors have. A session that
+        somebody else started is left as it is.
     rows_per_task: rows that are worth a task of their own.
     """
 

@@ -68,10 +68,11 @@ def submission_of(job: str, told: Told, config: RunConfig, settings: SparkSettin
     """
     settings = settings.for_run(config)
     master, packed = settings.chosen_master(), settings.archive()
-    command = [str(_spark_submit()), *options(settings), "--name", f"assay {config.dataset.name}"]
+    spark = _spark()
+    command = [str(spark / "bin" / "spark-submit"), *options(settings), "--name", f"assay {config.dataset.name}"]
     for key, value in {**DELTA, "spark.sql.session.timeZone": "UTC"}.items():
         command += ["--conf", f"{key}={value}"]
-    variables = {name: os.environ[name] for name in KEPT if os.environ.get(name)}
+    variables = {"SPARK_HOME": str(spark), **{name: os.environ[name] for name in KEPT if os.environ.get(name)}}
     if settings.deploy_mode() == "cluster":
         _check_driver_goes_there(settings, master)
         variables.pop("ASSAY_CONF", None)  # a path of this machine
@@ -126,11 +127,12 @@ def _profile(told: Told, config: RunConfig) -> str:
     return next((value for option, value in told if option == "--profile" and value), config.profile_name)
 
 
-def _spark_submit() -> Path:
+def _spark() -> Path:
+    """Folder of the Spark that this Python brings."""
     found = importlib.util.find_spec("pyspark")
     if found is None or found.origin is None:
         raise PreflightError("pyspark is not installed in this Python: pip install assay")
-    return Path(found.origin).parent / "bin" / "spark-submit"
+    return Path(found.origin).parent
 
 
 def _application(job: str) -> Path:

@@ -2,8 +2,10 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
+import pyspark
 import pytest
 
 from assay import cli
@@ -71,7 +73,8 @@ def test_every_job_prints_the_line_that_equals_it_and_does_nothing(ask, flats, j
     assert (code, err) == (0, "")
     *line, told = out.splitlines()
     variables, options, application, arguments = parsed("\n".join(line))
-    assert variables["PYSPARK_PYTHON"] == variables["PYSPARK_DRIVER_PYTHON"]
+    assert variables["PYSPARK_PYTHON"] == variables["PYSPARK_DRIVER_PYTHON"] == sys.executable
+    assert variables["SPARK_HOME"] == pyspark.__path__[0]  # whatever the shell has
     assert options["--properties-file"] == [str(ROOT / "conf" / "spark" / "local.conf")]
     assert "spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension" in options["--conf"]
     assert "--jars" in options or "--packages" in options

@@ -115,9 +115,12 @@ def _link_spark(distribution: Distribution, folder: Path) -> None:
 
 def _sign(folder: Path, code: str, libraries: dict[str, str]) -> None:
     """Write the record of what was packed, by which the launcher knows an older unpacked archive, and the launcher."""
+    digest = hashlib.sha256()
     with (folder / ENVIRONMENT).open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    about = {"assay": __version__, "python": archive.PYTHON, "platform": sysconfig.get_platform(), ENVIRONMENT: digest}
+        for block in iter(lambda: content.read(1 << 20), b""):
+            digest.update(block)
+    about = {"assay": __version__, "python": archive.PYTHON, "platform": sysconfig.get_platform()}
+    about[ENVIRONMENT] = digest.hexdigest()
     (folder / RECORD).write_text(json.dumps({**about, "libraries": libraries}, indent=2) + "\n", encoding="utf-8")
     launcher = (Path(__file__).parent / LAUNCHER).read_text(encoding="utf-8")
     for name, value in {"VERSION": archive.PYTHON, "PLATFORM": about["platform"], "CODE": code}.items():

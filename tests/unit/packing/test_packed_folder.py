@@ -169,10 +169,9 @@ def test_the_launcher_runs_the_packed_assay_and_nothing_else(packed, bare, tmp_p
         "print(json.dumps([assay.__file__, yaml.__file__, importlib.util.find_spec('pyspark').origin,"
         " str(jars.environment_jars()), *map(os.environ.get, ('ASSAY_CONF', 'ASSAY_ENVIRONMENT', 'ASSAY_CODE'))]))"
     )
-    launcher = place / "run.sh"
-    text = launcher.read_text()
-    probe = place / "probe.sh"
-    probe.write_text(text.replace("from assay.cli import main; main()", code.replace("'", '"')), encoding="utf-8")
+    probe, command = place / "probe.sh", '"$environment/bin/assay"'
+    assert command in (place / "run.sh").read_text()
+    probe.write_text((place / "run.sh").read_text().replace(command, f'-c "{code}"'), encoding="utf-8")
     probe.chmod(0o755)
     for number in (1, 2):
         done = run(probe, env=environment, cwd=tmp_path)

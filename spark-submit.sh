@@ -3,6 +3,7 @@
 #
 #   ./spark-submit.sh                        the jobs, in pipeline order (also --help)
 #   ./spark-submit.sh JOB [OPTIONS]          run a job; JOB --help explains it
+#   ./spark-submit.sh pack [--out DIR]       put assay, its libraries and its settings into a folder for a cluster
 #   ./spark-submit.sh test [PYTEST ARGS]     all checks and all tests with coverage; with arguments, pytest alone
 #   ./spark-submit.sh checks                 format, lint, types, import contract
 #   ./spark-submit.sh format                 put the format right, and what the linter can
@@ -358,10 +359,10 @@ lock() {
   fi
   install_uv
   lock_compile "$@" --output-file requirements-uv.lock - <<<$'uv\nsetuptools'
-  lock_compile "$@" --extra demo --output-file requirements.lock pyproject.toml - <<<$'hatchling\neditables'
-  lock_compile "$@" --extra demo --extra neural --constraints requirements.lock \
+  lock_compile "$@" --extra demo --extra pack --output-file requirements.lock pyproject.toml - <<<$'hatchling\neditables'
+  lock_compile "$@" --extra demo --extra pack --extra neural --constraints requirements.lock \
     --output-file requirements-neural.lock pyproject.toml - <<<$'hatchling\neditables'
-  lock_compile "$@" --extra demo --extra dev --constraints requirements-neural.lock \
+  lock_compile "$@" --extra demo --extra pack --extra dev --constraints requirements-neural.lock \
     --output-file requirements-dev.lock pyproject.toml - <<<$'hatchling\neditables'
 }
 
@@ -371,7 +372,7 @@ main() {
     '' | -h | --help)
       set_up runtime
       "$python" "$venv/bin/assay" --help
-      sed -n 's/^#   \(.\/spark-submit.sh [tcfbl].*\)/  \1/p' "$here/spark-submit.sh"
+      sed -n 's/^#   \(.\/spark-submit.sh [ptcfbl].*\)/  \1/p' "$here/spark-submit.sh"
       ;;
     test)
       set_up dev
@@ -394,6 +395,13 @@ main() {
       set_up dev
       need_spark
       PYTHONPATH=$here/tests exec "$python" -m benchmarks "${@:2}"
+      ;;
+    pack)
+      kind=$(wanted_kind)
+      set_up "$kind"
+      asks_only "$@" || need_spark
+      [[ $kind == runtime ]] || set -- "$@" --extra "$kind"
+      exec "$python" -m assay.packing --extra demo "${@:2}"
       ;;
     lock)
       cd -- "$here"

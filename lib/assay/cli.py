@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,10 +17,14 @@ from assay import errors, tables_command
 from assay.deployment import registry_command
 from assay.pipeline import JOBS, Job, build_features, deploy
 from assay.runtime.failures import fail, failures_told
+from assay.runtime.logs import MASK
 from assay.season import command as season_command
 from assay.serving.command import PURPOSE, serve
 from assay.synthetic import command as generator
 from assay.version import __version__
+
+if TYPE_CHECKING:
+    from assay.runtime.submission import Submission, Told
 
 HELP = """assay says what things are worth, and how sure it is.
 
@@ -41,7 +45,12 @@ app = typer.Typer(help=HELP, rich_markup_mode="markdown", add_completion=False, 
 
 Dataset = Annotated[Path, typer.Option("--dataset", metavar="FILE", help="Dataset YAML: what the data are.")]
 Profile = Annotated[
-    str, typer.Option("--profile", metavar="NAME", help="production, research or development: how hard a run tries.")
+    str,
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        help="How hard a run tries: production, research, development, or a YAML file of your own.",
+    ),
 ]
 Workspace = Annotated[
     Path | None,
@@ -66,6 +75,10 @@ ConfFile = Annotated[
     Path | None,
     typer.Option("--conf-file", metavar="FILE", help="Spark settings file. Default: conf/spark/local.conf."),
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the equal spark-submit command; run nothing.")]
+PrintCommand = Annotated[
+    bool, typer.Option("--print-command", help="Print the equal spark-submit command; run nothing.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")]
 FeaturesOf = Annotated[
     Literal["config", "champion"],
@@ -82,6 +95,7 @@ def _help_of(job: Job) -> str:
 
 def _command(job: Job) -> Callable[..., None]:
     def command(
+        context: typer.Context,
         dataset: Dataset,
         profile: Profile = "production",
         workspace: Workspace = None,
@@ -90,15 +104,18 @@ def _command(job: Job) -> Callable[..., None]:
         where: Where = None,
         master: Master = None,
         conf_file: ConfFile = None,
+        dry_run: DryRun = False,
         as_json: Json = False,
     ) -> None:
-        _run(job, dataset, profile, workspace, set_, date, where, master, conf_file, as_json)
+        told = _told(context, "dry_run") if dry_run else None
+        _run(job, dataset, profile, workspace, set_, date, where, master, conf_file, as_json, told=told)
 
     command.__doc__ = _help_of(job)
     return command
 
 
 def _build_features(
+    context: typer.Context,
     dataset: Dataset,
     plan: FeaturesOf = "config",
     explain: Explain = False,
@@ -109,13 +126,15 @@ def _build_features(
     where: Where = None,
     master: Master = None,
     conf_file: ConfFile = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     if explain:
         _explain(plan, dataset, profile, workspace, set_, date, where, as_json)
         return
     job = dataclasses.replace(JOBS["build_features"], run=functools.partial(build_features, plan=plan))
-    _run(job, dataset, profile, workspace, set_, date, where, master, conf_file, as_json)
+    told = _told(context, "dry_run") if dry_run else None
+    _run(job, dataset, profile, workspace, set_, date, where, master, conf_file, as_json, told=told)
 
 
 _build_features.__doc__ = _help_of(JOBS["build_features"])
@@ -162,6 +181,7 @@ def _explain(
 
 
 def _deploy(
+    context: typer.Context,
     dataset: Dataset,
     challenger: Annotated[
         str | None,
@@ -184,6 +204,7 @@ def _deploy(
     where: Where = None,
     master: Master = None,
     conf_file: ConfFile = None,
+    print_command: PrintCommand = False,
     as_json: Json = False,
 ) -> None:
     import getpass
@@ -192,19 +213,21 @@ def _deploy(
     from assay.model.deployments import OURSELVES
 
     orders = {"--challenger": challenger is not None, "--rollback": rollback, "--abort": abort}
-    told = [name for name, given in orders.items() if given]
-    if len(told) > 1:
-        fail("deploy", errors.UserError(f"{' and '.join(told)}: give one of them"), as_json)
-    order = Order(challenger, rollback, abort, (by or getpass.getuser()) if told else OURSELVES, why, dry_run)
+    given = [name for name, wanted in orders.items() if wanted]
+    if len(given) > 1:
+        fail("deploy", errors.UserError(f"{' and '.join(given)}: give one of them"), as_json)
+    order = Order(challenger, rollback, abort, (by or getpass.getuser()) if given else OURSELVES, why, dry_run)
     ordered = functools.partial(deploy, order=order, target=target)
     job = dataclasses.replace(JOBS["deploy"], run=ordered)
-    _run(job, dataset, profile, workspace, set_, date, where, master, conf_file, as_json)
+    told = _told(context, "print_command") if print_command else None
+    _run(job, dataset, profile, workspace, set_, date, where, master, conf_file, as_json, told=told)
 
 
 _deploy.__doc__ = _help_of(JOBS["deploy"])
 
 
 def _demo(
+    context: typer.Context,
     profile: Profile = "production",
     workspace: Workspace = None,
     set_: Overrides = None,
@@ -212,6 +235,7 @@ def _demo(
     where: Where = None,
     master: Master = None,
     conf_file: ConfFile = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Run everything on real data: 46 Texan housing markets, 2000 to 2015, median price one month ahead.
@@ -225,13 +249,17 @@ def _demo(
     from assay import demo
 
     folder = (workspace or Path("workspace") / demo.DATASET).absolute()
+    given = (demo.dataset_file(), profile, folder, set_, date, where, master, conf_file, as_json, "demo")
+    if dry_run:
+        _run(JOBS["pipeline"], *given, told=_told(context, "dry_run"))
+        return
     try:
         demo.write_source(folder)
     except errors.AssayError as error:
         fail("demo", error, as_json)
     except OSError as error:
         fail("demo", errors.UserError(f"--workspace {folder}: cannot write there ({error.strerror})"), as_json)
-    _run(JOBS["pipeline"], demo.dataset_file(), profile, folder, set_, date, where, master, conf_file, as_json, "demo")
+    _run(JOBS["pipeline"], *given)
 
 
 def _run(
@@ -246,12 +274,16 @@ def _run(
     conf_file: Path | None,
     as_json: bool,
     name: str | None = None,
+    *,
+    told: Told | None = None,
 ) -> None:
+    """told: options of the command, to print the `spark-submit` line of instead of running it."""
     from assay.config import load_run
     from assay.runtime.job import JobContext
     from assay.runtime.logs import set_up_logging
     from assay.runtime.progress import Reporter
     from assay.runtime.session import SparkSettings
+    from assay.runtime.submission import submission_of
 
     set_up_logging()
     name = name or job.name
@@ -264,14 +296,41 @@ def _run(
             date=date,
             where=where or (),
         )
+        settings = SparkSettings(master, conf_file)
+        if told is not None:
+            _print_submission(name, submission_of(name, told, config, settings), as_json)
+            return
         workspace = config.workspace
-        with contextlib.closing(JobContext(config, SparkSettings(master, conf_file), Reporter())) as context:
+        with contextlib.closing(JobContext(config, settings, Reporter())) as context:
             result = job.run(context)
     _print(name, result, context)
     if as_json:
         print(json.dumps({**result.as_dict(), "job": name}), flush=True)
     if result.status == "refused":
         raise SystemExit(errors.EXIT_REFUSED)
+
+
+def _told(context: typer.Context, asking: str) -> Told:
+    """The options that a command line gave, but for those that say how to reach Spark. asking: is left out, too."""
+    found: list[tuple[str, str | None]] = []
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in {"master", "conf_file", asking} or source is None or source.name != "COMMANDLINE":
+            continue
+        value = context.params[parameter.name or ""]
+        if isinstance(value, bool):
+            found.append((parameter.opts[0], None))
+        else:
+            found += [(parameter.opts[0], str(one)) for one in (value if isinstance(value, list | tuple) else [value])]
+    return found
+
+
+def _print_submission(name: str, submission: Submission, as_json: bool) -> None:
+    print(submission.shell(), flush=True)
+    if MASK in submission.shell():
+        print(f"assay {name}: secrets are masked as {MASK}: put them back before you run this", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"job": name, "status": "dry run", **submission.as_dict()}), flush=True)
 
 
 def _print(name: str, result: Any, context: Any) -> None:

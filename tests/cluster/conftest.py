@@ -68,13 +68,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with logs.open("wb") as sink:
         try:
             processes.append(
-                _start(sink, {}, "master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", "0")
+                _start(
+                    folder, sink, {}, "master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", "0"
+                )
             )
             _wait_for(logs, r"Started daemon|Starting Spark master", 1)
             for number in (1, 2):
                 arguments = ["--host", "127.0.0.1", "--cores", "1", "--memory", "1500m", "--webui-port", "0"]
                 work = ["--work-dir", str(folder / f"work-{number}"), master]
-                processes.append(_start(sink, {"SPARK_WORKER_OPTS": gpus}, "worker.Worker", *arguments, *work))
+                processes.append(_start(folder, sink, {"SPARK_WORKER_OPTS": gpus}, "worker.Worker", *arguments, *work))
             _wait_for(logs, r"Successfully registered with master", 2)
             conf = folder / "cluster.conf"
             conf.write_text(
@@ -92,12 +94,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
                 process.wait()
 
 
-def _start(sink: object, extra: dict[str, str], kind: str, *arguments: str) -> subprocess.Popen[bytes]:
+def _start(folder: Path, sink: object, extra: dict[str, str], kind: str, *arguments: str) -> subprocess.Popen[bytes]:
     home = Path(pyspark.__file__).parent
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     return subprocess.Popen(
         [str(home / "bin" / "spark-class"), f"org.apache.spark.deploy.{kind}", *arguments],
         env={**environment, "SPARK_NO_DAEMONIZE": "1", "SPARK_HOME": str(home), **extra},
+        cwd=folder,
         stdout=sink,  # type: ignore[arg-type]
         stderr=subprocess.STDOUT,
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-from pathlib import Path
 
 import pyspark
 import pytest
 import yaml
 from job_process import ROOT, environment
 
+from assay.cli import main
 from assay.pipeline import JOBS
 
 pytestmark = pytest.mark.e2e
@@ -24,21 +23,21 @@ def test_there_is_a_two_line_file_per_job():
         assert [line for line in lines if line] == ["from assay.cli import job_main", f'job_main("{name}")']
 
 
-def test_spark_submit_runs_the_pipeline(towns, tmp_path):
-    dataset = tmp_path / "dataset.yml"
+def test_the_line_of_a_dry_run_does_the_job(towns, tmp_path, capsys):
+    """It is a plain spark-submit of jobs/pipeline.py, and a shell runs it as it is printed."""
+    dataset, workspace = tmp_path / "dataset.yml", tmp_path / "work space"
     dataset.write_text(yaml.safe_dump(towns(tmp_path, towns=4, months=60)), encoding="utf-8")
-    submit = Path(pyspark.__file__).parent / "bin" / "spark-submit"
-    settings = ["--master", "local[2]", "--conf", "spark.ui.enabled=false"]
-    options = ["--dataset", str(dataset), "--workspace", str(tmp_path / "workspace"), "--profile", "development"]
+    options = ["--dataset", str(dataset), "--workspace", str(workspace), "--profile", "development"]
+    with pytest.raises(SystemExit):
+        main(["pipeline", *options, "--set", "engine.rounds=20", "--master", "local[2]", "--json", "--dry-run"])
+    line = capsys.readouterr().out.rpartition("\n{")[0]
+    assert f"{pyspark.__path__[0]}/bin/spark-submit" in line
+    assert not workspace.exists()
     done = subprocess.run(
-        [str(submit), *settings, str(ROOT / "jobs" / "pipeline.py"), *options, "--set", "engine.rounds=20", "--json"],
-        env={**environment(), "PYSPARK_PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+        ["bash", "-c", line], env=environment(), capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout.strip().splitlines()[-1])
     assert result["status"] == "done"
     assert result["tables"]["predictions"]["version"] == 1
+    assert (workspace / "logs" / "spark.log").is_file()

@@ -61,7 +61,8 @@ def test_help_of_a_job_says_what_it_reads_and_writes_and_shows_an_example(run, n
     assert "Reads: " in text
     assert "Writes: " in text
     assert f"Example: assay {name}" in text
-    for option in ("--profile", "--workspace", "--set", "--date", "--where", "--master", "--conf-file", "--json"):
+    options = ("--profile", "--workspace", "--set", "--date", "--where", "--master", "--conf-file", "--json")
+    for option in (*options, "--print-command" if name == "deploy" else "--dry-run"):
         assert option in text
     assert ("--dataset" in text) == (name != "demo")
 

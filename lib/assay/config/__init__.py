@@ -1,7 +1,7 @@
 """What a run is told: dataset, profile and command line, as frozen dataclasses behind one strict loader."""
 
 from assay.config.dataset import DatasetConfig
-from assay.config.loader import conf_root, load_dataset, load_run
+from assay.config.loader import conf_root, load_dataset, load_run, profile_file
 from assay.config.preparation import PreparationConfig
 from assay.config.profile import AdvancedTrainingConfig, ProfileConfig
 from assay.config.run import RunConfig, canonical_json
@@ -18,4 +18,5 @@ __all__ = [
     "conf_root",
     "load_dataset",
     "load_run",
+    "profile_file",
 ]

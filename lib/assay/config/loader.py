@@ -39,7 +39,12 @@ OVERRIDDEN = {  # by the dataset
 
 
 def conf_root() -> Path:
-    """Folder of the configuration that ships with assay: beside the source tree, or inside the installed package."""
+    """Folder of the configuration that ships with assay: beside the source tree, or inside the installed package.
+
+    ASSAY_CONF names another one, as that of a packed assay.
+    """
+    if told := os.environ.get("ASSAY_CONF"):
+        return Path(told)
     package = Path(__file__).resolve().parents[1]
     installed = package / "conf"
     return installed if installed.is_dir() else package.parents[1] / "conf"
@@ -70,12 +75,15 @@ def load_run(
 ) -> RunConfig:
     """Resolve everything a run is told: profile < dataset's sections of `OVERRIDDEN` < `--set`.
 
+    profile: the name of one that ships with assay, or a YAML file, whose name it then has.
+
     Within the dataset: `features` and `calendar` < what `profiles` says of them under this profile < `--set`.
 
     Raises:
         ConfigError: with the dotted path of the key and the nearest valid one.
     """
-    profile_path = _profile_path(profile)
+    profile_path = profile_file(profile)
+    profile = profile_path.stem
     tree: Tree = read_yaml(profile_path)
     check(ProfileConfig, tree, origin=str(profile_path))
     tree[DATASET] = _read_dataset(dataset)
@@ -123,7 +131,16 @@ def _profiles() -> dict[str, Path]:
     return {path.stem: path for path in sorted((conf_root() / "profiles").glob("*.yml"))}
 
 
-def _profile_path(name: str) -> Path:
+def profile_file(name: str) -> Path:
+    """The YAML file of a profile, which is named by its name or its path.
+
+    Raises:
+        ConfigError: there is no such profile.
+    """
+    if name.endswith((".yml", ".yaml")):
+        if not Path(name).is_file():
+            raise ConfigError(f"--profile {name}: there is no such file")
+        return Path(name)
     known = _profiles()
     if name not in known:
         hint = nearest(name, set(known)) or f"; choose one of {', '.join(known)}"

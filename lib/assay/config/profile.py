@@ -219,6 +219,9 @@ class RuntimeConfig:
     registry_uri: where models are registered; empty means the store's own, and Unity Catalog's beside
         `tracking_uri=databricks` and a catalog.
     experiment_folder: what the experiment's name begins with; empty means `assay`, on Databricks `/Shared/assay`.
+    environment: `environment.tar.gz` of `./spark-submit.sh pack`, which executors of a cluster then unpack and run;
+        empty takes what the variable ASSAY_ENVIRONMENT names, or the libraries that executors have. A session that
+        somebody else started is left as it is.
     rows_per_task: rows that are worth a task of their own.
     """
 
@@ -227,6 +230,7 @@ class RuntimeConfig:
     tracking_uri: str = ""
     registry_uri: str = ""
     experiment_folder: str = ""
+    environment: str = ""
     rows_per_task: Annotated[int, Field(ge=1)] = 250_000
 
 

@@ -42,8 +42,8 @@ def jar_paths() -> list[str]:
 
 
 def environment_jars() -> Path:
-    """The folder of the environment's jars."""
-    return Path(sys.prefix) / "jars"
+    """The folder of the environment's jars; ASSAY_JARS names that of a packed assay."""
+    return Path(os.environ.get("ASSAY_JARS") or Path(sys.prefix) / "jars")
 
 
 def resolve(target: Path) -> list[str]:

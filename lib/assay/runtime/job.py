@@ -109,7 +109,7 @@ class JobContext:
 
     def __init__(self, config: RunConfig, settings: SparkSettings, reporter: Reporter) -> None:
         self.config = config
-        self.settings = settings
+        self.settings = settings.for_run(config)
         self.reporter = reporter
         self._session: SparkSession | None = None
         preflight.check_workspace(config)

@@ -7,17 +7,17 @@ precedence, and whatever the JVM prints goes to a log file instead of the termin
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import shlex
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assay.config import conf_root
+from assay.config import RunConfig, conf_root
 from assay.errors import PreflightError
 from assay.runtime import jars
 
@@ -29,19 +29,29 @@ DELTA = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
 
+ENVIRONMENT = "environment"  # what executors call the folder of the unpacked environment
+PACKED_PYTHON = f"./{ENVIRONMENT}/bin/python"
+
 _IMPORTING = threading.Lock()
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class SparkSettings:
     """How to reach Spark.
 
     master: overrides the settings file's; None leaves it.
     conf_file: a Spark properties file; None takes `conf/spark/local.conf`, or `standalone.conf` for spark:// masters.
+    environment: the packed environment that executors of a cluster get; None takes what `ASSAY_ENVIRONMENT` names.
     """
 
     master: str | None = None
     conf_file: Path | None = None
+    environment: Path | None = None
+
+    def for_run(self, config: RunConfig) -> SparkSettings:
+        """The same, with what a run's configuration says of Spark."""
+        told = config.profile.runtime.environment
+        return dataclasses.replace(self, environment=Path(told)) if told and self.environment is None else self
 
     def properties_file(self) -> Path:
         """The settings file that applies.
@@ -59,8 +69,33 @@ class SparkSettings:
 
     def chosen_master(self) -> str:
         """The master that Spark will take from here: of `--master`, else of the settings file."""
-        named = re.search(r"^[ \t]*spark\.master[ \t=:]+(\S+)", self.properties_file().read_text("utf-8"), re.MULTILINE)
-        return self.master or (named[1] if named else "local[*]")
+        return self.master or self.named("spark.master") or "local[*]"
+
+    def deploy_mode(self) -> str:
+        """`cluster` where the settings file has the driver run there, too; else `client`."""
+        return self.named("spark.submit.deployMode") or "client"
+
+    def named(self, key: str) -> str:
+        """Value of a key in the settings file; empty where it has none."""
+        line = rf"^[ \t]*{re.escape(key)}(?:[ \t]*[=:][ \t]*|[ \t]+)(\S+)"
+        found = re.findall(line, self.properties_file().read_text("utf-8"), re.MULTILINE)
+        return found[-1] if found else ""
+
+    def archive(self) -> Path | None:
+        """The packed environment for executors; None where there is none, or where they are this machine's Python.
+
+        Raises:
+            PreflightError: the file does not exist.
+        """
+        told = self.environment or Path(os.environ.get("ASSAY_ENVIRONMENT", ""))
+        if told == Path() or is_local(self.chosen_master()):
+            return None
+        if not told.is_file():
+            raise PreflightError(
+                f"runtime.environment {told}: there is no such file; make it with `./spark-submit.sh pack`, or leave "
+                "the setting (or the variable ASSAY_ENVIRONMENT) empty where executors have assay's libraries"
+            )
+        return told.absolute()
 
 
 def session_is_given() -> bool:
@@ -98,6 +133,7 @@ def open_session(settings: SparkSettings, *, app: str, log_file: Path) -> SparkS
     if given and SparkSession.getActiveSession() is not None:
         return SparkSession.getActiveSession()
     if not given:
+        _refuse_cluster_mode(settings)
         log_file.parent.mkdir(parents=True, exist_ok=True)
         os.environ["PYSPARK_SUBMIT_ARGS"] = submit_arguments(settings, log_file)
         _choose_python(settings)
@@ -125,32 +161,60 @@ def open_session(settings: SparkSettings, *, app: str, log_file: Path) -> SparkS
     return session
 
 
+def _refuse_cluster_mode(settings: SparkSettings) -> None:
+    if settings.deploy_mode() == "cluster":
+        raise PreflightError(
+            f"{settings.properties_file()}: spark.submit.deployMode is cluster, where Spark starts the driver itself: "
+            "add --dry-run (of deploy: --print-command) and run the line that it prints, or set it to client"
+        )
+
+
 def _choose_python(settings: SparkSettings) -> None:
-    """Executors of a laptop run this very Python; those of a cluster the one that PYSPARK_PYTHON names, else this."""
+    os.environ["PYSPARK_PYTHON"] = executors_python(settings)
+
+
+def executors_python(settings: SparkSettings) -> str:
+    """Python of executors: this very one on a laptop; on a cluster that of the packed environment.
+
+    Without one, the Python that PYSPARK_PYTHON names, else the path of this one.
+    """
     if is_local(settings.chosen_master()):
-        os.environ["PYSPARK_PYTHON"] = sys.executable
-    else:
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        return sys.executable
+    return PACKED_PYTHON if settings.archive() else os.environ.get("PYSPARK_PYTHON", sys.executable)
 
 
 def submit_arguments(settings: SparkSettings, log_file: Path) -> str:
     """The command line of `spark-submit` below `pyspark`, for this process."""
-    options = f"-Dassay.log={_java_quoted(log_file)}"
+    arguments = [*options(settings), *driver_options(log_file), "pyspark-shell"]
+    return " ".join(shlex.quote(a) for a in arguments)
+
+
+def driver_options(log_file: Path) -> list[str]:
+    """Options of `spark-submit` for a driver on this machine: where Spark's messages go."""
+    told = f"-Dassay.log={_java_quoted(log_file)}"
     logging = conf_root() / "spark" / "log4j2.properties"
     if logging.is_file():
-        options += f" -Dlog4j2.configurationFile={logging.resolve().as_uri()}"
-    arguments = ["--properties-file", str(settings.properties_file()), "--driver-java-options", options]
+        told += f" -Dlog4j2.configurationFile={logging.resolve().as_uri()}"
+    return ["--driver-java-options", told]
+
+
+def options(settings: SparkSettings) -> list[str]:
+    """Options of `spark-submit` for any driver: settings, master, Delta's jars, the packed environment."""
+    found = ["--properties-file", str(settings.properties_file())]
     if settings.master:
-        arguments += ["--master", settings.master]
-    found = jars.jar_paths()
-    if found:
-        arguments += ["--jars", ",".join(Path(p).as_uri() for p in found)]
+        found += ["--master", settings.master]
+    present = jars.jar_paths()
+    if present:
+        found += ["--jars", ",".join(Path(p).as_uri() for p in present)]
     else:
         ivy = conf_root() / "spark" / "ivysettings.xml"
-        arguments += ["--packages", jars.COORDINATE]
+        found += ["--packages", jars.COORDINATE]
         if ivy.is_file():
-            arguments += ["--conf", f"spark.jars.ivySettings={ivy}"]
-    return " ".join(shlex.quote(a) for a in [*arguments, "pyspark-shell"])
+            found += ["--conf", f"spark.jars.ivySettings={ivy}"]
+    if archive := settings.archive():
+        others = [one for one in (settings.named("spark.archives"),) if one]  # the option takes the place of the key
+        found += ["--archives", ",".join([*others, f"{archive}#{ENVIRONMENT}"])]
+    return found
 
 
 def _java_quoted(path: Path) -> str:

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -177,7 +178,7 @@ class Tracking:
         if is_databricks(self.uri):
             return f"experiment {experiment_of(self.config)}"
         program = Path(sys.executable).with_name("mlflow")
-        command = os.path.relpath(program) if program.is_file() else "mlflow"
+        command = os.path.relpath(program) if program.is_file() else shutil.which("mlflow") or "mlflow"
         return f"{shlex.quote(command)} ui --backend-store-uri {shlex.quote(redact(self.uri))}"
 
 

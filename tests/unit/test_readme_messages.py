@@ -1,4 +1,4 @@
-"""Consumes README's guide to messages, checks that the code still says each of them, with the exit code it is told with."""
+"""Consumes README's guide to messages, checks that the code still says each of them."""
 
 from __future__ import annotations
 

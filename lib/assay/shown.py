@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import html
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from assay.model.registry import Champion
 from assay.model.versions import Version
 from assay.pages.cards import Card, Tile, headlines
-from assay.pages.formats import count, number, percent
+from assay.pages.formats import count, day, number, percent
 from assay.runtime.job import DONE, REFUSED, UNCHANGED, Result
 
 MOST_FEATURES = 8
@@ -35,7 +36,7 @@ class Showing:
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class JobResult(Result, Showing):
+class JobResult(Showing, Result):
     """What a job did, as `Result` has it. seconds: that it took.  workspace: where its tables and runs are."""
 
     seconds: float = 0.0
@@ -58,7 +59,7 @@ class JobResult(Result, Showing):
         return Card("job", self.job, SAID.get(self.status, self.status), good, tiles, facts, self.summary, self._link())
 
     def _link(self) -> tuple[str, str] | None:
-        return ("report", Path(self.report).absolute().as_uri()) if self.report else None
+        return link_to(self.report)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -84,8 +85,8 @@ class Run(Showing):
         took = duration(self.seconds) if self.seconds is not None else "not ended"
         facts = [("target", self.target)] if self.target else []
         facts += [("started", f"{self.started:%Y-%m-%d %H:%M} UTC"), ("took", took), ("run", self.run_id)]
-        link = ("report", Path(self.report).absolute().as_uri()) if self.report else None
-        return Card("run of", self.job, self.status, good, headlines(self.metrics), facts, self.summary, link)
+        tiles = headlines(self.metrics)
+        return Card("run of", self.job, self.status, good, tiles, facts, self.summary, link_to(self.report))
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -117,7 +118,7 @@ class Model(Showing):
         facts = [
             ("engine", ", ".join(model.engines) + (f" (module {model.extension})" if model.extension else "")),
             ("version", self.version.label),
-            ("learned until", model.learned_until),
+            ("learned until", day(dt.datetime.fromisoformat(model.learned_until))),
             ("registered", f"{self.version.registered_at:%Y-%m-%d %H:%M} UTC"),
             ("score", str(calibration["score"])),
             ("inputs", count(len(inputs)) + (f"; most important: {', '.join(worth)}" if worth else "")),
@@ -128,8 +129,6 @@ class Model(Showing):
         return Card("model of", self.target, state, True if state == "serving" else None, tiles, facts)
 
     def _coverage(self) -> dict[str, float]:
-        import json
-
         told = self.version.tag("coverage")
         found: dict[str, float] = json.loads(told) if told else {}
         return found
@@ -155,6 +154,11 @@ class Report(os.PathLike[str]):
             f'<div><iframe title="{title}" sandbox="allow-scripts allow-popups" srcdoc="{page}" width="100%" '
             f'height="{FRAME_HEIGHT}" style="border: 0"></iframe></div>'
         )
+
+
+def link_to(report: str | None) -> tuple[str, str] | None:
+    """Name and address of a report's file."""
+    return (f"report {Path(report).stem}", Path(report).absolute().as_uri()) if report else None
 
 
 def duration(seconds: float) -> str:

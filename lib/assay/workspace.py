@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,8 +211,13 @@ class Workspace:
             metrics=found.data.metrics,
             summary=json.loads(tags.get("assay.summary", "[]")),
             target=tags.get("assay.target", ""),
-            report=tags.get("assay.report"),
+            report=self._own(tags.get("assay.report")),
         )
+
+    def _own(self, report: str | None) -> str | None:
+        """Where a report is now, should the workspace have been moved since it was written."""
+        here = self.folder / "reports" / Path(report).name if report else None
+        return str(here) if here is not None and here.is_file() else report
 
     def model(self, target: str | None = None, *, which: str = CHAMPION) -> Model:
         """The champion of a target, or another version by its number or alias; every file of it is checked.
@@ -222,14 +228,14 @@ class Workspace:
             DataError: there is no such model, or more than one and `target` does not say which.
             AssayError: a file of it was changed.
         """
-        uri = f"sqlite:///{self.folder / 'mlflow.db'}"
+        client, uri = self._client(), f"sqlite:///{self.folder / 'mlflow.db'}"
         names = {of: name for name, of in registered_models(uri).items()}
         of = next(iter(names)) if target is None and len(names) == 1 else target
         if of not in names:
             known = ", ".join(sorted(names)) or "none"
             raise DataError(f"{self.folder}: which target's model? target={target!r}; there are those of {known}")
         found = load_registered(f"models:/{names[of]}@{which}", uri)
-        version = pick(versions_of(self._client(), names[of]), found.number)
+        version = pick(versions_of(client, names[of]), found.number)
         assert version is not None
         return shown.Model(of, version, found)
 
@@ -273,6 +279,7 @@ class Workspace:
     def _client(self) -> mlflow.MlflowClient:
         import mlflow
 
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         return mlflow.MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
 
     def reports(self) -> list[Path]:

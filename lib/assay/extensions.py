@@ -17,8 +17,9 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, Literal
 
 from assay.errors import AssayError, ConfigError, UserError
@@ -64,6 +65,7 @@ class Reference:
 _found: dict[tuple[Kind, str], Extension] = {}
 _references: dict[str, Reference] = {}  # by module and attribute
 _files: dict[str, str] = {}  # module -> its file, of those that were given as one
+_digests: dict[str, tuple[ModuleSpec, str]] = {}
 
 
 def load(names: Iterable[str]) -> list[str]:
@@ -187,12 +189,17 @@ def module_of(name: str) -> str:
 
 
 def digest(module: ModuleType) -> str:
-    """SHA-256 of a module's file, in a zip or not."""
+    """SHA-256 of a module's file, in a zip or not, as it was when the module was first seen after its import."""
     spec = module.__spec__
     if spec is None or spec.origin is None:
         return ""
-    read = getattr(spec.loader, "get_data", None)
-    return hashlib.sha256(read(spec.origin) if read is not None else Path(spec.origin).read_bytes()).hexdigest()
+    known, found = _digests.get(module.__name__, (None, ""))
+    if known is not spec:  # which is a new one after each import
+        read = getattr(spec.loader, "get_data", None)
+        content = read(spec.origin) if read is not None else Path(spec.origin).read_bytes()
+        found = hashlib.sha256(content).hexdigest()
+        _digests[module.__name__] = spec, found
+    return found
 
 
 def _take(item: Any, module: ModuleType, kind: Kind | None = None) -> None:
@@ -268,6 +275,13 @@ def _imported(name: str) -> ModuleType:
         raise ConfigError(f"runtime.extensions: {name} cannot be imported: {type(error).__name__}: {error}") from error
 
 
+class _Source(SourceFileLoader):
+    """Compiles what is in the file: what Python keeps of it is told apart by whole seconds."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _from_file(path: Path) -> ModuleType:
     """Import a file as the module of its name; again where it has changed since."""
     name = path.stem
@@ -284,7 +298,7 @@ def _from_file(path: Path) -> ModuleType:
             )
     elif _files[name] == str(path) and digest(there) == hashlib.sha256(path.read_bytes()).hexdigest():
         return there
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Source(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

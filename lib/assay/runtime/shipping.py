@@ -59,7 +59,7 @@ def _zipped(name: str, files: Sequence[tuple[Path, Path]], folder: Path | None) 
         digest.update(file.read_bytes())
     target = (folder or Path(_own_folder().name)) / f"{name}-{digest.hexdigest()[:12]}.zip"
     if not target.exists():
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
             for file, place in files:
                 archive.write(file, place)
     return target

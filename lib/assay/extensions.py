@@ -130,14 +130,18 @@ def is_here(kind: Kind, name: str) -> bool:
     return find(kind, name) is not None
 
 
-def check_own(kind: Kind, name: str, module: str, own: Iterable[str]) -> None:
-    """Refuse an extension with the name of one of assay's own.
+def check_own(kind: Kind, own: Iterable[str]) -> None:
+    """Refuse extensions with a name of assay's own, which would never be taken for it. own: those names.
 
     Raises:
-        ConfigError: names both.
+        ConfigError: names the module.
     """
-    if name in own:
-        raise ConfigError(f"module {module}: its {WORDS[kind]} {name!r} has the name of one of assay's own; rename it")
+    for name in own:
+        if (kind, name) in _found:
+            raise ConfigError(
+                f"module {_found[kind, name].module}: its {WORDS[kind]} {name!r} has the name of one of assay's own; "
+                "rename it"
+            )
 
 
 def digests(wanted: Iterable[tuple[Kind, str]]) -> dict[str, str]:

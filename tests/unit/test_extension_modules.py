@@ -129,7 +129,8 @@ def test_names_are_taken_once(module):
 def test_an_engine_with_the_name_of_one_of_ours_is_never_taken_for_it(module, flats):
     text = "class Engine:\n    name, kinds = 'linear', ()\n    def load(self, stored, threads): ...\n"
     path = module("my_engine", f"{text}    def learn(self): ...\nEXTENSIONS = (Engine(),)\n")
-    load_run(dataset=flats, overrides=[f"runtime.extensions=[{path}]", "engine.name=linear"])
+    with pytest.raises(ConfigError, match="module my_engine: its engine 'linear' has the name of one of assay's own"):
+        load_run(dataset=flats, overrides=[f"runtime.extensions=[{path}]"])
     assert type(load_predictor_of("linear")).__name__ == "Linear"
 
 

@@ -13,6 +13,7 @@ from assay.config.strict import STRICT
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 SCORES = ("auto", "best", "absolute", "signed", "normalised", "cqr")
+SET_SCORES = ("lac", "aps")  # of classes
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from assay import extensions
+from assay.config.conformal import SCORES, SET_SCORES
 from assay.config.consistency import check_dataset
 from assay.config.dataset import FIRST_YEAR, LAST_YEAR, CalendarConfig, DatasetConfig, FeaturesConfig
 from assay.config.evaluation import EvaluationConfig
 from assay.config.members import unknown
 from assay.config.overrides import DATASET, parse_override
 from assay.config.preparation import PreparationConfig
-from assay.config.profile import AdvancedTrainingConfig, IngestConfig, ProfileConfig
+from assay.config.profile import ENGINES, AdvancedTrainingConfig, IngestConfig, ProfileConfig
 from assay.config.profile_consistency import check_profile
 from assay.config.run import RunConfig
 from assay.config.segmentation import SegmentationConfig
@@ -90,6 +91,8 @@ def load_run(
             change.apply(tree)
     profile_config: ProfileConfig = check(ProfileConfig, tree, origin="--set")
     extensions.load(profile_config.runtime.extensions)
+    extensions.check_own("engine", (*ENGINES, "ensemble"))
+    extensions.check_own("score", (*SCORES, *SET_SCORES))
     for name in dataset_config.features.families:
         if not extensions.is_here("features", name):
             raise unknown("features.families", name, "features", (), str(dataset))

@@ -28,6 +28,7 @@ PAST_FAMILIES: tuple[PastFamily, ...] = (
     *(Lags(), Windows(), Smoothing(), Expanding(), Trend(), Seasonality(), Technical(), OwnScale(), Market()),
     _ENCODING_PARTS,
 )
+NO_FAMILIES = ("raw", "category", "rank", "beta")  # which features have for a family all the same
 ROW_FAMILIES: tuple[RowFamily, ...] = (
     *(Calendar(), Business(), Trading(), Relative(), Standing(), TargetEncoding(), Interactions(), Transforms()),
 )
@@ -66,15 +67,12 @@ def extended(plan: FeaturePlan) -> list[Any]:
     Raises:
         UserError: one is not here, or is not the one that the plan was made with.
     """
-    found = []
+    if not plan.families:
+        return []
+    own, found = {*(one.name for one in PAST_FAMILIES), *(one.name for one in ROW_FAMILIES), *NO_FAMILIES}, []
+    extensions.check_own("features", own)
     for name, told in plan.families.items():
         family = extensions.get("features", name, told=told)
-        own = (
-            {one.name for one in PAST_FAMILIES}
-            | {one.name for one in ROW_FAMILIES}
-            | {"raw", "category", "rank", "beta"}
-        )
-        extensions.check_own("features", name, family.module, own)
         if family.told != told:
             raise UserError(
                 f"feature family {name!r}: module {family.module} is not what the features were planned with ({told}, "

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
+import assay
 from assay import extensions
 from assay.config import load_run
 from assay.errors import ConfigError, UserError
@@ -104,6 +105,17 @@ def test_the_score_makes_intervals_that_are_a_share_of_the_prediction(learned):
     assert (by_segment["least"] > 0).all()
     np.testing.assert_allclose(by_segment["least"], by_segment["greatest"], rtol=1e-9)
     assert scored["confidence"].is_null().all()
+
+
+def test_the_same_from_python(learned):
+    folder, _, settings, _ = learned
+    config = assay.configuration(folder / "dataset.yml", folder, overrides=settings)
+    result = assay.score(config)
+    assert repr(result).startswith("job score: unchanged: an equal run is on record\n  predictions: ")
+    opened = assay.open(folder)
+    assert "\n  engine: extra_trees (module extra_trees)\n" in repr(opened.model())
+    assert opened.spark_table("predictions").count() == table(folder, "predictions").height > 0
+    assert opened.spark_table("features", version=0).count() == 0
 
 
 def test_intervals_of_another_version_of_a_score_are_refused(learned, run_in, written):

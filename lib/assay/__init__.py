@@ -6,32 +6,61 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assay import jobs
+from assay.jobs import (
+    build_features,
+    calibrate,
+    configuration,
+    deploy,
+    evaluate,
+    monitor,
+    predict,
+    retrain,
+    run,
+    score,
+    segment,
+    train,
+    tune,
+)
 from assay.version import __version__
 
 if TYPE_CHECKING:
-    from assay.runtime.job import Result
     from assay.season.outcome import Outcome
     from assay.synthetic.job import Generated
     from assay.workspace import Workspace
 
-__all__ = ["__version__", "generate", "open_workspace", "play_season", "run"]
+# Jobs whose names are those of modules, `ingest` and `pipeline`, are `assay.jobs.ingest` and `assay.jobs.pipeline`.
+__all__ = [
+    "__version__",
+    "build_features",
+    "calibrate",
+    "configuration",
+    "deploy",
+    "evaluate",
+    "generate",
+    "jobs",
+    "monitor",
+    "open",
+    "open_workspace",
+    "play_season",
+    "predict",
+    "retrain",
+    "run",
+    "score",
+    "segment",
+    "train",
+    "tune",
+]
 
 
 def open_workspace(folder: str | Path) -> Workspace:
-    """Look at a finished run: its tables, figures and reports."""
+    """Look at a finished run: its tables as frames, its figures, models and reports."""
     from assay.workspace import Workspace
 
     return Workspace(folder)
 
 
-def run(job: str, dataset: str | Path, workspace: str | Path, *, overrides: Sequence[str] = (), **told: Any) -> Result:
-    """Run a job from Python, as `assay JOB --dataset ... --workspace ... --set ...` does; see `assay.pipeline.run_job`.
-
-    assay.run("calibrate", "my_data.yml", "workspace/mine", overrides=["conformal.adaptive=true"])
-    """
-    from assay.pipeline import run_job
-
-    return run_job(job, dataset=Path(dataset), workspace=Path(workspace), overrides=overrides, **told)
+open = open_workspace
 
 
 def generate(folder: str | Path, **settings: Any) -> Generated:

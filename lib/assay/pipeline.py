@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from assay.config import TargetConfig, canonical_json, load_run
+from assay.config import RunConfig, TargetConfig, canonical_json, load_run
 from assay.config.strict import nearest
 from assay.errors import UserError
 from assay.runtime.job import DONE, REFUSED, UNCHANGED, JobContext, Result, run_stage
@@ -318,10 +318,32 @@ def run_job(
     Raises:
         UserError: there is no such job, or a mistake in what it is told. A refusal of a gate is the result's status.
     """
-    if name not in JOBS:
-        raise UserError(f"there is no job {name!r}{nearest(name, set(JOBS)) or '; choose ' + ', '.join(JOBS)}")
-    context = JobContext(load_run(**told), settings or SparkSettings(), reporter or Reporter(quiet=True))
+    job_named(name)
+    return run_configured(name, load_run(**told), settings=settings, reporter=reporter)
+
+
+def run_configured(
+    name: str, config: RunConfig, *, settings: SparkSettings | None = None, reporter: Reporter | None = None
+) -> Result:
+    """The same, with a configuration that was resolved before.
+
+    Raises:
+        UserError: there is no such job, or a mistake that shows only now.
+    """
+    job = job_named(name)
+    context = JobContext(config, settings or SparkSettings(), reporter or Reporter(quiet=True))
     try:
-        return JOBS[name].run(context)
+        return job.run(context)
     finally:
         context.close()
+
+
+def job_named(name: str) -> Job:
+    """The job of this name.
+
+    Raises:
+        UserError: there is none; names the likest one.
+    """
+    if name not in JOBS:
+        raise UserError(f"there is no job {name!r}{nearest(name, set(JOBS)) or '; choose ' + ', '.join(JOBS)}")
+    return JOBS[name]

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assay import shown
 from assay.errors import DataError
+from assay.model.registry import load_registered, registered_models
+from assay.model.versions import CHAMPION, pick, versions_of
+from assay.pages.cards import Card
 from assay.runtime.deployment_tables import DEPLOYMENT_TABLES
 from assay.runtime.monitoring_tables import MONITORING_TABLES
 from assay.runtime.plane import Commit
@@ -18,8 +24,11 @@ if TYPE_CHECKING:
     import mlflow
     import pandas as pd
     import polars as pl
-    from mlflow.entities import Run
-    from pyspark.sql import SparkSession
+    import pyarrow as pa
+    from mlflow.entities import Run as MlflowRun
+    from pyspark.sql import DataFrame, SparkSession
+
+    from assay.shown import Model, Report, Run
 
 RUNS_AT_ONCE = 1_000
 DECLARED = TABLES | TRAINING_TABLES | MONITORING_TABLES | DEPLOYMENT_TABLES
@@ -96,18 +105,34 @@ class Workspace:
         return folder
 
     def table(self, name: str, *, version: int | None = None) -> pl.DataFrame:
-        """A table, at its newest version or a named one.
+        """A table, at its newest version or a named one, as a frame of Polars.
 
         Raises:
             DataError: there is no such table here.
         """
         import polars as pl
+
+        frame = pl.from_arrow(self.arrow(name, version=version))
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    def pandas(self, name: str, *, version: int | None = None) -> pd.DataFrame:
+        """The same as a frame of pandas, and the same error."""
+        frame: pd.DataFrame = self.arrow(name, version=version).to_pandas()
+        return frame
+
+    def arrow(self, name: str, *, version: int | None = None) -> pa.Table:
+        """The same as a table of Arrow, and the same error."""
         from deltalake import DeltaTable
 
         # Polars' own reader does not find folders with blanks in their names.
-        frame = pl.from_arrow(DeltaTable(self.folder_of(name), version=version).to_pyarrow_table())
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+        return DeltaTable(self.folder_of(name), version=version).to_pyarrow_table()
+
+    def spark_table(self, name: str, *, version: int | None = None) -> DataFrame:
+        """The same as a frame of Spark, which reads it when it is used; the session is that of `spark`."""
+        reader = self.spark().read.format("delta")
+        found = reader if version is None else reader.option("versionAsOf", version)
+        return found.load(self.folder_of(name).as_uri())
 
     def segments(self, column: str, *, target: str | None = None) -> pl.DataFrame:
         """Figures of each segment of a column of `segment_metrics`, in the table's order.
@@ -164,7 +189,83 @@ class Workspace:
         columns = None if rows else ["run_id", "job", "status", "started"]
         return pd.DataFrame(rows, columns=columns).sort_values("started", ascending=False, ignore_index=True)
 
-    def _runs(self, which: str) -> Iterator[Run]:
+    def run(self, which: str) -> Run:
+        """The newest run of a job, or the run with an id or the beginning of one.
+
+        Raises:
+            DataError: there is none.
+        """
+        of_job = next(self._runs(f"tags.`assay.job` = '{which}'"), None) if which.isidentifier() else None
+        found = of_job or next((run for run in self._runs("") if run.info.run_id.startswith(which)), None)
+        if found is None or not which:
+            raise DataError(f"{self.folder} has no run of a job {which!r}, and none with that id; see .runs()")
+        tags, info = found.data.tags, found.info
+        ended = None if info.end_time is None else (info.end_time - info.start_time) / 1000
+        status = tags.get("assay.status", "")
+        return shown.Run(
+            run_id=info.run_id,
+            job=tags.get("assay.job", "?"),
+            status="failed" if info.status in {"FAILED", "KILLED"} else status,
+            started=dt.datetime.fromtimestamp(info.start_time / 1000, dt.UTC),
+            seconds=ended,
+            metrics=found.data.metrics,
+            summary=json.loads(tags.get("assay.summary", "[]")),
+            target=tags.get("assay.target", ""),
+            report=self._own(tags.get("assay.report")),
+        )
+
+    def _own(self, report: str | None) -> str | None:
+        """Where a report is now, should the workspace have been moved since it was written."""
+        here = self.folder / "reports" / Path(report).name if report else None
+        return str(here) if here is not None and here.is_file() else report
+
+    def model(self, target: str | None = None, *, which: str = CHAMPION) -> Model:
+        """The champion of a target, or another version by its number or alias; every file of it is checked.
+
+        target: needed where there are models of several.
+
+        Raises:
+            DataError: there is no such model, or more than one and `target` does not say which.
+            AssayError: a file of it was changed.
+        """
+        client, uri = self._client(), f"sqlite:///{self.folder / 'mlflow.db'}"
+        names = {of: name for name, of in registered_models(uri).items()}
+        of = next(iter(names)) if target is None and len(names) == 1 else target
+        if of not in names:
+            known = ", ".join(sorted(names)) or "none"
+            raise DataError(f"{self.folder}: which target's model? target={target!r}; there are those of {known}")
+        found = load_registered(f"models:/{names[of]}@{which}", uri)
+        version = pick(versions_of(client, names[of]), found.number)
+        assert version is not None
+        return shown.Model(of, version, found)
+
+    def report(self, name: str = "") -> Report:
+        """A report by its name or a part of that, or the newest one.
+
+        Raises:
+            DataError: there is none; says which there are.
+        """
+        known = sorted(self.reports(), key=lambda path: path.stat().st_mtime)
+        fits = [path for path in known if name in path.stem]
+        if not fits:
+            listed = ", ".join(path.stem for path in known) or "none yet: run the job evaluate"
+            raise DataError(f"{self.folder} has no report {name!r}; it has {listed}")
+        return shown.Report(fits[-1])
+
+    def card(self) -> Card:
+        """What is in here."""
+        found = self.tables()
+        facts = [(row["table"], f"{row['rows']:,} rows, version {row['version']}") for row in found.to_dicts()]
+        reports = ", ".join(path.stem for path in self.reports())
+        return Card("workspace", self.folder.name, facts=[*facts, *([("reports", reports)] if reports else [])])
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        return self.card().html()
+
+    def _runs(self, which: str) -> Iterator[MlflowRun]:
         """All runs that a filter of MLflow's lets through, page by page."""
         client, token = self._client(), None
         experiments = [e.experiment_id for e in client.search_experiments()]
@@ -178,6 +279,7 @@ class Workspace:
     def _client(self) -> mlflow.MlflowClient:
         import mlflow
 
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         return mlflow.MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
 
     def reports(self) -> list[Path]:

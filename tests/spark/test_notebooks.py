@@ -29,10 +29,15 @@ def test_the_quickstart_runs_on_a_finished_run(run_job, workspace, empty_store, 
     write_source(workspace)
     run_job("pipeline", dataset_file(), overrides=["engine.rounds=40"])
     monkeypatch.setenv("ASSAY_WORKSPACE", str(workspace))
-    executed(FOLDER / "01_quickstart.ipynb")
+    outputs, _ = executed(FOLDER / "01_quickstart.ipynb")
+    cards = [o["data"]["text/html"] for o in outputs if "assay-card" in o.get("data", {}).get("text/html", "")]
+    assert [re.search(r'aria-label="([^"]*)"', card)[1] for card in cards] == [
+        *("workspace workspace", "model of median", "run of train")
+    ]
+    assert len(pages(outputs)) == 1
     monkeypatch.setattr(mlflow.tracking._model_registry.utils, "_registry_uri", f"sqlite:///{empty_store}")
     assert champion_of(workspace).number == "1"  # whichever store this process uses
-    found = assay.open_workspace(workspace)
+    found = assay.open(workspace)
     assert found.tables().filter(table="observations")["rows"].item() == 8602
     with pytest.raises(DataError, match="no table 'nothing'"):
         found.table("nothing")

@@ -12,6 +12,8 @@ from pydantic.dataclasses import dataclass
 from assay.config.strict import STRICT
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+SCORES = ("auto", "best", "absolute", "signed", "normalised", "cqr")
+SET_SCORES = ("lac", "aps")  # of classes
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -24,7 +26,7 @@ class ConformalConfig:
         `scale_share` of the calibration rows; `cqr` widens or narrows the model's own quantiles, which
         `engine.quantiles` must name for both ends of each level. `auto` is `cqr` for a model of such quantiles and
         `absolute` for others; `best` is `cqr`, too, and else that of `absolute` and `normalised` whose intervals score
-        better on the newest calibration rows.
+        better on the newest calibration rows. Extensions may add others.
     min_segment_rows: below it a segment uses its parent's intervals (without the last of `dataset.segments`), and at
         last those of all rows together.
     shrinkage_rows: a segment's widths move towards its parent's as if so many rows spoke for those; above 0 they are
@@ -50,7 +52,7 @@ class ConformalConfig:
     """
 
     levels: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.8, 0.9)
-    score: Literal["auto", "best", "absolute", "signed", "normalised", "cqr"] = "auto"
+    score: str = "auto"
     scale_share: Share = 1 / 3
     min_segment_rows: Annotated[int, Field(ge=1)] = 50
     shrinkage_rows: Annotated[float, Field(ge=0)] = 0.0

@@ -223,7 +223,7 @@ class FeaturesConfig:
     bollinger: period of the bands, and their distance in standard deviations.
     fourier: cycles of the row's own time.  interactions: combinations of columns.
     target_encoding: categories as numbers.  forward_fill: numeric attributes that, where missing, take the last
-        value of the same entity known before.
+        value of the same entity known before.  families: names of families that extensions add.
     """
 
     lags: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = (1, 2, 3)
@@ -251,6 +251,7 @@ class FeaturesConfig:
     interactions: InteractionsConfig = InteractionsConfig()
     target_encoding: TargetEncodingConfig = TargetEncodingConfig()
     forward_fill: tuple[Name, ...] = ()
+    families: tuple[Name, ...] = ()
 
 
 @dataclass(frozen=True, config=STRICT)

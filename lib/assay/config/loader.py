@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from assay import extensions
+from assay.config.conformal import SCORES, SET_SCORES
 from assay.config.consistency import check_dataset
 from assay.config.dataset import FIRST_YEAR, LAST_YEAR, CalendarConfig, DatasetConfig, FeaturesConfig
 from assay.config.ensemble import EnsembleConfig
 from assay.config.evaluation import EvaluationConfig
+from assay.config.members import unknown
 from assay.config.overrides import DATASET, parse_override
 from assay.config.preparation import PreparationConfig
-from assay.config.profile import AdvancedTrainingConfig, EngineConfig, IngestConfig, ProfileConfig
+from assay.config.profile import ENGINES, AdvancedTrainingConfig, EngineConfig, IngestConfig, ProfileConfig
 from assay.config.profile_consistency import check_profile
 from assay.config.retraining import RetrainingConfig
 from assay.config.run import RunConfig
@@ -100,6 +103,12 @@ def load_run(
         if not change.for_dataset:
             change.apply(tree)
     profile_config: ProfileConfig = check(ProfileConfig, tree, origin="--set")
+    extensions.load(profile_config.runtime.extensions)
+    extensions.check_own("engine", (*ENGINES, "ensemble"))
+    extensions.check_own("score", (*SCORES, *SET_SCORES))
+    for name in dataset_config.features.families:
+        if not extensions.is_here("features", name):
+            raise unknown("features.families", name, "features", (), str(dataset))
     check_dataset(dataset_config, f"{dataset} with --set" if overrides else str(dataset))
     check_profile(profile_config, f"{profile_path} with --set" if overrides else str(profile_path))
     return RunConfig(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import typing
+from collections.abc import Sequence
 
-from assay.config.profile import MONOTONE, SAMPLED, EngineConfig, ProfileConfig
-from assay.config.strict import check, field_types
+from assay import extensions
+from assay.config.profile import ENGINES, MONOTONE, SAMPLED, EngineConfig, ProfileConfig
+from assay.config.strict import check, nearest
 from assay.errors import ConfigError
 
 USUAL = ("xgboost", "catboost", "linear")
@@ -15,9 +16,15 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 LEAST = 2
 
 
-def engine_names() -> tuple[str, ...]:
-    """What `engine.name` may be."""
-    return typing.get_args(field_types(EngineConfig)["name"])
+def is_engine(name: str) -> bool:
+    """Whether `engine.name` may be that: an engine of ours or of an extension."""
+    return name in ENGINES or extensions.is_here("engine", name)
+
+
+def samples(name: str) -> bool:
+    """Whether an engine learns from a sample in one rank."""
+    found = None if name in ENGINES else extensions.find("engine", name)
+    return name in SAMPLED or (found is not None and hasattr(found.item, "learn"))
 
 
 def members_of(profile: ProfileConfig, origin: str = "ensemble") -> dict[str, EngineConfig]:
@@ -36,13 +43,24 @@ def members_of(profile: ProfileConfig, origin: str = "ensemble") -> dict[str, En
         path = f"ensemble.members.{name}"
         if not NAME.fullmatch(name):
             raise ConfigError(f"{origin}: {path}: expected a name of letters, digits, - and _, with a letter first")
-        kind = changes.get("name", name if name in engine_names() else engine.name)
+        kind = changes.get("name", name if is_engine(name) else engine.name)
         base = dataclasses.asdict(engine)
         if kind != engine.name:
-            base |= {"params": {}, "sample_rows": engine.sample_rows if kind in SAMPLED else 0}
+            base |= {"params": {}, "sample_rows": engine.sample_rows if samples(kind) else 0}
         found[name] = check(EngineConfig, {**base, "name": kind, **changes}, origin=origin, prefix=path)
+        if not is_engine(kind):
+            raise unknown(f"{path}.name", kind, "engine", ENGINES, origin)
         _check_shared(found[name], engine, path, origin)
     return found
+
+
+def unknown(path: str, name: str, kind: extensions.Kind, own: Sequence[str], origin: str) -> ConfigError:
+    """What is said of a name that neither assay nor an extension has."""
+    known = [*own, *extensions.names(kind)]
+    return ConfigError(
+        f"{origin}: {path}={name}: there is no such {extensions.WORDS[kind]}{nearest(name, known)} "
+        f"(there are {', '.join(known) or 'none'}; runtime.extensions names modules that add more)"
+    )
 
 
 def methods_of(profile: ProfileConfig) -> list[str]:
@@ -68,5 +86,5 @@ def _check_shared(member: EngineConfig, engine: EngineConfig, path: str, origin:
             f"{origin}: {path}.early_stopping_rounds={member.early_stopping_rounds}: 0 for one member is 0 for all, "
             f"and engine.early_stopping_rounds is {engine.early_stopping_rounds}"
         )
-    if member.sample_rows and member.name not in SAMPLED:
+    if member.sample_rows and not samples(member.name):
         raise ConfigError(f"{origin}: {path}.sample_rows: {member.name} learns from all rows")

@@ -22,6 +22,7 @@ from assay.config.segmentation import SegmentationConfig
 from assay.config.strict import STRICT
 from assay.config.tuning import TuningConfig
 
+ENGINES = ("xgboost", "catboost", "linear", "knn", "svm", "decision_tree", "random_forest", "lstm", "gru")
 MONOTONE = ("xgboost", "catboost")  # engines whose inputs may be made monotone
 SAMPLED = ("knn", "svm", "decision_tree", "random_forest")  # engines that learn from a sample in one rank
 
@@ -109,8 +110,9 @@ class GatesConfig:
 class EngineConfig:
     """The learner.
 
-    name: `linear` is ridge regression or an elastic net, `svm` has a radial kernel. What is said of rounds is of
-        boosting alone; a tune period, however, there is for every engine, unless `early_stopping_rounds` is 0.
+    name: one of `ENGINES`, or of an extension. `linear` is ridge regression or an elastic net, `svm` has a radial
+        kernel. What is said of rounds is of boosting alone; a tune period, however, there is for every engine, unless
+        `early_stopping_rounds` is 0.
     params: passed to the engine over its defaults.
     rounds: most boosting rounds; early stopping on the tune period may choose fewer.
     early_stopping_rounds: 0 switches early stopping off.
@@ -133,9 +135,7 @@ class EngineConfig:
     sample_rows: most rows that the engines of `SAMPLED` learn from, drawn by a hash of `row_id`; 0 is the engine's own.
     """
 
-    name: Literal["xgboost", "catboost", "linear", "knn", "svm", "decision_tree", "random_forest", "lstm", "gru"] = (
-        "xgboost"
-    )
+    name: str = "xgboost"
     params: dict[str, Any] = Field(default_factory=dict)
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 600
     early_stopping_rounds: Annotated[int, Field(ge=0)] = 40
@@ -223,6 +223,9 @@ class RuntimeConfig:
         empty takes what the variable ASSAY_ENVIRONMENT names, or the libraries that executors have. A session that
         somebody else started is left as it is.
     rows_per_task: rows that are worth a task of their own.
+    extensions: modules (`company.engines`) or files (`huber.py`, from the current folder) whose engines, feature
+        families and conformity scores may be used. They are imported, and sent to executors where they are not part of
+        an installed package.
     """
 
     road: Literal["auto", "arrow", "spark"] = "auto"
@@ -232,6 +235,7 @@ class RuntimeConfig:
     experiment_folder: str = ""
     environment: str = ""
     rows_per_task: Annotated[int, Field(ge=1)] = 250_000
+    extensions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, config=STRICT)

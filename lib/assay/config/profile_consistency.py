@@ -6,13 +6,15 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from assay import extensions
+from assay.config import conformal
 from assay.config.conformal import missing_quantiles
 from assay.config.deployment import check_deployment
 from assay.config.evaluation import EvaluationConfig
 from assay.config.experiments import check_experiments
-from assay.config.members import members_of
+from assay.config.members import is_engine, members_of, samples, unknown
 from assay.config.preparation import PreparationConfig
-from assay.config.profile import MONOTONE, SAMPLED, ProfileConfig, RuntimeConfig
+from assay.config.profile import ENGINES, MONOTONE, SAMPLED, ProfileConfig, RuntimeConfig
 from assay.config.quality import METRICS, SCORES
 from assay.config.retraining import check_retraining
 from assay.config.strict import check_repeats, nearest
@@ -40,7 +42,12 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
             "make them smaller"
         )
     engine = profile.engine
-    if engine.sample_rows and engine.name not in SAMPLED:
+    if not is_engine(engine.name):
+        raise unknown("engine.name", engine.name, "engine", ENGINES, origin)
+    score = profile.conformal.score
+    if score not in conformal.SCORES and not extensions.is_here("score", score):
+        raise unknown("conformal.score", score, "score", conformal.SCORES, origin)
+    if engine.sample_rows and not samples(engine.name):
         raise ConfigError(
             f"{origin}: engine.sample_rows has no use with engine.name={engine.name}, which learns from all rows; "
             f"it is of {', '.join(SAMPLED)}"

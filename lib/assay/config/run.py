@@ -9,8 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from assay.config.conformal import SCORES
 from assay.config.dataset import DatasetConfig
-from assay.config.profile import AdvancedTrainingConfig, ProfileConfig
+from assay.config.profile import ENGINES, AdvancedTrainingConfig, ProfileConfig
+from assay.extensions import Kind, digests, module_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,7 @@ class RunConfig:
         jdbc["jars"] = [Path(jar).name for jar in jdbc["jars"]]
         for place in ("tracking_uri", "registry_uri", "experiment_folder", "environment"):
             del profile["runtime"][place]
+        profile["runtime"]["extensions"] = [module_of(name) for name in profile["runtime"]["extensions"]]
         for section in ("preparation", "evaluation", "ingest", "segmentation"):  # went into the sections of these names
             del dataset[section]
         return {
@@ -57,6 +60,16 @@ class RunConfig:
             "as_of": self.as_of.isoformat() if self.as_of else None,
             "where": [list(pair) for pair in self.where],
         }
+
+    @property
+    def extended(self) -> dict[str, str]:
+        """Engines, families and scores of extensions that the run names -> hash of each one's module."""
+        engines = [self.profile.engine.name, *self.profile.ensemble.members]
+        engines += [str(member["name"]) for member in self.profile.ensemble.members.values() if "name" in member]
+        wanted: list[tuple[Kind, str]] = [("engine", name) for name in engines if name not in ENGINES]
+        wanted += [("features", name) for name in self.dataset.features.families]
+        wanted += [("score", score) for score in (self.profile.conformal.score,) if score not in SCORES]
+        return digests(wanted)
 
     def hash_of(self, *sections: str) -> str:
         """SHA-256 over the named top-level sections of `resolved()` (all of them when none is named)."""

@@ -17,7 +17,7 @@ from assay.conformal.class_sets import SET_SCORES
 from assay.conformal.difficulty import Difficulty
 from assay.conformal.pace import Pace
 from assay.conformal.quantiles import conformal_rank, grouped_quantiles
-from assay.conformal.scores import AbsoluteResidual, Part, score_named
+from assay.conformal.scores import AbsoluteResidual, Part, check_extension, extension_of, score_named
 from assay.conformal.selection import Floats
 from assay.conformal.weighted import grouped_weighted_quantiles
 
@@ -133,6 +133,8 @@ class Calibration:
         own: dict[str, Any] = {} if self.difficulty is None else {"difficulty": self.difficulty.to_dict()}
         own |= {"own_width": self.own_width} if self.own_width else {}
         own |= {"pace": self.pace.to_dict()} if self.pace is not None else {}
+        extended = extension_of(self.score)
+        own |= {"score_of": extended} if extended else {}
         return own | {
             "levels": list(self.levels),
             "segment_columns": list(self.segment_columns),
@@ -154,6 +156,8 @@ class Calibration:
         difficulty = Difficulty.from_dict(given.pop("difficulty")) if "difficulty" in given else None
         own_width = _typed(given.pop("own_width", 0.0), float, "own_width")
         pace = Pace.from_dict(given.pop("pace")) if "pace" in given else None
+        if "score_of" in given:
+            check_extension(str(given.get("score")), _typed(given.pop("score_of"), str, "score_of"))
         fields = _fields(given, _CALIBRATION_FIELDS, "calibration")
         return cls(
             pace=pace,

@@ -12,7 +12,7 @@ import pyarrow as pa
 from assay.config.conformal import missing_quantiles
 from assay.conformal.difficulty import Difficulty
 from assay.conformal.intervals import forecast_of, labels_of
-from assay.conformal.scores import SCORES, AbsoluteResidual, ConformalisedQuantiles
+from assay.conformal.scores import AbsoluteResidual, ConformalisedQuantiles, score_named
 from assay.conformal.unpriced import UNPRICED, told_apart
 from assay.model.bundle import Model
 from assay.model.carried import Carried
@@ -111,9 +111,10 @@ class ConformityScores:
         """Rows of `SCORED`."""
         own = np.zeros(batch.num_rows)
         forecast, _ = forecast_of(model, batch, self.difficulty)
-        found = SCORES[self.score].score(model.truth(batch), forecast, self.levels)
+        score = score_named(self.score)
+        found = score.score(model.truth(batch), forecast, self.levels)
         if self.score == ConformalisedQuantiles.name:
-            lower, upper = SCORES[self.score].interval(forecast, np.zeros(len(self.levels)), self.levels)
+            lower, upper = score.interval(forecast, np.zeros(len(self.levels)), self.levels)
             own = (upper - lower)[:, int(np.argmax(self.levels))]
         lists = pa.FixedSizeListArray.from_arrays(found.ravel(), found.shape[1]).cast(SCORED.field("scores").type)
         keys = [batch.column("row_id"), batch.column("time"), labels_of(batch, self.segments)]

@@ -17,7 +17,7 @@ from assay.conformal.class_calibration import ClassCalibration, read_calibration
 from assay.conformal.class_sets import draws_of
 from assay.conformal.difficulty import Difficulty
 from assay.conformal.following import Following, Times
-from assay.conformal.scores import SCORES, Floats, Forecast, nested
+from assay.conformal.scores import Floats, Forecast, nested, score_named
 from assay.model.bundle import Model
 from assay.runtime.tables import level_label
 
@@ -43,7 +43,7 @@ def score_batch(
     forecast, spread = forecast_of(model, batch, fitted.difficulty)
     quantiles, used = quantiles_of(fitted, batch) if following is None else quantiles_at(following, fitted, batch)
     scored: dict[str, Any] = {"prediction": model.scale.inverse(forecast.centre, batch)}
-    bounds = SCORES[fitted.score].interval(forecast, quantiles, fitted.levels)
+    bounds = score_named(fitted.score).interval(forecast, quantiles, fitted.levels)
     lower, upper = nested(*bounds, fitted.levels)
     for position, level in enumerate(fitted.levels):
         scored[f"lower_{level_label(level)}"] = model.scale.inverse(lower[:, position], batch)

@@ -20,7 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from assay import extensions
 from assay.config.conformal import tail_levels
+from assay.errors import UserError
 
 Floats = npt.NDArray[np.float64]
 
@@ -92,11 +94,11 @@ class AbsoluteResidual:
 
     def parts(self, levels: Sequence[float]) -> tuple[Part, ...]:
         """One quantile per level, all of the one column."""
-        return _one_column(levels)
+        return one_column(levels)
 
     def score(self, y: npt.ArrayLike, forecast: Forecast, levels: Sequence[float] = ()) -> Floats:
         """Return |y - prediction|, (n, 1); NaN where either is missing. Raises ValueError when the shapes differ."""
-        return np.abs(_outcomes(y, forecast) - forecast.centre)[:, None]
+        return np.abs(outcomes(y, forecast) - forecast.centre)[:, None]
 
     def interval(
         self, forecast: Forecast, quantiles: npt.ArrayLike, levels: Sequence[float] = ()
@@ -105,7 +107,7 @@ class AbsoluteResidual:
 
         Bounds are NaN where the prediction is not finite. Raises ValueError when the rows differ.
         """
-        half_width, centre = _quantiles(quantiles, forecast), _known(forecast.centre)
+        half_width, centre = quantile_rows(quantiles, forecast), known_centre(forecast.centre)
         return centre - half_width, centre + half_width
 
 
@@ -126,14 +128,14 @@ class SignedResidual:
 
     def score(self, y: npt.ArrayLike, forecast: Forecast, levels: Sequence[float] = ()) -> Floats:
         """Return prediction - y and y - prediction, (n, 2); NaN where either is missing."""
-        above = _outcomes(y, forecast) - forecast.centre
+        above = outcomes(y, forecast) - forecast.centre
         return np.column_stack([-above, above])
 
     def interval(
         self, forecast: Forecast, quantiles: npt.ArrayLike, levels: Sequence[float] = ()
     ) -> tuple[Floats, Floats]:
         """Return prediction - quantile downwards and prediction + quantile upwards."""
-        found, centre = _quantiles(quantiles, forecast), _known(forecast.centre)
+        found, centre = quantile_rows(quantiles, forecast), known_centre(forecast.centre)
         return _ordered(centre - found[:, 0::2], centre + found[:, 1::2])
 
 
@@ -149,18 +151,18 @@ class NormalisedResidual:
 
     def parts(self, levels: Sequence[float]) -> tuple[Part, ...]:
         """One quantile per level, all of the one column."""
-        return _one_column(levels)
+        return one_column(levels)
 
     def score(self, y: npt.ArrayLike, forecast: Forecast, levels: Sequence[float] = ()) -> Floats:
         """Return |y - prediction| / scale, (n, 1), without unit. Raises ValueError without a scale."""
-        return (np.abs(_outcomes(y, forecast) - forecast.centre) / _scale(forecast))[:, None]
+        return (np.abs(outcomes(y, forecast) - forecast.centre) / _scale(forecast))[:, None]
 
     def interval(
         self, forecast: Forecast, quantiles: npt.ArrayLike, levels: Sequence[float] = ()
     ) -> tuple[Floats, Floats]:
         """Return prediction -/+ quantile * scale. Raises ValueError without a scale."""
-        half_width = _quantiles(quantiles, forecast) * _scale(forecast)[:, None]
-        centre = _known(forecast.centre)
+        half_width = quantile_rows(quantiles, forecast) * _scale(forecast)[:, None]
+        centre = known_centre(forecast.centre)
         return centre - half_width, centre + half_width
 
 
@@ -180,13 +182,13 @@ class ConformalisedQuantiles:
 
     def score(self, y: npt.ArrayLike, forecast: Forecast, levels: Sequence[float]) -> Floats:
         """Return the scores of each level, (n, L). Raises ValueError where the model did not learn its quantiles."""
-        outcome, (low, high) = _outcomes(y, forecast)[:, None], _ends(forecast, levels)
+        outcome, (low, high) = outcomes(y, forecast)[:, None], _ends(forecast, levels)
         return np.maximum(low - outcome, outcome - high)
 
     def interval(self, forecast: Forecast, quantiles: npt.ArrayLike, levels: Sequence[float]) -> tuple[Floats, Floats]:
         """Return q_low - quantile and q_high + quantile."""
-        found, (low, high) = _quantiles(quantiles, forecast), _ends(forecast, levels)
-        return _ordered(_known(low) - found, _known(high) + found)
+        found, (low, high) = quantile_rows(quantiles, forecast), _ends(forecast, levels)
+        return _ordered(known_centre(low) - found, known_centre(high) + found)
 
 
 SCORES: Mapping[str, ConformalScore] = MappingProxyType(
@@ -195,10 +197,31 @@ SCORES: Mapping[str, ConformalScore] = MappingProxyType(
 
 
 def score_named(name: str) -> ConformalScore:
-    """Return the registered score. Raises ValueError that lists the known names."""
-    if name not in SCORES:
-        raise ValueError(f"unknown conformity score {name!r}; known: {', '.join(sorted(SCORES))}")
-    return SCORES[name]
+    """Return a score of ours, or of an extension. Raises UserError, which says what to do, where there is none."""
+    if name in SCORES:
+        return SCORES[name]
+    found: ConformalScore = extensions.get("score", name).item
+    return found
+
+
+def extension_of(name: str) -> str:
+    """Module that has a score, and the hash of that; empty for one of ours."""
+    found = None if name in SCORES else extensions.find("score", name)
+    return found.told if found is not None else ""
+
+
+def check_extension(name: str, told: str) -> None:
+    """Refuse a score that is not the one that was calibrated with, by `extension_of` at that time.
+
+    Raises:
+        UserError: its module is not here, or has changed since.
+    """
+    found = extensions.get("score", name, told=told)
+    if found.told != told:
+        raise UserError(
+            f"conformity score {name!r}: module {found.module} is not what the intervals were calibrated with ({told}, "
+            f"found {found.told}): restore it, or run calibrate again"
+        )
 
 
 def nested(lower: Floats, upper: Floats, levels: Sequence[float]) -> tuple[Floats, Floats]:
@@ -220,7 +243,8 @@ def scores_in(scored: pa.Table) -> Floats:
     return np.asarray(column.flatten().to_numpy(), dtype=np.float64).reshape(rows, -1 if rows else 1)
 
 
-def _one_column(levels: Sequence[float]) -> tuple[Part, ...]:
+def one_column(levels: Sequence[float]) -> tuple[Part, ...]:
+    """The parts of a score that is one number a row: a quantile for each level."""
     return tuple(Part(i, 0, float(level)) for i, level in enumerate(levels))
 
 
@@ -232,13 +256,13 @@ def _floats(values: npt.ArrayLike) -> Floats:
     return np.asarray(values, dtype=np.float64)
 
 
-def _known(values: Floats) -> Floats:
+def known_centre(values: Floats) -> Floats:
     """Predictions (n,) as (n, 1), or (n, L) as they are, NaN where they are not finite."""
     column = values[:, None] if values.ndim == 1 else values
     return np.where(np.isfinite(column), column, np.nan)
 
 
-def _outcomes(y: npt.ArrayLike, forecast: Forecast) -> Floats:
+def outcomes(y: npt.ArrayLike, forecast: Forecast) -> Floats:
     """Outcomes (n,). Broadcasting (n,) against (n, 1) would give n * n scores, so other shapes are refused."""
     outcome = _floats(y)
     if outcome.shape != forecast.centre.shape:
@@ -269,7 +293,7 @@ def _ends(forecast: Forecast, levels: Sequence[float]) -> tuple[Floats, Floats]:
     return found[:, [places[low] for low, _ in wanted]], found[:, [places[high] for _, high in wanted]]
 
 
-def _quantiles(quantiles: npt.ArrayLike, forecast: Forecast) -> Floats:
+def quantile_rows(quantiles: npt.ArrayLike, forecast: Forecast) -> Floats:
     """Quantiles (n, P), or (1, P) where they are the same for all rows."""
     found = _floats(quantiles)
     rows = len(forecast.centre)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from assay.errors import ConfigError
+from assay import extensions
+from assay.errors import ConfigError, UserError
 from assay.features.business import Business, Trading
 from assay.features.calendar import Calendar
 from assay.features.encoding import PARTS, EncodingParts, TargetEncoding
@@ -26,6 +28,7 @@ PAST_FAMILIES: tuple[PastFamily, ...] = (
     *(Lags(), Windows(), Smoothing(), Expanding(), Trend(), Seasonality(), Technical(), OwnScale(), Market()),
     _ENCODING_PARTS,
 )
+NO_FAMILIES = ("raw", "category", "rank", "beta")  # which features have for a family all the same
 ROW_FAMILIES: tuple[RowFamily, ...] = (
     *(Calendar(), Business(), Trading(), Relative(), Standing(), TargetEncoding(), Interactions(), Transforms()),
 )
@@ -41,14 +44,42 @@ def features_of(plan: FeaturePlan) -> list[Feature]:
             found += [feature for feature in past_features(plan, item.column, by) if feature.family != PARTS]
     for by in plan.markets:
         found += beta_features(plan, by) + rank_features(plan, by)
-    for family in ROW_FAMILIES:
+    for family in row_families(plan):
         found += family.features(plan, found)
     return found
 
 
 def past_families(plan: FeaturePlan, by: str) -> tuple[PastFamily, ...]:
     """Families of the past of the entity itself (`own`) or of a group."""
-    return (_ENCODING_PARTS,) if by in plan.encoding_groups else PAST_FAMILIES
+    if by in plan.encoding_groups:
+        return (_ENCODING_PARTS,)
+    return (*PAST_FAMILIES, *(family for family in extended(plan) if hasattr(family, "compute")))
+
+
+def row_families(plan: FeaturePlan) -> tuple[RowFamily, ...]:
+    """Families of rows, in the order in which they are built."""
+    return (*ROW_FAMILIES, *(family for family in extended(plan) if hasattr(family, "add")))
+
+
+def extended(plan: FeaturePlan) -> list[Any]:
+    """Families of extensions, in the order in which the dataset names them.
+
+    Raises:
+        UserError: one is not here, or is not the one that the plan was made with.
+    """
+    if not plan.families:
+        return []
+    own, found = {*(one.name for one in PAST_FAMILIES), *(one.name for one in ROW_FAMILIES), *NO_FAMILIES}, []
+    extensions.check_own("features", own)
+    for name, told in plan.families.items():
+        family = extensions.get("features", name, told=told)
+        if family.told != told:
+            raise UserError(
+                f"feature family {name!r}: module {family.module} is not what the features were planned with ({told}, "
+                f"found {family.told}): restore it, or run build_features and train again"
+            )
+        found.append(family.item)
+    return found
 
 
 def past_features(plan: FeaturePlan, column: str, by: str) -> list[Feature]:

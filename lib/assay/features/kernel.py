@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from assay.features.catalog import ROW_FAMILIES, features_of, numeric_features, past_families, past_features
+from assay.features.catalog import features_of, numeric_features, past_families, past_features, row_families
 from assay.features.condensed import MOMENTS, cell_starts, condense, merge
 from assay.features.entity_rows import KEY, Codes, EntityRows, gathered
 from assay.features.family import FLOAT32_MAX, float32_columns
@@ -309,7 +309,7 @@ class _RowFeatures:
             on = [*plan.groups[label], STEP]
             frame = frame.join(table, on=on, how="left", maintain_order="left", nulls_equal=True)
         frame = self._ranked(frame)
-        for family in ROW_FAMILIES:
+        for family in row_families(plan):
             frame = family.add(frame, plan, self.features.get(family.name, []))
         frame = frame.with_columns(thresholds(plan))
         return frame.with_columns(pl.col(plan.numeric).clip(-FLOAT32_MAX, FLOAT32_MAX))

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+from assay import extensions
 from assay.config import RunConfig, canonical_json
 from assay.config.dataset import CalendarConfig, FeaturesConfig, stored_name
 from assay.errors import ConfigError
@@ -68,6 +69,7 @@ class FeaturePlan:
     anchors: targets learned as a change since their last known value.  ratios: targets learned as a logarithm.
     settings: the dataset's section `features`.  temporal, market, interactions: families that the flags switch on.
     zone: the dataset's own time zone, by which days and months are counted.
+    families: of extensions: name -> module that has it, and the hash of that.
     """
 
     entity: tuple[str, ...]
@@ -88,6 +90,7 @@ class FeaturePlan:
     encoding_groups: tuple[str, ...] = ()
     codes: tuple[str, ...] = ()
     thresholds: tuple[Threshold, ...] = ()
+    families: dict[str, str] = dataclasses.field(default_factory=dict)
     version: int = PLAN_VERSION
 
     @classmethod
@@ -125,12 +128,15 @@ class FeaturePlan:
                 for t in dataset.targets
                 if t.derived
             ),
+            families={name: extensions.get("features", name).told for name in dataset.features.families},
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON. What only classes need is left out where there are none: plans without stay equal."""
+        """Plain data for JSON. What only classes and extensions need is left out where there are none of them."""
         tree = dataclasses.asdict(self)
-        return {name: value for name, value in tree.items() if value or name not in {"codes", "thresholds"}}
+        if not tree["settings"]["families"]:
+            del tree["settings"]["families"]
+        return {name: value for name, value in tree.items() if value or name not in {"codes", "thresholds", "families"}}
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> FeaturePlan:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from assay import extensions
 from assay.config import canonical_json
 from assay.errors import AssayError
 from assay.model.encoding import Encoding
 from assay.model.ensemble import Ensemble
 from assay.model.outcome import VALUE, Outcome, every_class
-from assay.model.predictors import Predictor, load_predictor, stored_file
+from assay.model.predictors import LOADERS, Predictor, check_engine, load_predictor, stored_file
 from assay.model.preparation import Preparation
 from assay.model.scale import Floats, TargetScale, as_floats
 
@@ -37,6 +38,7 @@ class Model:
     outcome: what it predicts: a value, quantiles, or the probabilities of classes.
     slope: by how much outcomes followed what was learned of a change from the last known value, on rows that nobody had
         learned from; predictions go that far from that value, and no farther. 1 of other targets.
+    extension: module that has the engine, where it is none of assay's own; said to people, and never imported.
     """
 
     engine: str
@@ -49,6 +51,7 @@ class Model:
     threads: int = 1
     outcome: Outcome = VALUE
     slope: float = 1.0
+    extension: str = ""
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -190,6 +193,8 @@ class Model:
             description["outcome"] = self.outcome.to_dict()
         if self.slope != 1.0:
             description["slope"] = self.slope
+        if module := self.extension or _module_of(self.engine):
+            description["extension"] = module
         files = {stored_file(self.engine): self.stored}
         if self.encoding.preparation is not None:
             description["preparation"], files[PREPARATION] = self.encoding.preparation.to_files()
@@ -223,10 +228,12 @@ class Model:
 
         Raises:
             AssayError: a file is missing, was changed, or is named by no manifest.
+            UserError: its engine is of an extension that is not here.
         """
         name = name or f"model in {folder.name}"
         files = verified_files(folder, sha256=sha256, name=name, beside=beside)
         tree = json.loads(files[DESCRIPTION])
+        check_engine(tree["engine"], tree.get("extension", ""))
         learner = stored_file(tree["engine"])
         if learner not in files:
             raise AssayError(f"{name}: file {learner} is missing; refusing to load it")
@@ -249,7 +256,13 @@ class Model:
             threads=threads,
             outcome=Outcome.from_dict(tree["outcome"]) if "outcome" in tree else VALUE,
             slope=float(tree.get("slope", 1.0)),
+            extension=tree.get("extension", ""),
         )
+
+
+def _module_of(engine: str) -> str:
+    found = extensions.find("engine", engine) if engine not in LOADERS else None
+    return found.module if found is not None else ""
 
 
 def digest_of(content: bytes) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from assay.errors import AssayError
+from assay import extensions
 from assay.model.catboost_predictor import CatBoostPredictor
 from assay.model.encoding import Matrix
 from assay.model.ensemble import Ensemble, ExplainedEnsemble, unpacked
@@ -89,6 +89,7 @@ def load_ensemble(stored: bytes, threads: int) -> Ensemble:
 
 
 Loader = Callable[[bytes, int], Predictor]
+LEARNER = "learner.bin"  # file of what an extension has learned
 LOADERS: dict[str, tuple[str, Loader]] = {
     "xgboost": ("booster.ubj", XGBoostPredictor),
     "linear": ("linear.npz", load_linear),
@@ -113,7 +114,17 @@ def load_predictor(engine: str, stored: bytes, *, threads: int) -> Predictor:
     return _entry(engine)[1](stored, threads)
 
 
-def _entry(engine: str) -> tuple[str, Loader]:
+def check_engine(engine: str, told: str = "") -> None:
+    """Refuse a model that nothing here can load. told: the module that had its engine.
+
+    Raises:
+        UserError: its engine is of an extension that is not here; says what to do.
+    """
     if engine not in LOADERS:
-        raise AssayError(f"a model of engine {engine!r} cannot be loaded by this version; known: {', '.join(LOADERS)}")
-    return LOADERS[engine]
+        extensions.get("engine", engine, told=told)
+
+
+def _entry(engine: str) -> tuple[str, Loader]:
+    if engine in LOADERS:
+        return LOADERS[engine]
+    return LEARNER, extensions.get("engine", engine).item.load

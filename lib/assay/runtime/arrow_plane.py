@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from assay import extensions
 from assay.errors import DataError
 from assay.runtime.arrow_commit import commit_files
 from assay.runtime.arrow_files import Spilled, SpillFrame, arrow_schema, conform, dictionaries, spill_by_key
@@ -192,8 +193,10 @@ class ArrowPlane(Plane):
         if not work:
             return []
 
+        extended = extensions.carried()
+
         def each(items: Iterator[tuple[int, Any]]) -> Iterator[Any]:
-            prepare_worker()
+            prepare_worker(extended)
             for index, item in items:
                 yield function(index, item)
 

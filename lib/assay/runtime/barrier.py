@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from assay import extensions
 from assay.errors import NeighbourLost, from_worker
 from assay.runtime.workers import prepare_worker
 
@@ -86,10 +87,12 @@ def run_barrier(spark: SparkContext, work: Sequence[Any], task: Task) -> list[An
     (`spark.stage.maxConsecutiveAttempts` times in all); what a rank raises ends it at once.
     """
 
+    extended = extensions.carried()
+
     def each(items: Iterator[Any]) -> Iterator[Any]:
         from pyspark import BarrierTaskContext
 
-        prepare_worker()
+        prepare_worker(extended)
         context = BarrierTaskContext.get()
         (mine,) = items  # read to the end, or Spark takes the worker for broken and starts a new one for the next task
         shares = [_restartable(source, kernels) for source, kernels in mine]

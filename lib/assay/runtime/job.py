@@ -18,7 +18,7 @@ from assay.errors import DataError, GateRefused, UserError
 from assay.runtime import preflight
 from assay.runtime.plane import Commit, Plane, Written
 from assay.runtime.progress import Reporter
-from assay.runtime.session import SparkSettings, import_spark, open_session, session_is_given
+from assay.runtime.session import SparkSettings, import_spark, open_session, session_is_given, ship_extensions
 from assay.runtime.tracking import PastRun, Tracking
 from assay.version import __version__
 
@@ -128,6 +128,7 @@ class JobContext:
                     log_file=self.config.workspace / "logs" / "spark.log",
                 )
             preflight.check_session(self._session, self.config)
+            ship_extensions(self._session)
         return self._session
 
     @property
@@ -251,6 +252,8 @@ def identity_of(plan: Plan, config: RunConfig) -> str:
         "extra": dict(plan.extra),
         "version": __version__,
     }
+    if config.extended:
+        told["extensions"] = config.extended
     return hashlib.sha256(canonical_json(told).encode()).hexdigest()[:16]
 
 

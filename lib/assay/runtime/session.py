@@ -251,6 +251,16 @@ def is_local(master: str) -> bool:
     return master.startswith("local")
 
 
+def ship_extensions(session: SparkSession) -> None:
+    """Give executors the modules of extensions that no installed package has; those of a laptop, too."""
+    from assay import extensions
+    from assay.runtime.shipping import module_zip
+
+    for module in dict.fromkeys(reference.module for reference in extensions.carried()):
+        if (archive := module_zip(module)) is not None:
+            session.sparkContext.addPyFile(str(archive))
+
+
 def _ship_package(session: SparkSession) -> None:
     """Give executors of a cluster this very package, as a zip; local ones import what the driver imports."""
     from assay.runtime.shipping import package_zip

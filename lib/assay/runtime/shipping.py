@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sys
+import sysconfig
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 SUFFIXES = {".py", ".j2", ".typed"}
@@ -20,16 +23,45 @@ def package_zip(folder: Path | None = None) -> Path | None:
     root = Path(__file__).resolve().parents[1]
     if not root.is_dir():
         return None
+    return _zipped("assay", _inside(root), folder)
+
+
+def module_zip(module: str, folder: Path | None = None) -> Path | None:
+    """The same of the module or package that an imported module is part of.
+
+    None where it is installed, as it is then on executors too, or comes out of a zip that was shipped already.
+    """
+    top = module.partition(".")[0]
+    spec = sys.modules[top].__spec__
+    roots = [Path(p) for p in (spec.submodule_search_locations if spec is not None else None) or ()]
+    origin = Path(spec.origin) if spec is not None and spec.origin is not None else None
+    paths = sysconfig.get_paths()
+    installed = [Path(paths[name]).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    place = (roots[0] if roots else origin or Path()).resolve()
+    if any(place.is_relative_to(folder) for folder in installed):
+        return None
+    files = [pair for root in roots if root.is_dir() for pair in _inside(root, top)]
+    if not roots and origin is not None and origin.is_file():
+        files = [(origin, Path(f"{top}.py"))]
+    return _zipped(top, files, folder) if files else None
+
+
+def _inside(root: Path, name: str | None = None) -> list[tuple[Path, Path]]:
+    """Source files below a package's folder, and their places in a zip."""
     files = sorted(p for p in root.rglob("*") if p.is_file() and p.suffix in SUFFIXES)
+    return [(file, Path(name or root.name) / file.relative_to(root)) for file in files]
+
+
+def _zipped(name: str, files: Sequence[tuple[Path, Path]], folder: Path | None) -> Path:
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(str(file.relative_to(root)).encode())
+    for file, place in files:
+        digest.update(str(place).encode())
         digest.update(file.read_bytes())
-    target = (folder or Path(_own_folder().name)) / f"assay-{digest.hexdigest()[:12]}.zip"
+    target = (folder or Path(_own_folder().name)) / f"{name}-{digest.hexdigest()[:12]}.zip"
     if not target.exists():
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in files:
-                archive.write(file, Path("assay") / file.relative_to(root))
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
+            for file, place in files:
+                archive.write(file, place)
     return target
 
 

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from assay import extensions
 from assay.runtime.arrow_files import arrow_schema, conform
 from assay.runtime.barrier import outcome
 from assay.runtime.conditions import Condition, spark_column
@@ -156,8 +157,10 @@ class SparkPlane(Plane):
         """One task per item; the items travel with the kernel."""
         frame = self.session.range(0, len(items), 1, max(1, len(items)))
 
+        extended = extensions.carried()
+
         def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            prepare_worker()
+            prepare_worker(extended)
             mine = (items[index] for batch in batches for index in batch.column(0).to_pylist())
             for batch in kernel(mine):
                 yield conform(batch, schema)
@@ -188,7 +191,10 @@ class SparkPlane(Plane):
         # Parts arrive in any order: sorted, so that the same table gives every rank the same rows in the same order.
         dealt = functools.reduce(lambda a, b: a.unionAll(b), frames).repartitionById(ranks, "rank")
 
+        extended = extensions.carried()
+
         def rank_task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            extensions.accept(extended)
             rank, result = run_spooled(batches, schemas, task, ranks)
             yield pa.record_batch({"rank": pa.array([rank]), "result": pa.array([cloudpickle.dumps(result)])})
 
@@ -236,10 +242,10 @@ class SparkFlow(Flow):
 
     def map(self, kernel: Kernel, schema: pa.Schema) -> SparkFlow:
         """Apply a kernel through `mapInArrow`."""
-        before, after = self._schema, schema
+        before, after, extended = self._schema, schema, extensions.carried()
 
         def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            prepare_worker()
+            prepare_worker(extended)
             for batch in kernel(conform(b, before) for b in batches):
                 yield conform(batch, after)
 

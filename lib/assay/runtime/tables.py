@@ -155,7 +155,10 @@ CALIBRATIONS = Table(
         "used": (pa.string(), "segment whose quantiles serve it: itself, or the nearest parent with enough rows"),
         "level": (pa.float64(), "promised coverage, 0 to 1"),
         "part": (pa.int64(), "which column of the score: of signed ones 0 is the lower end, 1 the upper one"),
-        "score": (pa.string(), "kind of conformity score: absolute, signed, normalised, cqr, or one of classes"),
+        "score": (
+            pa.string(),
+            "kind of conformity score: absolute, signed, normalised, cqr, one of an extension, or one of classes",
+        ),
         "quantile": (
             pa.float64(),
             "conformity score at that coverage, on the model's scale; infinite with too few rows",

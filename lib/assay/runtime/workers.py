@@ -14,14 +14,21 @@ import gc
 import os
 import sys
 import zipimport
+from collections.abc import Sequence
 from typing import Any
+
+from assay import extensions
 
 _read: dict[tuple[str, str], tuple[int, int]] = {}
 _imported = 0  # modules when objects were last left out
 
 
-def prepare_worker() -> None:
-    """Have zips read again only when they have changed, and leave libraries out of the search for garbage."""
+def prepare_worker(references: Sequence[extensions.Reference] = ()) -> None:
+    """Have zips read again only when they have changed, and leave libraries out of the search for garbage.
+
+    references: extensions that the driver has, for the worker to have as well.
+    """
+    extensions.accept(references)
     _leave_libraries_out()
     _read_changed_zips_only()
 

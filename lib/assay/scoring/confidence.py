@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from assay.config.conformal import tail_levels
 from assay.conformal.calibration import ALL_ROWS, Calibration
-from assay.conformal.scores import SCORES, Forecast
+from assay.conformal.scores import SCORES, Forecast, score_named
 from assay.model.scale import TargetScale
 
 Floats = npt.NDArray[np.float64]
@@ -34,7 +34,8 @@ def widest_level(levels: tuple[float, ...]) -> int:
 def typical_width(calibration: Calibration) -> float:
     """Width of the widest level's interval on the model's scale, as all calibration rows together have it.
 
-    Of a row of typical difficulty, where widths differ from row to row. Infinite where rows were too few.
+    Of a row of typical difficulty, where widths differ from row to row. Infinite where rows were too few. A score of an
+    extension may say `typical`, a prediction at which the width is taken; else it is unknown.
     """
     scale = np.ones(1) if calibration.difficulty is None else np.array([calibration.difficulty.typical])
     ends = np.array([-0.5, 0.5]) * calibration.own_width
@@ -42,8 +43,10 @@ def typical_width(calibration: Calibration) -> float:
     tails = tail_levels(calibration.levels[widest])
     quantiles = calibration.quantiles[ALL_ROWS].quantiles
     own = [q for q, part in zip(quantiles, calibration.parts, strict=True) if part.level == widest]
-    typical = Forecast(np.zeros(1), scale, ends[None, :], tails)
-    lower, upper = SCORES[calibration.score].interval(typical, np.array(own), calibration.levels[widest : widest + 1])
+    score = score_named(calibration.score)
+    centre = 0.0 if calibration.score in SCORES else float(getattr(score, "typical", np.nan))
+    typical = Forecast(np.array([centre]), scale, ends[None, :], tails)
+    lower, upper = score.interval(typical, np.array(own), calibration.levels[widest : widest + 1])
     return float(upper[0, 0] - lower[0, 0])
 
 

@@ -15,6 +15,7 @@ from assay.conformal.calibration import Calibration
 from assay.conformal.class_calibration import read_calibration
 from assay.conformal.following import Following
 from assay.conformal.intervals import score_batch
+from assay.conformal.scores import check_extension
 from assay.errors import DataError
 from assay.model.bundle import Model
 from assay.model.carried import Carried
@@ -90,6 +91,8 @@ class Scorer:
     def of(cls, found: Calibrated, config: ScoringConfig, following: Following | None = None) -> Scorer:
         """The scorer of a model."""
         model, segments = found.model, tuple(found.calibration["segment_columns"])
+        if "score_of" in found.calibration:  # here, and not in the first task
+            check_extension(found.calibration["score"], found.calibration["score_of"])
         return cls(
             Carried.of(model),
             found.calibration,

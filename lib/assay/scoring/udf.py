@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
+from assay import extensions
 from assay.config.profile import ScoringConfig
 from assay.errors import DataError
 from assay.model.registry import Calibrated, Champion, load_registered, registered_models
 from assay.model.row_sample import ROW
 from assay.model.versions import CHAMPION
+from assay.runtime.session import ship_extensions
 from assay.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ def predict_udf(
         DataError: there is no such model; or, while it runs, the struct lacks a column.
         AssayError: a file of the model was changed.
     """
+    from pyspark.sql import SparkSession
     from pyspark.sql.functions import pandas_udf
     from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -92,9 +95,13 @@ def predict_udf(
         model = load_registered(model, tracking_uri or mlflow.get_tracking_uri(), registry_uri)
     config = config or ScoringConfig()
     scorer = Scorer.of(model, config)
-    rows = config.batch_rows
+    rows, extended = config.batch_rows, extensions.carried()
+    session = SparkSession.getActiveSession()
+    if extended and session is not None:
+        ship_extensions(session)
 
     def predict(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        extensions.accept(extended)
         for frame in frames:
             parts = [_scored(scorer, frame.iloc[i : i + rows]) for i in range(0, len(frame), rows)]
             yield pd.concat(parts, ignore_index=True) if parts else _scored(scorer, frame)

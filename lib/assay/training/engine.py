@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, Self
 
+from assay import extensions
 from assay.errors import ConfigError
 from assay.model.encoding import Encoding
 from assay.model.outcome import VALUE, Kind, Outcome
@@ -165,7 +166,11 @@ class Engine(Protocol):
 
 
 def engine_named(name: str) -> Engine:
-    """The engine of `engine.name`."""
+    """The engine of `engine.name`: one of ours, or of an extension.
+
+    Raises:
+        UserError: there is none; says what to do.
+    """
     from assay.training.catboost_engine import CatBoostEngine
     from assay.training.linear_engine import LinearEngine
     from assay.training.neural_engine import NeuralEngine
@@ -174,7 +179,11 @@ def engine_named(name: str) -> Engine:
 
     engines: list[Engine] = [XGBoostEngine(), CatBoostEngine(), LinearEngine(), *map(SampledEngine, SAMPLE_ROWS)]
     engines += [NeuralEngine("lstm"), NeuralEngine("gru")]
-    return {engine.name: engine for engine in engines}[name]
+    own = {engine.name: engine for engine in engines}
+    if name in own:
+        return own[name]
+    found = extensions.get("engine", name)
+    return found.item if hasattr(found.item, "fit") else SampledEngine(name, tuple(found.item.kinds))
 
 
 SETTINGS: dict[Kind, str] = {

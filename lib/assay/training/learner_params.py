@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from pydantic.dataclasses import dataclass
+from pydantic.dataclasses import dataclass, is_pydantic_dataclass
 
+from assay import extensions
 from assay.config.strict import STRICT, check
 from assay.errors import ConfigError
 
@@ -118,6 +120,11 @@ class NeuralParams:
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
+@dataclass(frozen=True, config=STRICT)
+class NoParams:
+    """Of an extension that takes none."""
+
+
 KINDS: dict[str, Any] = {
     "linear": LinearParams,
     "knn": KnnParams,
@@ -139,4 +146,11 @@ def resolve(engine: str, given: Mapping[str, Any]) -> Any:
     for name, setting in ELSEWHERE.items():
         if name in given:
             raise ConfigError(f"engine.params.{name}: this is set by {setting}")
-    return check(KINDS[engine], given, origin=f"engine.name={engine}", prefix="engine.params")
+    if engine in KINDS:
+        return check(KINDS[engine], given, origin=f"engine.name={engine}", prefix="engine.params")
+    kind: Any = getattr(extensions.get("engine", engine).item, "params", NoParams)
+    strict = kind
+    if not is_pydantic_dataclass(kind):  # a plain one gets the rules of ours, and is given back as it is
+        strict = dataclass(kind, config=STRICT, frozen=kind.__dataclass_params__.frozen)
+    found = check(strict, given, origin=f"engine.name={engine}", prefix="engine.params")
+    return kind(**{field.name: getattr(found, field.name) for field in dataclasses.fields(kind)})

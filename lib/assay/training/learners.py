@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from assay import extensions
 from assay.model.encoding import Encoding, Matrix
 from assay.model.learner_inputs import LearnerInputs
 from assay.model.nearest import Nearest, placed
@@ -146,7 +147,7 @@ def learn_tree(
 
     inputs, told = fit_inputs(rows, encoding, max_categories=params.max_categories, scales=False), _told(params)
     tree = (DecisionTreeClassifier if outcome.decides else DecisionTreeRegressor)(**told, random_state=seed)
-    tree.fit(_singles(inputs, rows), rows.target, sample_weight=rows.weight)
+    tree.fit(tree_inputs(inputs, rows), rows.target, sample_weight=rows.weight)
     gain = tree.feature_importances_[: len(inputs)]
     return _kept([tree.tree_], inputs, gain, rows, outcome)
 
@@ -161,7 +162,7 @@ def learn_forest(
     told["max_samples"] = max(1, round(params.max_samples * len(rows)))  # a share would be one of the weights' sum
     kind = RandomForestClassifier if outcome.decides else RandomForestRegressor
     forest = kind(**told, random_state=seed, n_jobs=threads)
-    forest.fit(_singles(inputs, rows), rows.target, sample_weight=rows.weight)
+    forest.fit(tree_inputs(inputs, rows), rows.target, sample_weight=rows.weight)
     gain = forest.feature_importances_[: len(inputs)]
     return _kept([tree.tree_ for tree in forest.estimators_], inputs, gain, rows, outcome)
 
@@ -185,7 +186,7 @@ def _told(params: TreeParams | ForestParams) -> dict[str, Any]:
     return told
 
 
-def _singles(inputs: LearnerInputs, rows: Rows) -> Matrix:
+def tree_inputs(inputs: LearnerInputs, rows: Rows) -> Matrix:
     """As trees take them (n, k); without any input they get one that says nothing."""
     result = np.zeros((len(rows), max(len(inputs), 1)), np.float32)
     for first in range(0, len(rows) if len(inputs) else 0, BLOCK_ROWS):
@@ -200,3 +201,15 @@ LEARNERS: dict[str, Learn] = {
     "decision_tree": learn_tree,
     "random_forest": learn_forest,
 }
+
+
+def learner_named(engine: str) -> Learn:
+    """How an engine learns from rows in memory: one of ours, or of an extension.
+
+    Raises:
+        UserError: there is none; says what to do.
+    """
+    if engine in LEARNERS:
+        return LEARNERS[engine]
+    learn: Learn = extensions.get("engine", engine).item.learn
+    return learn

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from assay import extensions
 from assay.class_metrics import log_losses
 from assay.errors import AssayError
 from assay.model.outcome import Kind, every_class
@@ -20,11 +21,19 @@ from assay.runtime.plane import Plane
 from assay.training.engine import FitRequest, FitResult, OnRound, Teaching
 from assay.training.learner_params import resolve
 from assay.training.learner_rows import RowReader
-from assay.training.learners import LEARNERS
+from assay.training.learners import learner_named
 
 # Most rows that each learns from, unless `engine.sample_rows` says otherwise: what takes a core minutes with 60 inputs.
 SAMPLE_ROWS = {"knn": 50_000, "svm": 20_000, "decision_tree": 500_000, "random_forest": 100_000}
+ROWS_OF_OTHERS = 100_000  # of an extension that does not say
 BLOCK_ROWS = 65_536
+
+
+def sample_rows(engine: str) -> int:
+    """Most rows that it learns from where nothing else is said."""
+    if engine in SAMPLE_ROWS:
+        return SAMPLE_ROWS[engine]
+    return int(getattr(extensions.get("engine", engine).item, "sample_rows", ROWS_OF_OTHERS))
 
 
 class SampledEngine:
@@ -32,10 +41,9 @@ class SampledEngine:
 
     columns: tuple[str, ...] = (ROW,)
     alone = True
-    kinds: tuple[Kind, ...] = ("value", "binary", "multiclass")
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, kinds: tuple[Kind, ...] = ("value", "binary", "multiclass")) -> None:
+        self.name, self.kinds = name, kinds
 
     def fit(self, plane: Plane, request: FitRequest, on_round: OnRound) -> FitResult:
         """One task."""
@@ -43,7 +51,7 @@ class SampledEngine:
             request,
             engine=self.name,
             params=resolve(self.name, request.params),
-            cap=request.sample_rows or SAMPLE_ROWS[self.name],
+            cap=request.sample_rows or sample_rows(self.name),
             seed=request.seed,
             threads=request.threads,
         )
@@ -86,7 +94,7 @@ class SampledTask(Teaching):
         rows, seen = reader.sample(shares, self.cap)
         if not len(rows):
             raise AssayError(f"engine {self.engine}: no row teaches, of {seen}")
-        learner = LEARNERS[self.engine](
+        learner = learner_named(self.engine)(
             rows, reader.encoding, self.params, seed=self.seed, threads=self.threads, outcome=self.outcome
         )
         return learner.store(), (len(rows), seen)

@@ -36,7 +36,10 @@ def test_only_members_that_can_keep_a_promise_are_usual(tree, load):
     ("settings", "message"),
     [
         (["ensemble.members={linear: {}}"], "ensemble.members has 1 member; an ensemble has 2 or more"),
-        (["ensemble.members={a: {name: lightgbm}, linear: {}}"], "ensemble.members.a.name: "),
+        (
+            ["ensemble.members={a: {name: lightgbm}, linear: {}}"],
+            "ensemble.members.a.name=lightgbm: there is no such engine",
+        ),
         (["ensemble.members={a: {round: 3}, linear: {}}"], "unknown key ensemble.members.a.round; did you mean rounds"),
         (["ensemble.members={a b: {}, linear: {}}"], "ensemble.members.a b: expected a name of letters"),
         (["ensemble.members={xgboost: {refit: false}, linear: {}}"], "ensemble.members.xgboost.refit: members share"),

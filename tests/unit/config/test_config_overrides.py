@@ -106,7 +106,7 @@ def test_overrides_leave_the_rest_as_it_was(tree, load):
         ("engine.params.eta=.inf", "--set: engine.params.eta: expected a finite number (found inf)"),
         (
             "engine.name=forest",
-            "--set: engine.name: input should be 'xgboost', 'catboost', 'linear', 'knn', 'svm'",
+            "engine.name=forest: there is no such engine; did you mean random_forest? (there are xgboost, catboost, ",
         ),
         (
             "engine.sample_rows=1000",

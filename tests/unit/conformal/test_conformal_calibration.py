@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from assay.conformal import ALL_ROWS, Calibration, SegmentQuantiles, conformal_quantiles, fit, segment_labels
 from assay.conformal.calibration import parent
+from assay.errors import UserError
 
 awkward = st.text(alphabet=st.sampled_from("ab=|\\∅ é\x00"), max_size=5)
 values = st.one_of(st.none(), awkward, st.text(max_size=5))
@@ -243,7 +244,6 @@ GOOD = {
         ({"levels": []}, "at least one"),
         ({"levels": [0.8, 1.5]}, "level 1.5"),
         ({"segment_columns": "city"}, "segment_columns: expected list"),
-        ({"score": "squared"}, "unknown conformity score 'squared'"),
         ({"min_segment_rows": True}, "min_segment_rows: expected int, found True"),
         ({"min_segment_rows": 0}, "min_segment_rows must be at least 1"),
         ({"quantiles": {}}, "all rows together"),
@@ -260,6 +260,11 @@ def test_a_broken_record_is_refused_by_name(change, message):
     assert Calibration.from_dict(GOOD).label_used("x") == ALL_ROWS
     with pytest.raises(ValueError, match=message):
         Calibration.from_dict({**GOOD, **change})
+
+
+def test_a_record_with_a_score_that_nobody_has_is_refused():
+    with pytest.raises(UserError, match="conformity score 'squared'"):
+        Calibration.from_dict({**GOOD, "score": "squared"})
 
 
 def test_a_record_that_is_no_object_is_refused():

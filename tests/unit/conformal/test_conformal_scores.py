@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assay import extensions
 from assay.config.conformal import tail_levels
 from assay.conformal import SCORES, AbsoluteResidual, Forecast, nested, score_named
+from assay.errors import UserError
 
 LEVELS = (0.8, 0.9)
 TAILS = (0.05, 0.1, 0.5, 0.9, 0.95)
-every_score = pytest.mark.parametrize("score", SCORES.values(), ids=SCORES.keys())
+EVERY = {**SCORES, **{name: score_named(name) for name in extensions.names("score")}}  # those of ASSAY_EXTENSIONS, too
+every_score = pytest.mark.parametrize("score", EVERY.values(), ids=EVERY.keys())
 moderate = st.floats(min_value=-1e6, max_value=1e6)
 half_widths = st.floats(min_value=0.0, max_value=1e6)
 rows = st.lists(
@@ -82,7 +85,7 @@ def test_larger_quantiles_give_larger_intervals(score, found):
 @every_score
 def test_ends_that_cross_are_put_in_order(score):
     forecast = Forecast(np.array([3.0]), np.array([1.0]), np.array([[1.0, 2.0, 3.0, 4.0, 5.0]]), TAILS)
-    if score.name in {"absolute", "normalised"}:
+    if score.name not in {"signed", "cqr"}:
         return  # their scores, and with them their quantiles, are never negative
     lower, upper = score.interval(forecast, np.full(len(score.parts(LEVELS)), -10.0), LEVELS)
     assert (lower <= upper).all()
@@ -90,7 +93,7 @@ def test_ends_that_cross_are_put_in_order(score):
 
 @every_score
 def test_contract_of_the_registry(score):
-    assert SCORES[score.name] is score
+    assert EVERY[score.name] is score
     assert score_named(score.name) is score
     with pytest.raises((dataclasses.FrozenInstanceError, AttributeError, TypeError)):
         score.name = "other"
@@ -120,8 +123,8 @@ def test_shapes_that_would_broadcast_are_refused(score):
         Forecast.of(np.ones((3, 1)))
 
 
-def test_unknown_score_names_the_known_ones():
-    with pytest.raises(ValueError, match="unknown conformity score 'squared'; known: absolute"):
+def test_an_unknown_score_says_where_scores_come_from():
+    with pytest.raises(UserError, match=r"conformity score 'squared' is none of assay's own .* runtime\.extensions"):
         score_named("squared")
 
 

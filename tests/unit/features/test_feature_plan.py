@@ -67,6 +67,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"interactions": InteractionsConfig(columns=("size",))},
     {"target_encoding": TargetEncodingConfig(columns=("place",))},
     {"forward_fill": ("size",)},
+    {"families": ("since_record",)},
 ]
 
 

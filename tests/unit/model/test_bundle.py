@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assay.errors import AssayError
+from assay.errors import AssayError, UserError
 from assay.model.bundle import DESCRIPTION, MANIFEST, Model, digest_of, manifest_of, verified_files
 from assay.model.carried import Carried
 
@@ -96,13 +97,14 @@ def test_another_models_files_are_refused_by_the_hash_on_record(model, retrained
         Model.load(saved, sha256=digest_of(model.files[MANIFEST]))
 
 
-def test_a_learner_that_this_version_does_not_know_is_refused(model, saved):
-    description = json.loads(model.files[DESCRIPTION]) | {"engine": "oracle"}
+def test_a_learner_that_nothing_here_knows_is_refused_and_its_module_is_not_imported(model, saved):
+    description = json.loads(model.files[DESCRIPTION]) | {"engine": "oracle", "extension": "antigravity"}
     files = {"booster.ubj": model.stored, DESCRIPTION: json.dumps(description).encode()}
     for name, content in {**files, MANIFEST: manifest_of(files)}.items():
         (saved / name).write_bytes(content)
-    with pytest.raises(AssayError, match="engine 'oracle' cannot be loaded by this version; known: xgboost"):
+    with pytest.raises(UserError, match=r"engine 'oracle', of module antigravity, is none of assay's own .*extensions"):
         Model.load(saved)
+    assert "antigravity" not in sys.modules
 
 
 def test_a_model_without_its_learner_is_refused(model, saved):

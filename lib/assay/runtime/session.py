@@ -59,8 +59,13 @@ class SparkSettings:
 
     def chosen_master(self) -> str:
         """The master that Spark will take from here: of `--master`, else of the settings file."""
-        named = re.search(r"^[ \t]*spark\.master[ \t=:]+(\S+)", self.properties_file().read_text("utf-8"), re.MULTILINE)
-        return self.master or (named[1] if named else "local[*]")
+        return self.master or self.told("spark.master") or "local[*]"
+
+    def told(self, name: str) -> str | None:
+        """What the settings file says of a setting; None where that is nothing."""
+        line = rf"^[ \t]*{re.escape(name)}[ \t=:]+(\S+)"
+        found = re.search(line, self.properties_file().read_text("utf-8"), re.MULTILINE)
+        return found[1] if found else None
 
 
 def session_is_given() -> bool:

@@ -126,7 +126,9 @@ def categories(checked: pl.DataFrame, dataset: DatasetConfig) -> list[Finding]:
         if unlisted:
             shown = ", ".join(map(repr, unlisted[:5]))
             todo = f"correct them in the source, or add them to dataset.quality.categories.{name}"
-            found.append(warn("categories", f"column {name!r} has {len(unlisted)} that are not allowed: {shown}", todo))
+            found.append(
+                warn("categories", f"column {name!r} has {len(unlisted)} value(s) that are not allowed: {shown}", todo)
+            )
     if told and not found:
         found.append(ok("categories", f"distinct values of the first rows: {', '.join(told)}"))
     return found

@@ -22,10 +22,12 @@ SCARCE_BYTES = 5 << 30  # below it one over many rows may: tables keep versions,
 JAVA_TODO = f"install Java 17 or 21 (Debian: `sudo apt-get install -y openjdk-{OLDEST}-jre-headless`), or set JAVA_HOME"
 
 
-def java(found: Java | None) -> Finding:
-    """Whether Spark takes the Java that it will find."""
+def java(found: Java | None, home: str | None) -> Finding:
+    """Whether Spark takes the Java that it will find. home: JAVA_HOME, which goes before the path."""
     if found is None:
-        return fail("Java", "there is none: neither JAVA_HOME nor the path has it", JAVA_TODO)
+        return fail(
+            "Java", f"JAVA_HOME={home} has no bin/java" if home else "there is no `java` on the path", JAVA_TODO
+        )
     unfit = found.unfit()
     if unfit is not None:
         return fail("Java", unfit, JAVA_TODO)
@@ -68,7 +70,8 @@ def memory(found: MachineMemory, settings: Mapping[str, str], slots: int) -> Fin
     if found.total < needed:
         todo = "run where there is more memory, or with fewer tasks (--master 'local[1]') and less for Java"
         todo += " (spark.driver.memory in a copy of conf/spark/local.conf, named by --conf-file)"
-        return fail("memory", f"{has}; {needs}", todo)
+        short = fail if found.total < needed_here(settings, min(slots, 1)) else warn
+        return short("memory", f"{has}; {needs}", todo)
     if found.available < needed:
         free = f"{gigabytes(found.available)} of {has} are free"
         return warn("memory", f"{free}; {needs}", "end other programs, or take fewer tasks: --master 'local[1]'")
@@ -135,7 +138,7 @@ def gpus_here(program: str | None = None) -> list[str]:
 
 
 def gpu(found: Iterable[str], settings: Mapping[str, str], master: str, cuda: bool) -> Finding:
-    """GPUs, whether Spark gives them to tasks, and whether XGBoost was built for them."""
+    """GPUs, whether Spark gives them to tasks, and whether XGBoost was built for them (cuda)."""
     names = list(found)
     here = f"{len(names)} here ({names[0]})" if names else "none here"
     built = f"XGBoost was built {'with' if cuda else 'without'} CUDA"

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assay.doctor.findings import Finding, fail, ok, refused, warn
+from assay.doctor.findings import Finding, fail, gigabytes, ok, refused, warn
 from assay.doctor.libraries import listed
 from assay.doctor.machine import standing
 from assay.doctor.probe import ANSWER, Seen, look
 from assay.errors import AssayError, PreflightError
 from assay.runtime import preflight
 from assay.runtime.barrier import free_slots
+from assay.runtime.memory import PYTHON_PROCESS, PythonMemory, python_memory
 from assay.runtime.session import SparkSettings, is_local, open_session, session_is_given
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 MOST_TASKS = 256
+ALL = 1 << 30  # slots that no cluster has: wait until no more executors come
 EXECUTORS_TODO = (
     "look at the master's page: are there workers, and have they cores and memory free for spark.executor.cores and "
     "spark.executor.memory?"
@@ -63,7 +65,7 @@ def executors(session: SparkSession, workspace: Path, names: Sequence[str], *, s
     """What executors there are, and what tasks see on them. shared: whether they have to see the workspace."""
     context = session.sparkContext
     lasting = _lasting(session)
-    slots = free_slots(context, 2 if not is_local(context.master) else 1)
+    slots = free_slots(context, ALL)
     if slots == 0:
         return [*lasting, fail("executors", f"{context.master} gave none within a minute", EXECUTORS_TODO)]
     with _folder_beside(workspace) as folder:
@@ -73,7 +75,18 @@ def executors(session: SparkSession, workspace: Path, names: Sequence[str], *, s
             seen, answers = _ask(context, names, folder, min(slots, MOST_TASKS), barrier=not lasting)
         except Exception as error:
             return [*lasting, _no_answer(error)]
-    return [*lasting, *of_executors(seen, context.master, slots, answers, workspace, names, shared=shared)]
+    found = of_executors(seen, context.master, slots, answers, workspace, names, shared=shared)
+    return [*lasting, *found, *of_memory(python_memory(session))]
+
+
+def of_memory(found: PythonMemory | None) -> list[Finding]:
+    """Whether Python has room on an executor; nothing of one machine, whose memory is told by itself."""
+    if found is None:
+        return []
+    told = f"{gigabytes(found.executor)} for Python on each, {found.tasks} task(s) at once"
+    if found.executor < PYTHON_PROCESS * found.tasks:
+        return [warn("memory of executors", told, "raise spark.executor.memoryOverhead, or lower spark.executor.cores")]
+    return [ok("memory of executors", told)]
 
 
 def _lasting(session: SparkSession) -> list[Finding]:
@@ -87,9 +100,9 @@ def _lasting(session: SparkSession) -> list[Finding]:
 @contextlib.contextmanager
 def _folder_beside(workspace: Path) -> Iterator[Path | None]:
     """A folder in the workspace, or where it will be, that is removed again; None where nothing can be written."""
+    folder = standing(workspace) / f".assay-doctor-{secrets.token_hex(8)}"
     try:
-        folder = Path(tempfile.mkdtemp(prefix=".assay-doctor-", dir=standing(workspace)))
-        folder.chmod(0o777)  # executors of a cluster may run as somebody else
+        folder.mkdir()  # with the rights that jobs give their folders
     except OSError:
         yield None
         return

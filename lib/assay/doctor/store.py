@@ -89,7 +89,7 @@ def listed(uri: str) -> Finding:
         except Exception as error:
             return refusal(uri, error)
     newest = f"the newest run is {runs[0].info.run_id[:8]}" if runs else "no runs yet"
-    return ok(CHECK, f"{uri}: {len(experiments)} experiments, {newest}; MLflow {mlflow.__version__}")
+    return ok(CHECK, f"{uri}: {len(experiments)} experiment(s), {newest}; MLflow {mlflow.__version__}")
 
 
 def refusal(uri: str, error: Exception) -> Finding:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +17,7 @@ from assay.doctor.libraries import listed
 from assay.doctor.machine import standing
 from assay.doctor.probe import ANSWER, Seen, look
 from assay.errors import AssayError, PreflightError
+from assay.ingest.spark_source import reason_of
 from assay.runtime import preflight
 from assay.runtime.barrier import free_slots
 from assay.runtime.memory import PYTHON_PROCESS, PythonMemory, python_memory
@@ -34,14 +37,39 @@ EXECUTORS_TODO = (
 
 def start(settings: SparkSettings) -> tuple[SparkSession | None, list[Finding]]:
     """Start Spark, or take the session that is there; its log stays where it could not be started."""
-    folder = Path(tempfile.mkdtemp(prefix="assay-doctor-"))
     given = session_is_given()
+    if not given and (silent := silent_masters(settings.chosen_master())):
+        return None, [fail("Spark", f"nobody listens at {silent}", "start the master there, or correct --master")]
+    folder = Path(tempfile.mkdtemp(prefix="assay-doctor-"))
+    log = folder / "spark.log"
     try:
-        session = open_session(settings, app="assay doctor", log_file=folder / "spark.log")
+        session = open_session(settings, app="assay doctor", log_file=log)
     except PreflightError as error:
-        return None, [refused("Spark", error, "look at the log, and at what is said of Java")]
+        return None, [fail("Spark", f"{error}. {cause(log)}", f"look at {log}, and at what is said of Java and memory")]
     shutil.rmtree(folder, ignore_errors=True)
     return session, of_session(session, given)
+
+
+def silent_masters(master: str) -> str:
+    """The addresses of a standalone master where none answers, which Spark would ask for a minute; else nothing."""
+    if not master.startswith("spark://"):
+        return ""
+    places = master.removeprefix("spark://")
+    for place in places.split(","):
+        host, _, port = place.rpartition(":")
+        with contextlib.suppress(OSError, ValueError), socket.create_connection((host.strip("[]"), int(port)), 5):
+            return ""
+    return places
+
+
+def cause(log: Path) -> str:
+    """The line of a log that says why Spark did not start; empty where none does."""
+    try:
+        lines = log.read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    told = (line.strip() for line in lines if re.search(r"Exception|Error\b|[Nn]ot found|No such file|Invalid", line))
+    return next(told, "")[:300]
 
 
 def of_session(session: SparkSession, given: bool) -> list[Finding]:
@@ -65,7 +93,10 @@ def executors(session: SparkSession, workspace: Path, names: Sequence[str], *, s
     """What executors there are, and what tasks see on them. shared: whether they have to see the workspace."""
     context = session.sparkContext
     lasting = _lasting(session)
-    slots = free_slots(context, ALL)
+    try:
+        slots = free_slots(context, ALL)
+    except Exception as error:  # a cluster that does not want this application ends it
+        return [*lasting, fail("executors", f"{context.master} ended the session: {reason_of(error)}", EXECUTORS_TODO)]
     if slots == 0:
         return [*lasting, fail("executors", f"{context.master} gave none within a minute", EXECUTORS_TODO)]
     with _folder_beside(workspace) as folder:
@@ -213,13 +244,13 @@ def tables(session: SparkSession, workspace: Path) -> list[Finding]:
         if folder is None:
             return []
         try:
-            told = both_roads(session, folder)
+            found = both_roads(session, folder)
         except AssayError as error:
             return [refused("Delta", error, "look at Spark's log")]
         except Exception as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-            return [fail("Delta", f"a small table cannot be written or read: {first}", "see what is said of the jars")]
-    return [told]
+            told = f"a small table cannot be written or read: {reason_of(error)}"
+            return [fail("Delta", told, "see what is said of the jars")]
+    return [found]
 
 
 @contextlib.contextmanager

@@ -76,12 +76,14 @@ def unreachable(uri: str) -> Finding | None:
 
 def listed(uri: str) -> Finding:
     """Whether MLflow opens the store, which it does only with its own schema, and lists a run of it."""
+    from assay.runtime.logs import set_up_logging
     from assay.runtime.session import import_spark
 
     with _briefly():
         import_spark()
         import mlflow
 
+        set_up_logging()  # MLflow's import brings handlers of its own
         try:
             client = mlflow.MlflowClient(uri, uri)
             experiments = [one.experiment_id for one in client.search_experiments()]

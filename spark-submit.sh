@@ -368,6 +368,11 @@ lock() {
 
 main() {
   local command=${1:-} kind
+  # A shell asks what may come next (`assay completion`): answered where the environment is there, never by making it.
+  if [[ -n ${_ASSAY_COMPLETE:-} ]]; then
+    if [[ -x $python && -r $venv/bin/assay ]]; then assay; fi
+    exit 0
+  fi
   case $command in
     '' | -h | --help)
       set_up runtime
@@ -410,7 +415,9 @@ main() {
     *)
       kind=$(wanted_kind)
       set_up "$kind"
-      [[ $command =~ ^(serve|registry|tables)$ ]] || asks_only "$@" || need_spark
+      # What a doctor says of a missing Java is better than nothing being done.
+      [[ $command != doctor ]] || find_java || true
+      [[ $command =~ ^(serve|registry|tables|doctor|completion)$ ]] || asks_only "$@" || need_spark
       assay "$@"
       ;;
   esac

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from assay import errors, tables_command
+from assay import completion, errors, tables_command
+from assay.config import candidates
 from assay.deployment import registry_command
+from assay.doctor import command as doctor_command
 from assay.pipeline import JOBS, Job, build_features, deploy
 from assay.runtime.failures import fail, failures_told
 from assay.runtime.logs import MASK
@@ -50,6 +52,7 @@ Profile = Annotated[
         "--profile",
         metavar="NAME",
         help="How hard a run tries: production, research, development, or a YAML file of your own.",
+        autocompletion=candidates.profiles,
     ),
 ]
 Workspace = Annotated[
@@ -60,7 +63,12 @@ Workspace = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change any setting, e.g. engine.rounds=200. May be repeated."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change any setting, e.g. engine.rounds=200. May be repeated.",
+        autocompletion=candidates.settings,
+    ),
 ]
 Date = Annotated[
     str | None, typer.Option("--date", metavar="DATE", help="Pretend to be at this date: later rows do not exist.")
@@ -366,15 +374,18 @@ app.command(name="serve", short_help=PURPOSE)(serve)
 app.command(name="generate", short_help=generator.PURPOSE)(generator.generate)
 app.command(name=season_command.NAME, short_help=season_command.PURPOSE)(season_command.season)
 app.command(name=tables_command.NAME, short_help=tables_command.PURPOSE)(tables_command.tables)
+app.command(name=doctor_command.NAME, short_help=doctor_command.PURPOSE)(doctor_command.doctor)
+app.command(name=completion.NAME, short_help=completion.PURPOSE)(completion.completion)
 app.add_typer(registry_command.app, name=registry_command.NAME, short_help=registry_command.PURPOSE)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command `assay`. Ends by SystemExit: Typer's own for mistakes on the command line is 2."""
     given = sys.argv[1:] if arguments is None else arguments
+    completion.prepare()
     try:
         alone = given in ([], [registry_command.NAME])
-        code = app(args=[*given, "--help"] if alone else given, prog_name="assay", standalone_mode=False)
+        code = app(args=[*given, "--help"] if alone else given, prog_name=completion.PROGRAM, standalone_mode=False)
     except UsageError as error:
         known = _asked(given)
         told = error.format_message()  # type: ignore[attr-defined]
@@ -387,7 +398,7 @@ def _asked(given: list[str]) -> str:
     """The command that a command line asks for; empty where there is no such."""
     if given[0] == registry_command.NAME:
         return " ".join(given[: 2 if given[1:2] and given[1] in registry_command.COMMANDS else 1])
-    own = {"demo", "serve", "generate", season_command.NAME, tables_command.NAME}
+    own = {"demo", "serve", "generate", season_command.NAME, tables_command.NAME, doctor_command.NAME, completion.NAME}
     return given[0] if given[0] in {*JOBS, *own} else ""
 
 

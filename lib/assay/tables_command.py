@@ -21,8 +21,15 @@ NUMBERS = ("rows", "files", "MB", "version")
 OF_DATA = "(of the data)"  # a column that the dataset or its features add
 
 
+def _begins(incomplete: str) -> list[str]:
+    """Tables whose names begin so, for shells that complete them."""
+    return [one.name for one in _all() if one.name.startswith(incomplete)]
+
+
 def tables(
-    name: Annotated[str | None, typer.Argument(metavar="[TABLE]", help="List the columns of this one.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[TABLE]", help="List the columns of this one.", autocompletion=_begins)
+    ] = None,
     workspace: Annotated[
         Path | None,
         typer.Option("--workspace", metavar="DIR", help="Where jobs ran. Without it: what assay knows of its tables."),

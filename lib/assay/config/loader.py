@@ -136,6 +136,11 @@ def _nearby_file(path: Path) -> str:
     return f"; did you mean {os.path.relpath(names[close[0]])}?" if close else ""
 
 
+def profile_names() -> list[str]:
+    """Names of the profiles that ship with assay."""
+    return list(_profiles())
+
+
 def _profiles() -> dict[str, Path]:
     return {path.stem: path for path in sorted((conf_root() / "profiles").glob("*.yml"))}
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from assay.config import candidates
 from assay.runtime.failures import failures_told
 
 if TYPE_CHECKING:
@@ -39,11 +40,22 @@ Workspace = Annotated[
     typer.Option("--workspace", metavar="DIR", help="Where the pipeline ran. Default: workspace/NAME-OF-DATASET."),
 ]
 Profile = Annotated[
-    str, typer.Option("--profile", metavar="NAME", help="production, research or development: whose settings hold.")
+    str,
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        help="production, research or development: whose settings hold.",
+        autocompletion=candidates.profiles,
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change any setting, e.g. registry.keep_days=30. May be repeated."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change any setting, e.g. registry.keep_days=30. May be repeated.",
+        autocompletion=candidates.settings,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")]
 Which = Annotated[str, typer.Argument(metavar="VERSION", help="A number, a semantic version or an alias.")]

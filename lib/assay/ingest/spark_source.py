@@ -13,12 +13,12 @@ import os
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from assay.config import DatasetConfig
+from assay.config import DatasetConfig, RunConfig
 from assay.config.dataset import JdbcConfig
 from assay.errors import AssayError, DataError, from_worker
 from assay.ingest.csv_rows import RawChunk
@@ -26,7 +26,6 @@ from assay.ingest.files import IS_URI, find_place
 from assay.ingest.rules import CheckRows
 from assay.ingest.source import check_names, check_types, plain
 from assay.runtime.arrow_files import arrow_schema
-from assay.runtime.job import JobContext
 from assay.runtime.logs import redact
 from assay.runtime.plane import Flow
 from assay.runtime.spark_names import quoted
@@ -37,6 +36,17 @@ if TYPE_CHECKING:
 
 DIGEST = pa.schema([("rows", pa.int64()), ("one", pa.int64()), ("other", pa.int64())])
 HASH_KEYS = ("0123456789123456", "assay row digest")  # of pandas' hash; the first is its default
+
+
+class Asking(Protocol):
+    """Who looks for a table: a job's context, or anybody with a configuration and a session."""
+
+    @property
+    def config(self) -> RunConfig:
+        """Which table."""
+
+    def spark(self) -> SparkSession:
+        """Who reads it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +64,7 @@ class TableSource:
     identity: str | None = None
 
 
-def find_table(context: JobContext) -> TableSource:
+def find_table(context: Asking) -> TableSource:
     """The table that the dataset names, and its version.
 
     Raises:
@@ -128,7 +138,7 @@ def _provider(session: SparkSession, name: str) -> str:
     return str(found[-1]).lower() if found else ""
 
 
-def open_table(context: JobContext, table: TableSource) -> DataFrame:
+def open_table(context: Asking, table: TableSource) -> DataFrame:
     """The dataset's columns of the table, after checking that they are there and of usable types.
 
     Raises:

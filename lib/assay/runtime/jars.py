@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from assay.errors import AssayError
+from assay.runtime.java import java_program
 
 COORDINATE = "io.delta:delta-spark_4.1_2.13:4.4.0"
 
@@ -126,8 +127,8 @@ def _fetch(scratch: Path) -> str | None:
     """One try, with the Ivy that pyspark ships; None when every jar is there, else why not. Its talk goes to stdout."""
     wanted = scratch / "ivy.xml"
     wanted.write_text(_ivy_file(), encoding="utf-8")
-    java = Path(os.environ["JAVA_HOME"]) / "bin" / "java" if os.environ.get("JAVA_HOME") else "java"
-    command = [str(java), *_proxy_options(), "-cp", str(_ivy_jar()), "org.apache.ivy.Main"]
+    java = java_program()
+    command = [java, *_proxy_options(), "-cp", str(_ivy_jar()), "org.apache.ivy.Main"]
     command += ["-settings", str(_ivy_settings()), "-cache", str(scratch / "cache"), "-ivy", str(wanted)]
     command += ["-retrieve", f"{scratch}/[artifact]-[revision].[ext]"]
     try:

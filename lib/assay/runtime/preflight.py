@@ -27,26 +27,57 @@ def check_workspace(config: RunConfig) -> None:
     folder = config.workspace
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from None
+    check_writable(folder)
+    if check_owner(folder, config.dataset.name) is None:
+        _write_once(folder / MARK, json.dumps({"dataset": config.dataset.name}))
+
+
+def check_writable(folder: Path, *, asked: Path | None = None) -> None:
+    """A file can be written into a folder, which is there, and removed again. asked: what to name in the error.
+
+    Raises:
+        PreflightError: it cannot.
+    """
+    try:
         probe = folder / f".write-{os.getpid()}"
         probe.write_text("", encoding="utf-8")
         probe.unlink()
     except OSError as error:
+        raise _not_writable(asked or folder, error) from None
+
+
+def _not_writable(folder: Path, error: OSError) -> PreflightError:
+    return PreflightError(
+        f"--workspace {folder}: cannot write there ({error.strerror or error}); choose another folder"
+    )
+
+
+def check_owner(folder: Path, dataset: str) -> str | None:
+    """The dataset whose workspace a folder is, which is this one; None where it is nobody's yet.
+
+    Raises:
+        PreflightError: it is that of another dataset, or nobody can say whose.
+    """
+    owner = owner_of(folder)
+    if owner not in {None, dataset}:
         raise PreflightError(
-            f"--workspace {folder}: cannot write there ({error.strerror or error}); choose another folder"
-        ) from None
+            f"--workspace {folder} holds the dataset {owner!r}, not {dataset!r}: "
+            "give each dataset a workspace of its own"
+        )
+    return owner
+
+
+def owner_of(folder: Path) -> str | None:
+    """The dataset whose workspace a folder is; None where it is nobody's yet.
+
+    Raises:
+        PreflightError: nobody can say whose.
+    """
     mark = folder / MARK
-    if mark.is_file():
-        owner = _owner(mark)
-        if owner != config.dataset.name:
-            raise PreflightError(
-                f"--workspace {folder} holds the dataset {owner!r}, not {config.dataset.name!r}: "
-                "give each dataset a workspace of its own"
-            )
-    else:
-        _write_once(mark, json.dumps({"dataset": config.dataset.name}))
-
-
-def _owner(mark: Path) -> str:
+    if not mark.is_file():
+        return None
     try:
         return str(json.loads(mark.read_text(encoding="utf-8"))["dataset"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -68,6 +99,18 @@ def check_session(session: SparkSession, config: RunConfig) -> None:
     Raises:
         PreflightError: with what to change.
     """
+    check_versions(session)
+    check_delta_jar(session)
+    master = session.conf.get("spark.master", "")
+    check_tracking(config, str(master))
+
+
+def check_versions(session: SparkSession) -> None:
+    """Spark is of the version that this Python's pyspark is of.
+
+    Raises:
+        PreflightError: with both versions.
+    """
     import pyspark
 
     if session.version.split(".")[:2] != pyspark.__version__.split(".")[:2]:
@@ -75,17 +118,27 @@ def check_session(session: SparkSession, config: RunConfig) -> None:
             f"the cluster runs Spark {session.version}, this Python has pyspark {pyspark.__version__}: "
             "install the pyspark of the cluster's version"
         )
-    check_delta_jar(session)
-    master = session.conf.get("spark.master", "")
-    check_tracking(config, str(master))
 
 
 def check_delta_jar(session: SparkSession) -> None:
-    """Delta's jar, where Spark has one, is of this Spark version and of the Python package's version."""
+    """Delta's jar, where Spark has one, is of this Spark version and of the Python package's version.
+
+    Raises:
+        PreflightError: with the jar that would be.
+    """
+    named = (str(session.conf.get(name, "") or "") for name in ("spark.jars", "spark.jars.packages"))
+    check_jar_names(",".join(named), session.version)
+
+
+def check_jar_names(named: str, spark_version: str) -> None:
+    """The same of jars' files or coordinates, several with commas between them.
+
+    Raises:
+        PreflightError: with the jar that would be.
+    """
     from importlib.metadata import version
 
-    named = str(session.conf.get("spark.jars", "") or "") + "," + str(session.conf.get("spark.jars.packages", "") or "")
-    spark_line = ".".join(session.version.split(".")[:2])
+    spark_line = ".".join(spark_version.split(".")[:2])
     for item in named.replace(":", "-").split(","):
         name = item.strip().rsplit("/", 1)[-1].removesuffix(".jar")
         name = name.removeprefix("io.delta-").removeprefix("io.delta_")  # as coordinate, and as Ivy names the file
@@ -95,7 +148,7 @@ def check_delta_jar(session: SparkSession) -> None:
         wanted = version("delta-spark")
         if delta != wanted or (built_for.count("_") and not built_for.startswith(f"{spark_line}_")):
             raise PreflightError(
-                f"mismatched jar {item}: this session is Spark {session.version} with delta-spark {wanted}; "
+                f"mismatched jar {item}: this session is Spark {spark_version} with delta-spark {wanted}; "
                 f"use the jar delta-spark_{spark_line}_2.13-{wanted}"
             )
 
@@ -134,6 +187,15 @@ def check_ranks(session: SparkSession, ranks: int, slots: int, setting: str = "e
             f"{setting}={ranks} needs {ranks} free task slots at once, the cluster has {slots}: "
             f"set {setting} to {slots} or less, or ask for more executors"
         )
+    check_lasting_executors(session)
+
+
+def check_lasting_executors(session: SparkSession) -> None:
+    """Executors stay, as a barrier stage needs it.
+
+    Raises:
+        PreflightError: Spark may send them away.
+    """
     if str(session.conf.get("spark.dynamicAllocation.enabled", "false")).lower() == "true":
         raise PreflightError(
             "training is a barrier stage, which Spark does not run with dynamic allocation: "

@@ -146,6 +146,7 @@ def open_session(settings: SparkSettings, *, app: str, log_file: Path) -> SparkS
             session = builder.getOrCreate()
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = first.rstrip(".")
         raise PreflightError(
             f"Spark did not start: {first}. Its log: {log_file}. Spark needs Java 17 or 21 (JAVA_HOME or `java`)"
         ) from error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay import errors
+from assay.config import candidates
 from assay.runtime.failures import failures_told
 
 if TYPE_CHECKING:
@@ -28,7 +29,12 @@ def season(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change any setting of the jobs. May be repeated."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change any setting of the jobs. May be repeated.",
+            autocompletion=candidates.settings,
+        ),
     ] = None,
     master: Annotated[str | None, typer.Option("--master", metavar="URL", help="Spark master, e.g. local[4].")] = None,
     conf_file: Annotated[Path | None, typer.Option("--conf-file", metavar="FILE", help="Spark settings file.")] = None,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from assay import errors
+from assay.config import candidates
 from assay.runtime.failures import fail, unexpected
 
 PURPOSE = "Price raw rows over HTTP, with the numbers that score would give them."
@@ -17,14 +18,26 @@ PURPOSE = "Price raw rows over HTTP, with the numbers that score would give them
 def serve(
     dataset: Annotated[Path, typer.Option("--dataset", metavar="FILE", help="Dataset YAML: what the data are.")],
     profile: Annotated[
-        str, typer.Option("--profile", metavar="NAME", help="production, research or development.")
+        str,
+        typer.Option(
+            "--profile",
+            metavar="NAME",
+            help="production, research or development.",
+            autocompletion=candidates.profiles,
+        ),
     ] = "production",
     workspace: Annotated[
         Path | None,
         typer.Option("--workspace", metavar="DIR", help="Where the pipeline ran. Default: workspace/NAME-OF-DATASET."),
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change any setting. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change any setting. May be repeated.",
+            autocompletion=candidates.settings,
+        ),
     ] = None,
     date: Annotated[
         str | None, typer.Option("--date", metavar="DATE", help="Know nothing that is later than this date.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -281,6 +282,26 @@ class Workspace:
 
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         return mlflow.MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+
+    def artifact(self, run_id: str, path: str) -> Any:
+        """A file that a run left in MLflow: JSON as plain data, anything else as text. run_id: of `runs`.
+
+        Raises:
+            DataError: the run has no such file.
+        """
+        import mlflow
+
+        store = f"sqlite:///{self.folder / 'mlflow.db'}"
+        with tempfile.TemporaryDirectory(prefix="assay-artifact-") as scratch:
+            try:
+                found = mlflow.artifacts.download_artifacts(
+                    run_id=run_id, artifact_path=path, dst_path=scratch, tracking_uri=store
+                )
+            except mlflow.MlflowException as error:
+                known = ", ".join(one.path for one in self._client().list_artifacts(run_id))
+                raise DataError(f"run {run_id} has no file {path!r}; it has {known or 'none'}") from error
+            text = Path(found).read_text(encoding="utf-8")
+        return json.loads(text) if path.endswith(".json") else text
 
     def reports(self) -> list[Path]:
         """HTML reports."""

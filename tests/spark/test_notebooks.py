@@ -21,6 +21,8 @@ UNCERTAINTY = (
     *("around", "segments", "by_condition", "monthly", "few"),
     *("states", "same", "unsure_rows", "fifths", "flags"),
 )
+FEATURES = ("families", "by_hand", "errors", "most")
+TUNING = ("trials", "candidates", "compared")
 SEGMENTS = ("segments", "slab", "planted", "decisions", "rivals", "kept")
 
 
@@ -134,6 +136,30 @@ def check_segments(outputs, found):
     inline = pages(outputs)
     assert len(inline) == 1
     assert "Where is it best, and where worst?" in inline[0]
+
+
+@pytest.mark.spark
+def test_features_and_tuning_run_on_markets_of_their_own(empty_store, tmp_path, monkeypatch):
+    for workspace in ("told_run", "told_run_leaking", "tuned_run"):
+        (tmp_path / workspace).mkdir()
+        (tmp_path / workspace / "mlflow.db").write_bytes(empty_store.read_bytes())
+    monkeypatch.setenv("ASSAY_FOLDER", str(tmp_path))
+    outputs, found = executed(FOLDER / "05_features.ipynb", FEATURES)
+    honest, leaking = found["by_hand"].sort("window").iter_rows(named=True)
+    assert honest["largest_difference"] < 1e-6  # 32 bits
+    assert leaking["largest_difference"] > 0.01
+    assert leaking["correlation_with_price"] > honest["correlation_with_price"]
+    assert "'differences': {}" in "".join(o.get("data", {}).get("text/plain", "") for o in outputs)
+    rmse = dict(found["errors"].iter_rows())
+    assert rmse["leaking"] < rmse["the truth"] < rmse["honest"] < rmse["best rule"]
+    assert "assessed_value" in found["most"].filter(way="leaking")["input"].to_list()
+    _, found = executed(FOLDER / "06_tuning.ipynb", TUNING)
+    trials, candidates = found["trials"], found["candidates"]
+    assert trials.height == 8
+    assert trials.filter(state="complete")["loss"].min() <= trials["loss"][0]
+    assert {"xgboost", "linear", "random_forest", "stacking"} < set(candidates["who"])
+    assert candidates["rmse_where_fitted"].arg_min() != 0  # who fits best there is not who serves
+    assert (found["compared"]["rmse"] < found["compared"]["best_rule"]).all()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)

@@ -71,7 +71,10 @@ def run(
 
     job_named(job)
     if isinstance(dataset, RunConfig):
-        more = [*(["workspace"] if workspace is not None else []), *(set(options) & set(Told.__annotations__))]
+        more = [
+            *(["workspace"] if workspace is not None else []),
+            *(name for name in Told.__annotations__ if name in options),
+        ]
         if more:
             raise UserError(f"{job}: a configuration says {more[0]} already; give it to assay.configuration")
         config = dataset

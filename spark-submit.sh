@@ -402,7 +402,7 @@ main() {
     *)
       kind=$(wanted_kind)
       set_up "$kind"
-      [[ $command =~ ^(serve|registry|tables)$ ]] || asks_only "$@" || need_spark
+      [[ $command =~ ^(init|serve|registry|tables)$ ]] || asks_only "$@" || need_spark
       assay "$@"
       ;;
   esac

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NAME = "init"
 PURPOSE = "Look at a data file and write a dataset YAML for it, with its guesses explained."
+NAME_OF_DATASET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 LISTED = 8  # columns of one role in the table
 
 
@@ -53,6 +54,8 @@ def init(
     with failures_told(NAME, as_json, lambda: None):
         if out.exists() and not force:
             raise UserError(f"--out {out}: there is such a file already; --force writes over it")
+        if name is not None and not NAME_OF_DATASET.fullmatch(name):
+            raise UserError(f"--name {name}: expected letters, digits, _ and -, 64 of them at most")
         sample, found = _written(file, out, name, target, time, entity or [])
     _tell(found, sample, out)
     if as_json:

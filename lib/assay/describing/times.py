@@ -123,8 +123,9 @@ def _read(raw: pl.Series, pattern: str | None) -> Times:
 
 
 def _evenness(values: pl.Series) -> float:
-    steps = np.diff(np.unique(microseconds(values)[values.is_not_null().to_numpy()]))
-    return float(np.mean(steps == np.median(steps))) if len(steps) else 0.0
+    known = np.unique(microseconds(values)[values.is_not_null().to_numpy()])
+    one = np.zeros(len(known), dtype=np.int64)
+    return steps_of(one, one, known).even
 
 
 def microseconds(values: pl.Series) -> np.ndarray[Any, Any]:

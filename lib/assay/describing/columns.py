@@ -58,6 +58,13 @@ class Column:
         return self.distinct == 0 or (self.distinct == 1 and self.missing == 0)
 
     @property
+    def running(self) -> bool:
+        """Numbers of rows: whole, each once, hardly one left out."""
+        if not self.whole or self.missing or self.distinct < 0.99 * len(self.codes) or self.distinct < 10:
+            return False
+        return float(np.mean(np.diff(np.sort(self.values.to_numpy())) == 1)) > 0.8
+
+    @property
     def like_years(self) -> bool:
         """Whole numbers between 1700 and 2200."""
         least, most = self.span
@@ -140,11 +147,13 @@ def count_distinct(*codes: Codes) -> int:
     return pl.Series(joined(*codes)).n_unique()
 
 
-def determined(by: Codes, what: Codes) -> float:
+def determined(by: Codes, what: Codes, least: float = 0.0) -> float:
     """Share of rows whose value of `what` is the commonest one of their value of `by`, of values that come repeatedly.
 
-    0 where none comes repeatedly.
+    0 where none comes repeatedly, or, for short, where it cannot be `least`: each further value costs a row or more.
     """
+    if least and count_distinct(by, what) - count_distinct(by) > (1 - least) * len(by):
+        return 0.0
     pairs = pl.DataFrame({"by": by, "what": what}).group_by("by", "what").len()
     groups = pairs.group_by("by").agg(pl.col("len").sum().alias("rows"), pl.col("len").max().alias("most"))
     often = groups.filter(pl.col("rows") > 1)

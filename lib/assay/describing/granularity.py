@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -43,6 +44,7 @@ class Looked:
         """Columns of the entity and the time."""
         return (*self.entity.columns, *((self.time.column.name,) if self.time else ()))
 
+    @functools.cached_property
     def in_order(self) -> tuple[Codes, Codes]:
         """Places of the rows by entity, part and time; and which of them but the first follows one of its entity."""
         time_us = microseconds(self.time.column.values) if self.time else np.arange(self.rows)
@@ -71,15 +73,15 @@ def _grain(column: Column, looked: Looked) -> tuple[Grain, str]:
         return "own", ""
     assert time is not None
     names = " and ".join(map(repr, entity.columns))
-    if entity.shape != "series" and determined(entity.codes, column.codes) >= SAME:
+    if entity.shape != "series" and determined(entity.codes, column.codes, SAME) >= SAME:
         return "entity", f"one value per {names}"
     together = looked.rows / max(1, time.distinct)
-    if together >= 2 and determined(time.codes, column.codes) >= SAME:
+    if together >= 2 and determined(time.codes, column.codes, SAME) >= SAME:
         return "time", "one value for all rows of a time"
     if len(entity.columns) > 1:
         for name in entity.columns:
             codes = joined(looked.columns[name].codes, time.codes)
-            if count_distinct(codes) < 0.5 * looked.rows and determined(codes, column.codes) >= SAME:
+            if count_distinct(codes) < 0.5 * looked.rows and determined(codes, column.codes, SAME) >= SAME:
                 return "part", f"one value for all rows of a {name!r} at a time"
     share = _held(column, looked)
     return ("held", f"as in the row before in {share:.0%} of rows") if share >= HELD else ("own", "")
@@ -89,7 +91,7 @@ def _is_clock(column: Column, time: Column, looked: Looked) -> bool:
     """Another writing of the time: it rises with it, and is one value at each time."""
     if column.kind != "number" or not column.whole or column.missing > 0 or column.distinct < 3:
         return False
-    if determined(time.codes, column.codes) < SAME and time.distinct < 0.999 * looked.rows:
+    if determined(time.codes, column.codes, SAME) < SAME and time.distinct < 0.999 * looked.rows:
         return False
     return abs(_correlation(ranks(column.numbers), ranks(microseconds(time.values).astype(float)))) > MONOTONE
 
@@ -100,7 +102,7 @@ def _held(column: Column, looked: Looked) -> float:
         order = np.argsort(microseconds(looked.time.column.values), kind="stable")
         follows = np.ones(len(order) - 1, dtype=bool)
     else:
-        order, follows = looked.in_order()
+        order, follows = looked.in_order
     values = column.codes[order]
     both = follows & (values[1:] > 0) & (values[:-1] > 0)
     return float(np.mean(values[1:][both] == values[:-1][both])) if both.any() else 0.0

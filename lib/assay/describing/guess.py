@@ -159,7 +159,9 @@ def _guessed(looked: Looked, ranked: Sequence[Candidate], sample: Sample) -> Gue
         other = stored.setdefault(stored_name(name).casefold(), name)
         if other != name:
             left_out[name] = f"would be stored under the name of {other!r}"
-    leaks = find_leaks(target, looked, [name for name in free if name not in left_out])
+    leaks = find_leaks(
+        target, looked, [name for name in free if name not in left_out and not looked.columns[name].running]
+    )
     placed: dict[Placed, dict[str, str]] = {"numeric": {}, "categorical": {}, "outcomes": {}}
     for name in looked.entity.columns:
         column = looked.columns[name]
@@ -196,6 +198,8 @@ def _place(column: Column, looked: Looked, leak: Leak | None) -> tuple[Placed | 
         return None, "one value only" if column.distinct else "no value at all"
     if column.kind == "time":
         return None, "another time"
+    if column.running:
+        return None, "a running number"
     if leak is not None:
         return "outcomes", leak.why
     why = looked.whys.get(column.name, "")

@@ -53,7 +53,7 @@ def _tells(column: Column, target: Column, looked: Looked) -> Leak | None:
     if column.kind == "number" and target.kind == "number" and target.distinct > 2:
         rank = rank_correlation(column.numbers, target.numbers)
         if abs(rank) > TWIN:
-            rewritten = abs(rank) > EXACT and determined(column.codes, target.codes) > TELLS
+            rewritten = abs(rank) > EXACT and determined(column.codes, target.codes, TELLS) > TELLS
             what = "another writing of the target" if rewritten else "goes with the target"
             return Leak(column.name, f"{what}: rank correlation {rank:.4f}", False)
         if abs(rank) > AFTERWARDS and words(column.name) & AFTER:

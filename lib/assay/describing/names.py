@@ -4,134 +4,25 @@ from __future__ import annotations
 
 import re
 
-STRONG = frozenset(
-    [
-        "target",
-        "label",
-        "y",
-        "outcome",
-        "response",
-        "churn",
-        "churned",
-        "default",
-        "defaulted",
-        "fraud",
-        "survived",
-        "converted",
-    ]
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+STRONG = _set("target label outcome response churn churned default defaulted fraud survived converted")
+WORTH = _set(
+    "price prices sales revenue profit margin demand rent wage salary income earnings turnover spend spot cost claim "
+    "claims load consumption yield valuation"
 )
-WORTH = frozenset(
-    [
-        "price",
-        "prices",
-        "sales",
-        "revenue",
-        "profit",
-        "margin",
-        "demand",
-        "rent",
-        "wage",
-        "salary",
-        "income",
-        "earnings",
-        "turnover",
-        "spend",
-        "spot",
-        "cost",
-        "claim",
-        "claims",
-        "load",
-        "consumption",
-        "yield",
-        "valuation",
-    ]
+SOME = _set(
+    "y close value amount median mean average total qty quantity units sold move charges fare rate delay score rating"
 )
-SOME = frozenset(
-    [
-        "close",
-        "value",
-        "amount",
-        "median",
-        "mean",
-        "average",
-        "total",
-        "qty",
-        "quantity",
-        "units",
-        "sold",
-        "move",
-        "charges",
-        "fare",
-        "rate",
-    ]
+AFTER = _set(
+    "sold closed close closing final finalized settled settlement actual realized realised delivered completed "
+    "resolved resolution paid returned cancelled canceled refunded outcome result after"
 )
-AFTER = frozenset(
-    [
-        "sold",
-        "closed",
-        "close",
-        "closing",
-        "final",
-        "finalized",
-        "settled",
-        "settlement",
-        "actual",
-        "realized",
-        "realised",
-        "delivered",
-        "completed",
-        "resolved",
-        "resolution",
-        "paid",
-        "returned",
-        "cancelled",
-        "canceled",
-        "refunded",
-        "outcome",
-        "result",
-        "after",
-    ]
-)
-KEY = frozenset(
-    [
-        "id",
-        "key",
-        "code",
-        "no",
-        "number",
-        "num",
-        "sku",
-        "symbol",
-        "ticker",
-        "name",
-        "uuid",
-        "guid",
-        "serial",
-        "ref",
-        "reference",
-        "nr",
-    ]
-)
-CODE = frozenset(
-    [
-        "zip",
-        "zipcode",
-        "postcode",
-        "postal",
-        "code",
-        "id",
-        "type",
-        "class",
-        "category",
-        "kind",
-        "cd",
-        "flag",
-        "is",
-        "grade",
-        "region",
-        "district",
-    ]
-)
+KEY = _set("id idno idnum pid key code no number num sku symbol ticker name uuid guid serial ref reference nr")
+CODE = _set("zip zipcode postcode postal code id type class category kind cd flag is grade region district")
 
 
 def words(name: str) -> frozenset[str]:
@@ -141,7 +32,7 @@ def words(name: str) -> frozenset[str]:
 
 
 def target_hint(name: str) -> float:
-    """0 to 4: how much a name is like a target's."""
+    """0 to 4.25: how much a name is like a target's."""
     found = words(name)
     for hints, weight in ((STRONG, 4.0), (WORTH, 2.5), (SOME, 1.0)):
         if found & hints:

@@ -19,8 +19,11 @@ from assay.errors import UserError
 UNIQUE = 0.98  # share of rows that entity and time tell apart in a panel; a few doubles are faults
 MOMENTS = 3.0  # of an entity, on average: fewer are no history
 LIFT = 0.2  # a panel has at most this share of the doubles that chance would make
-IDENTITY = 0.9  # share of rows with a value of their own
-LONG_TEXT, MOST_BLANKS = 60, 1.8
+IDENTITY = 0.9  # share of rows with a text of their own, or a number that is called a key
+IDENTITY_OF_NUMBERS = 0.98
+LONG_TEXT, MOST_BLANKS = 60, 3.5
+EVEN = 0.5  # share of the steps of a series that are alike
+FEWEST = 10  # entities at odd times: fewer are categories
 MOST_KEYS = 12  # columns that pairs and triples are made of
 ALMOST = 0.99
 DESCRIBED = 0.95  # share of rows that have what is usual for their entity: its names change
@@ -117,8 +120,11 @@ def find_entity(columns: Mapping[str, Column], time: Column | None, part: Codes)
     keys = _keys(columns, {time.name} if time else set())
     if time is None:
         return _identity(keys, None, part) or _missing(undated=True)
-    if time.distinct >= 0.999 * len(time.codes):
-        return _series(columns, time, part)
+    one_each = time.distinct >= 0.999 * len(time.codes)
+    if one_each:
+        steps = steps_of(np.zeros_like(time.codes), part, microseconds(time.values))
+        found = None if steps.even >= EVEN else _identity(keys, time, part)  # else sales, say, each at its moment
+        return found or _series(columns, time, part)
     found = _panel(keys, time, part) or _repeated(keys, columns, time, part) or _identity(keys, time, part)
     return found or _any_key(keys, time, part) or _missing(undated=False)
 
@@ -196,13 +202,17 @@ def _repeated(
     """Rows at odd times: what comes again and again and has attributes of its own."""
     found = []
     for name, column in keys.items():
-        if _moments(column.codes, time) < MOMENTS or column.distinct < 3 or _doubles(column.codes, time.codes) > 0.1:
+        if (
+            _moments(column.codes, time) < MOMENTS
+            or column.distinct < FEWEST
+            or _doubles(column.codes, time.codes) > 0.1
+        ):
             continue
         own = [
             other.name
             for other in columns.values()
             if other.kind != "time" and other.name != name and 1 < other.distinct <= 1.1 * column.distinct
-            if not _nearly_one(other) and determined(column.codes, other.codes) >= DESCRIBED
+            if not _nearly_one(other) and determined(column.codes, other.codes, DESCRIBED) >= DESCRIBED
         ]
         if own or (column.kind == "text" and words(name) & KEY):
             length = float(column.values.cast(pl.String).str.len_chars().mean() or 0)  # type: ignore[arg-type]
@@ -220,12 +230,19 @@ def _nearly_one(column: Column) -> bool:
 
 
 def _identity(keys: Mapping[str, Column], time: Column | None, part: Codes) -> EntityRole | None:
-    own = {n: c for n, c in keys.items() if c.distinct >= IDENTITY * len(c.codes) and c.missing == 0}
+    own = {n: c for n, c in keys.items() if c.missing == 0 and c.distinct >= _least(c) * len(c.codes)}
     if not own:
         return None
-    name = max(own, key=lambda n: (own[n].distinct >= 0.99 * len(own[n].codes)) + _key_likeness(own[n]))
+    name = max(
+        own, key=lambda n: (own[n].distinct >= 0.99 * len(own[n].codes)) + _key_likeness(own[n]) + 0.75 * own[n].running
+    )
     why = f"{own[name].distinct:,} values in {len(own[name].codes):,} rows: nearly each row has its own"
     return _role((name,), "identity", own[name].codes, time, part, why)
+
+
+def _least(column: Column) -> float:
+    named = column.kind != "number" or words(column.name) & KEY
+    return IDENTITY if named else IDENTITY_OF_NUMBERS
 
 
 def _series(columns: Mapping[str, Column], time: Column, part: Codes) -> EntityRole:
@@ -239,7 +256,7 @@ def _series(columns: Mapping[str, Column], time: Column, part: Codes) -> EntityR
         return _role((same.name,), "series", same.codes, time, part, "one series: each time comes once")
     hours = time.values.dt.hour().fill_null(-1).to_numpy()
     for column in _keys(columns, {time.name}).values():
-        if column.distinct == 24 and determined(column.codes, hours) >= ALMOST:
+        if column.distinct == 24 and determined(column.codes, hours, ALMOST) >= ALMOST:
             why = "one series: each time comes once; it is the hour of the day, so each hour is a series of its own"
             return _role((column.name,), "panel", column.codes, time, part, why)
     raise UserError(

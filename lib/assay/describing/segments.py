@@ -73,7 +73,7 @@ def _fits(columns: list[Column], looked: Looked) -> bool:
     if count * MIN_ROWS > looked.rows or (len(columns) > 1 and count > 0.9 * looked.entity.count):
         return False
     *before, last = columns
-    return all(determined(one.codes, last.codes) < 0.99 for one in before)
+    return all(determined(one.codes, last.codes, 0.99) < 0.99 for one in before)
 
 
 def _cells(columns: list[Column]) -> Codes:

@@ -53,7 +53,7 @@ def _able(name: str, column: Column, looked: Looked) -> bool:
         return False
     if looked.grains.get(name) in {"entity", "time", "part", "held", "clock"}:
         return False
-    if column.like_codes or (column.trouble and column.kind == "text"):
+    if column.running or column.like_codes or (column.trouble and column.kind == "text"):
         return False
     return column.kind == "number" or column.distinct <= MOST_CLASSES
 
@@ -97,6 +97,9 @@ def _number(column: Column, looked: Looked) -> tuple[float, list[str]]:
     if usual > MOSTLY_ONE:
         score -= 1.0
         reasons.append(f"one of them in {usual:.0%} of rows")
+    if column.whole and column.distinct > 0.99 * rows and not money:
+        score -= 1.0
+        reasons.append("whole numbers, nearly each once: a key?")
     if column.distinct <= MOST_CLASSES:
         score -= 2.0
     if column.like_years or column.like_codes or _like_degrees(values):
@@ -193,7 +196,7 @@ def last_value_distance(values: Codes, looked: Looked) -> float | None:
     """
     if not looked.entity.has_history:
         return None
-    order, follows = looked.in_order()
+    order, follows = looked.in_order
     sorted_values = values[order]
     steps = np.abs(np.diff(sorted_values))[follows]
     series = np.concatenate([[0], np.cumsum(~follows)])

@@ -18,7 +18,7 @@ ENOUGH = 0.98
 DATES = (
     *("%Y%m%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d"),
     *("%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y"),
-    *("%d%b%Y", "%a %b %d %Y", "%b %Y", "%B %Y", "%b-%Y", "%m/%Y"),
+    *("%d%b%Y", "%a %b %d %Y", "%b %Y", "%B %Y", "%b-%Y", "%m/%Y", "%Y %b", "%Y %B", "%Y-%b"),
 )
 CLOCKS = ("", " %H:%M:%S", " %H:%M", "T%H%M%S", " %H:%M:%S%.f", " %I:%M:%S %p", " %I:%M %p", "%H%M%S", "T%H:%M:%S")
 YEAR, SECONDS = "%Y", "%s"
@@ -100,6 +100,12 @@ def _numbers(raw: pl.Series) -> Times | None:
         return None
     if bool(number.is_between(19_000_101, 22_001_231).all()) and _share(number.unique(), "%Y%m%d") >= ENOUGH:
         return _read(raw, "%Y%m%d")
+    if (
+        words(raw.name) & NAMES
+        and number.is_between(10_101, 991_231).all()
+        and _share(number.unique(), "%y%m%d") > ENOUGH
+    ):
+        return _read(raw, "%y%m%d")
     if bool(number.is_between(631_152_000, 2_208_988_800).all()) and len(number.unique()) > 1:
         minutes = float((number % 60 == 0).mean() or 0)  # type: ignore[arg-type]
         if minutes >= 0.9 or words(raw.name) & NAMES:

@@ -41,7 +41,8 @@ class Guess:
     """What a source may be.
 
     placed: kind of columns -> column -> why, empty where that is plain. left_out: column -> why. leaks: those of the
-    target. duplicates: the setting, and why. key_missing: share of rows without an entity.
+    target. duplicates: the setting, and why. aside: share of rows that ingest sets aside: without an
+    entity or a time that can be read, or doubles.
     """
 
     looked: Looked
@@ -53,7 +54,7 @@ class Guess:
     segments: tuple[Segment, ...]
     groups: tuple[tuple[str, ...], ...]
     duplicates: tuple[Literal["keep_last", "allow"], str]
-    key_missing: float
+    aside: float
     look_at: tuple[str, ...]
 
     @property
@@ -82,6 +83,8 @@ def guess(
     Raises:
         UserError: a column that is not there or cannot be what it is said to be; or none that can be a key or target.
     """
+    rows = sample.frame.height
+    sample = dataclasses.replace(sample, frame=sample.frame.unique(sample.names, keep="last", maintain_order=True))
     columns = columns_of(sample)
     for option, name in (("--time", time), *(("--entity", one) for one in entity), ("--target", target)):
         _check_there(option, name, columns, sample)
@@ -94,7 +97,13 @@ def guess(
             f"{sample.source.path}: no column can be a target: no number, and none of 2 to {MOST_CLASSES} values, "
             "differs from row to row; --target names one"
         )
-    return _guessed(looked, ranked, sample)
+    found = _guessed(looked, ranked, sample, now)
+    repeated = rows - sample.frame.height
+    if not repeated:
+        return found
+    told = f"doubles: {repeated:,} of {rows:,} rows repeat another one in every column"
+    lost = repeated / rows if found.duplicates[0] == "keep_last" else 0.0
+    return dataclasses.replace(found, aside=found.aside + lost, look_at=(*found.look_at, told))
 
 
 def _check_there(option: str, name: str | None, columns: Mapping[str, Column], sample: Sample) -> None:
@@ -148,7 +157,7 @@ def _asked(target: str, looked: Looked) -> Candidate:
     return candidate(column, looked)
 
 
-def _guessed(looked: Looked, ranked: Sequence[Candidate], sample: Sample) -> Guess:
+def _guessed(looked: Looked, ranked: Sequence[Candidate], sample: Sample, now: dt.datetime) -> Guess:
     chosen = ranked[0]
     target = chosen.column
     left_out = dict(sample.unusable)
@@ -188,8 +197,8 @@ def _guessed(looked: Looked, ranked: Sequence[Candidate], sample: Sample) -> Gue
         segments,
         _groups(looked, segments),
         _duplicates(looked),
-        float(np.mean([looked.columns[n].missing for n in looked.entity.columns])),
-        tuple(_look_at(looked, chosen, ranked, placed, leaks)),
+        _aside(looked),
+        tuple(_look_at(looked, now, chosen, ranked, placed, leaks)),
     )
 
 
@@ -236,6 +245,12 @@ def _duplicates(looked: Looked) -> tuple[Literal["keep_last", "allow"], str]:
     return "allow", f"{1 - unique:.0%} of rows share their entity and time with another one"
 
 
+def _aside(looked: Looked) -> float:
+    keys = [looked.columns[name].codes for name in looked.entity.columns]
+    keys += [looked.time.column.codes] if looked.time else []
+    return float(np.mean(np.min(keys, axis=0) == 0))
+
+
 def _documents(looked: Looked) -> str | None:
     """A column whose values stand in several rows each, all of one time, such as numbers of invoices."""
     if looked.time is None:
@@ -249,8 +264,14 @@ def _documents(looked: Looked) -> str | None:
     return None
 
 
+def _later(looked: Looked, now: dt.datetime) -> float:
+    """Share of rows whose time has not come yet."""
+    return float((looked.time.column.values > now).fill_null(False).mean() or 0) if looked.time else 0.0  # type: ignore[arg-type]
+
+
 def _look_at(
     looked: Looked,
+    now: dt.datetime,
     chosen: Candidate,
     ranked: Sequence[Candidate],
     placed: Mapping[Placed, Mapping[str, str]],
@@ -271,6 +292,9 @@ def _look_at(
     kept = [n for n in (*placed["numeric"], *placed["categorical"]) if words(n) & AFTER]
     if kept:
         found.append(f"{', '.join(map(repr, kept))}: by its name known only after; take it out if so")
+    later = _later(looked, now)
+    if later:
+        found.append(f"time: {later:.1%} of rows are later than now, and not used until then")
     if looked.time is None:
         found.append("no column of times: rows have no history. Is there none? --time COL")
     elif looked.time.column.times is not None and looked.time.column.times.doubtful:

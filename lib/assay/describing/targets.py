@@ -14,6 +14,7 @@ from assay.describing.granularity import Looked
 from assay.describing.names import target_hint
 
 MOST_CLASSES = 20
+FEW = 10  # whole numbers that may be classes as well
 MOSTLY_ONE = 0.5  # share of rows with the commonest value
 SHOWN = 5
 SKEWED = 1.0
@@ -185,6 +186,9 @@ def _as_number(column: Column, looked: Looked, reasons: list[str]) -> tuple[Targ
         told = f"the entity's last value is {distance:.2f} times as far off as its mean"
         reasons.append(told)
         relative = "last_value" if distance < NEARER else "nothing"
+    if column.whole and column.distinct <= FEW:
+        classes = ", ".join(f"{value:g}" for value in sorted(set(inside.tolist())))
+        reasons.append(f"as classes: task: multiclass, classes: [{classes}]")
     carried = 0.0 if distance is None else max(0.0, 1 - distance)
     return TargetConfig(column.name, transform=transform, relative_to=relative), carried
 

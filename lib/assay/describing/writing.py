@@ -21,6 +21,7 @@ from assay.describing.targets import SHOWN, Candidate
 from assay.ingest.files import local_path
 
 WIDTH = 112
+MOST_ASIDE = 0.05  # share of rows; ingest stops at twice as many
 MOST_EACH = 12  # columns of one reason that are named in a comment
 HISTORY: dict[str | None, tuple[list[int], list[int]]] = {  # lags, and windows in days that hold several times
     "1h": ([1, 24, 168], [1, 7, 30]),
@@ -121,7 +122,7 @@ def written(guess: Guess, sample: Sample, *, name: str, out: Path) -> str:
         zoned=_zoned(guess.time.column) if guess.time else False,
         target=_target(guess.target),
         alternatives=[(_target(one), one.reasons) for one in guess.alternatives[:SHOWN]],
-        quarantine=round(guess.key_missing + 0.05, 2) if guess.key_missing > 0.05 else None,
+        quarantine=round(guess.aside + 0.05, 2) if guess.aside > MOST_ASIDE else None,
         left_out=left_out(guess),
     )
 

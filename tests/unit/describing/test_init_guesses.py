@@ -173,3 +173,44 @@ def test_a_column_of_years_is_a_time_where_it_makes_a_panel(init, tmp_path):
     code, _, dataset, _ = init(tmp_path / "lands.csv")
     assert code == 0
     assert (dataset.time.column, dataset.time.format, dataset.entity) == ("when", "%Y", ("land",))
+
+
+def test_doubles_hide_no_entity_and_are_said(init, shops, tmp_path):
+    frame = shops.drop("log_sales", "sales_per_visitor")
+    frame.write_delta(tmp_path / "shops")
+    frame.head(1_500).write_delta(tmp_path / "shops", mode="append")
+    _, found, dataset, _ = init(tmp_path / "shops")
+    assert (dataset.source.format, dataset.entity, dataset.duplicates) == ("delta", ("shop",), "keep_last")
+    assert "doubles: 1,500 of 7,500 rows repeat another one in every column" in found["look_at"]
+    assert dataset.ingest["max_quarantine_share"] == pytest.approx(0.25)
+
+
+def test_a_running_number_is_neither_target_nor_input(init, shops, tmp_path):
+    shops.drop("log_sales", "sales_per_visitor").with_row_index("row").write_csv(tmp_path / "shops.csv")
+    _, found, dataset, _ = init(tmp_path / "shops.csv")
+    assert found["left_out"]["row"] == "a running number"
+    assert "row" not in found["target_candidates"]
+    assert dataset.entity == ("shop",)
+
+
+def test_sales_each_at_its_own_moment_are_no_series(init, tmp_path):
+    random = np.random.default_rng(4)
+    rows = 900
+    start = dt.datetime(2024, 1, 1)
+    seconds = np.cumsum(random.integers(60, 90_000, rows))
+    frame = pl.DataFrame(
+        {
+            "ticket": [f"T{n}" for n in random.permutation(rows)],
+            "at": [start + dt.timedelta(seconds=int(s)) for s in seconds],
+            "size": random.integers(20, 200, rows),
+            "price": random.lognormal(12, 1, rows).round(-3),
+        }
+    )
+    frame.write_csv(tmp_path / "sales.csv")
+    _, found, dataset, _ = init(tmp_path / "sales.csv")
+    assert (dataset.time.column, dataset.entity, dataset.targets[0].name) == ("at", ("ticket",), "price")
+    assert dataset.columns.numeric == ("size",)
+    later = frame.with_columns(at=pl.col("at").dt.offset_by("80y"))
+    later.write_csv(tmp_path / "later.csv")
+    _, found, _, _ = init(tmp_path / "later.csv", "--force")
+    assert "time: 100.0% of rows are later than now, and not used until then" in found["look_at"]

@@ -3,7 +3,9 @@
 import polars as pl
 import pytest
 
-from assay.config import conf_root, load_dataset
+from assay.config import conf_root, load_dataset, load_run
+from assay.features.job import checked
+from assay.features.plan import FeaturePlan
 
 pytestmark = pytest.mark.realdata
 
@@ -25,7 +27,7 @@ def quick(monkeypatch):
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_guesses_are_sensible(init, real_data, name):
+def test_guesses_are_sensible(init, real_data, tmp_path, name):
     time, entities, targets, segments = EXPECTED[name]
     code, found, dataset, _ = init(real_data / f"{name}.parquet")
     assert code == 0
@@ -33,6 +35,7 @@ def test_guesses_are_sensible(init, real_data, name):
     assert dataset.entity in entities
     assert targets & set(found["target_candidates"][:2])
     assert dataset.segments in segments
+    assert checked(FeaturePlan.of(load_run(dataset=tmp_path / "found.yml"))).targets
     own = load_dataset(conf_root() / "datasets" / f"{name}.yml")
     assert dataset.time.format == own.time.format
     if own.events is None:

@@ -104,10 +104,13 @@ def _column(raw: pl.Series, typed: bool) -> Column:
         known = bad & raw.str.strip_chars().is_in(markers) if markers and not typed else pl.Series([False] * rows)
         stray = int(bad.sum()) - int(known.sum())
         if stray <= STRAY * filled and int(bad.sum()) <= MOST_MARKERS * filled:
-            number = number.fill_nan(None)
+            endless = int(number.is_infinite().sum() or 0)
+            number = number.set(~number.is_finite(), None)
             inside = number.drop_nulls()
-            whole = bool((inside == inside.round(0)).all()) and bool(inside.is_finite().all()) if len(inside) else False
-            told = f"{stray:,} of {rows:,} values are no numbers: ingest will set those rows aside" if stray else ""
+            whole = bool((inside == inside.round(0)).all()) if len(inside) else False
+            wrong_ones = stray + endless
+            told = f"{wrong_ones:,} of {rows:,} values are no finite numbers: ingest sets those rows aside"
+            told = told if wrong_ones else ""
             return _of(
                 name, "number", number.alias(name), rows, whole=whole, markers=() if typed else markers, trouble=told
             )

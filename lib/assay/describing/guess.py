@@ -174,7 +174,8 @@ def _guessed(looked: Looked, ranked: Sequence[Candidate], sample: Sample, now: d
     placed: dict[Placed, dict[str, str]] = {"numeric": {}, "categorical": {}, "outcomes": {}}
     for name in looked.entity.columns:
         column = looked.columns[name]
-        if looked.entity.has_history and column.distinct <= MOST_KEY_CATEGORIES and not column.constant:
+        is_input = looked.entity.has_history or looked.entity.shape == "stand-in"
+        if is_input and column.distinct <= MOST_KEY_CATEGORIES and not column.constant:
             placed["categorical"][name] = ""
     for name in free:
         if name in left_out:
@@ -299,7 +300,7 @@ def _look_at(
         found.append("no column of times: rows have no history. Is there none? --time COL")
     elif looked.time.column.times is not None and looked.time.column.times.doubtful:
         found.append(f"time.format: {looked.time.column.times.doubtful!r} would fit as well")
-    if looked.entity.shape in {"repeated", "series"}:
+    if looked.entity.shape in {"repeated", "series", "stand-in"}:
         found.append(f"entity: {looked.entity.why}")
     if (documents := _documents(looked)) is not None:
         told = "several rows of one time share each of its values; are they lines of a document? (`events`)"

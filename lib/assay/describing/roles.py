@@ -23,6 +23,7 @@ IDENTITY = 0.9  # share of rows with a text of their own, or a number that is ca
 IDENTITY_OF_NUMBERS = 0.98
 LONG_TEXT, MOST_BLANKS = 60, 3.5
 EVEN = 0.5  # share of the steps of a series that are alike
+FEW_NUMBERS = 20  # whole numbers of so many values may be categories
 FEWEST = 10  # entities at odd times: fewer are categories
 MOST_KEYS = 12  # columns that pairs and triples are made of
 ALMOST = 0.99
@@ -41,13 +42,14 @@ class TimeRole:
 class EntityRole:
     """What is observed.
 
-    shape: `panel` (regular histories), `repeated` (histories), `identity` (hardly a row repeats), `series` (one).
+    shape: `panel` (regular histories), `repeated` (histories), `identity` (hardly a row repeats), `series` (one),
+    `stand-in` (rows without dates that nothing names).
     codes: (rows,). count: entities looked at. moments: of an entity on average. unique: share of rows that entity and
     time tell apart. steps: between an entity's rows; None where undated.
     """
 
     columns: tuple[str, ...]
-    shape: Literal["panel", "repeated", "identity", "series"]
+    shape: Literal["panel", "repeated", "identity", "series", "stand-in"]
     codes: Codes
     count: int
     moments: float
@@ -119,7 +121,7 @@ def find_entity(columns: Mapping[str, Column], time: Column | None, part: Codes)
     """
     keys = _keys(columns, {time.name} if time else set())
     if time is None:
-        return _identity(keys, None, part) or _missing(undated=True)
+        return _identity(keys, None, part) or _stand_in(keys, part) or _missing(undated=True)
     one_each = time.distinct >= 0.999 * len(time.codes)
     if one_each:
         steps = steps_of(np.zeros_like(time.codes), part, microseconds(time.values))
@@ -238,6 +240,16 @@ def _identity(keys: Mapping[str, Column], time: Column | None, part: Codes) -> E
     )
     why = f"{own[name].distinct:,} values in {len(own[name].codes):,} rows: nearly each row has its own"
     return _role((name,), "identity", own[name].codes, time, part, why)
+
+
+def _stand_in(keys: Mapping[str, Column], part: Codes) -> EntityRole | None:
+    """Without dates there is no history to mix up, so a category will do; numbers of many values are inputs."""
+    able = {n: c for n, c in keys.items() if c.kind != "number" or c.distinct <= FEW_NUMBERS}
+    if not able:
+        return None
+    name = max(able, key=lambda n: (able[n].kind != "number", able[n].missing == 0, able[n].distinct))
+    why = "a stand-in: no column names the rows, and without dates they have no history that it could divide"
+    return _role((name,), "stand-in", able[name].codes, None, part, why)
 
 
 def _least(column: Column) -> float:

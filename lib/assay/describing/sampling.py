@@ -97,11 +97,17 @@ def _joined(source: SourceConfig, parts: Sequence[_Read], files: int, typed: boo
         raise DataError(f"{source.path}: the source has no rows")
     numbered = [one.with_columns(pl.lit(number).alias(SLICE)) for number, one in enumerate(slices)]
     frame = pl.concat(numbered, how="diagonal_relaxed").drop(*unusable, strict=False)
+    if frame.width == 1:
+        raise DataError(f"{source.path}: no column can be used: {_told(unusable)}")
     every = len(parts) == files
     known = [part.rows for part in parts if part.rows is not None]
     rows = sum(known) if every and len(known) == len(parts) else None
     whole = every and all(part.whole for part in parts)
     return Sample(source, frame, rows, whole, unusable, typed)
+
+
+def _told(unusable: dict[str, str]) -> str:
+    return "; ".join(f"{name!r} {why}" for name, why in list(unusable.items())[:5]) or "there is none"
 
 
 def _spread(frame: pl.DataFrame, budget: int) -> list[pl.DataFrame]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,14 +35,14 @@ HISTORY: dict[str | None, tuple[list[int], list[int]]] = {  # lags, and windows 
 
 def scalar(value: Any) -> str:
     """A value as YAML that assay reads back as it is, in a block or a list."""
-    text: str = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=10**9)
-    text = text.strip()[1:-1]
-    try:
-        if parse_yaml(f"[{text}]") == [value]:
-            return text
-    except yaml.YAMLError:
-        pass
-    return json.dumps(value)  # of what PyYAML would write plainly, and YAML 1.2 reads otherwise: 1e8
+    text = _dumped(value, None)
+    # In quotes on one line: what YAML would fold, and what PyYAML writes plainly but YAML 1.2 reads otherwise (1e8).
+    return text if "\n" not in text and parse_yaml(f"[{text}]") == [value] else _dumped(value, '"')
+
+
+def _dumped(value: Any, style: str | None) -> str:
+    text: str = yaml.safe_dump([value], default_flow_style=True, default_style=style, allow_unicode=True, width=10**9)
+    return text.strip()[1:-1]
 
 
 def flow(values: Iterable[Any]) -> str:

@@ -214,3 +214,33 @@ def test_sales_each_at_its_own_moment_are_no_series(init, tmp_path):
     later.write_csv(tmp_path / "later.csv")
     _, found, _, _ = init(tmp_path / "later.csv", "--force")
     assert "time: 100.0% of rows are later than now, and not used until then" in found["look_at"]
+
+
+def test_rows_without_dates_or_names_get_a_stand_in_that_stays_an_input(init, tmp_path):
+    random = np.random.default_rng(6)
+    frame = pl.DataFrame(
+        {
+            "age": random.integers(18, 65, 600),
+            "smoker": random.choice(["yes", "no"], 600).tolist(),
+            "region": random.choice(["north", "east", "south"], 600).tolist(),
+            "charges": random.lognormal(9, 1, 600).round(2),
+        }
+    )
+    frame.write_csv(tmp_path / "insured.csv")
+    code, found, dataset, _ = init(tmp_path / "insured.csv")
+    assert (code, dataset.time.dated, dataset.entity, dataset.duplicates) == (0, False, ("region",), "allow")
+    assert (dataset.targets[0].name, dataset.columns.numeric) == ("charges", ("age",))
+    assert set(dataset.columns.categorical) == {"smoker", "region"}
+    assert any("a stand-in" in line for line in found["look_at"])
+
+
+def test_infinite_numbers_and_lists_are_said(init, shops, tmp_path):
+    odd = shops.with_columns(
+        visitors=pl.when(pl.int_range(pl.len()) == 7).then(float("inf")).otherwise("visitors"),
+        tags=pl.lit([1, 2]),
+    )
+    odd.write_parquet(tmp_path / "odd.parquet")
+    _, found, dataset, _ = init(tmp_path / "odd.parquet", "--target", "sales")
+    assert "1 of 6,000 values are no finite numbers" in " ".join(found["look_at"])
+    assert "visitors" in dataset.columns.outcomes
+    assert "and columns are texts" in found["left_out"]["tags"]

@@ -114,7 +114,7 @@ def _rows(found: Guess) -> list[tuple[str, str, str]]:
     if time is not None:
         steps = entity.steps
         why = f"format {time.column.times.format}" if time.column.times and time.column.times.format else ""
-        every = f"each {steps.told}" if steps is not None and steps.frequency else "at odd times"
+        every = f"steps of {steps.told}" if steps is not None and steps.frequency else "at odd times"
         rows.append(("time", time.column.name, "; ".join(filter(None, (why, every)))))
     rows.append(("entity", ", ".join(entity.columns), entity.why))
     rows.append(("target", found.target.column, "; ".join(found.target.reasons)))

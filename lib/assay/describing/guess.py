@@ -258,7 +258,9 @@ def _documents(looked: Looked) -> str | None:
         return None
     for name, column in looked.columns.items():
         key = column.kind == "text" or (column.kind == "number" and column.whole)
-        if name in looked.keys or not key or not 0.005 * looked.rows < column.distinct < 0.7 * looked.rows:
+        if name in looked.keys or looked.grains.get(name) == "clock":
+            continue
+        if not key or not 0.005 * looked.rows < column.distinct < 0.7 * looked.rows:
             continue
         if count_distinct(column.codes, looked.time.column.codes) < 1.05 * column.distinct:
             return name

@@ -127,6 +127,7 @@ def test_people_are_told_what_to_look_at_and_what_to_type_next(shops, tmp_path, 
     assert ended.value.code == 0
     assert "all 6,000 rows were looked at" in out
     assert "look at leaks: 'log_sales'" in out
+    assert "lines of a document" not in out
     assert out.splitlines()[-1] == f"next: assay pipeline --dataset {tmp_path / 'x.yml'} --profile development"
     text = (tmp_path / "x.yml").read_text(encoding="utf-8")
     assert "# - 'log_sales': a leak. another writing of the target: rank correlation 1.0000" in text

@@ -417,7 +417,7 @@ main() {
       set_up "$kind"
       # What a doctor says of a missing Java is better than nothing being done.
       [[ $command != doctor ]] || find_java || true
-      [[ $command =~ ^(serve|registry|tables|doctor|completion)$ ]] || asks_only "$@" || need_spark
+      [[ $command =~ ^(init|serve|registry|tables|doctor|completion)$ ]] || asks_only "$@" || need_spark
       assay "$@"
       ;;
   esac

@@ -16,6 +16,7 @@ import typer
 from assay import completion, errors, tables_command
 from assay.config import candidates
 from assay.deployment import registry_command
+from assay.describing import command as describer
 from assay.doctor import command as doctor_command
 from assay.pipeline import JOBS, Job, build_features, deploy
 from assay.runtime.failures import fail, failures_told
@@ -35,7 +36,8 @@ everything is on record in MLflow.
 
 Start with:  **assay demo**  (real house prices, about a minute)
 
-Then describe your own data in one YAML file (see conf/datasets/) and run:  **assay pipeline --dataset FILE**
+Then describe your own data in one YAML file (see conf/datasets/), of which **assay init FILE**
+writes a first version, and run:  **assay pipeline --dataset FILE**
 
 Jobs, in the order in which rows pass through them: ingest → build_features → train (or tune) → score → evaluate.
 Exit codes: 0 done · 1 our failure · 2 a mistake in the command, data or configuration · 3 a quality gate refused.
@@ -371,6 +373,7 @@ for _job in JOBS.values():
     app.command(name=_job.name, short_help=_job.purpose)(_own.get(_job.name, _command(_job)))
 app.command(name="demo", short_help="All jobs on real house prices that come with the demo extra.")(_demo)
 app.command(name="serve", short_help=PURPOSE)(serve)
+app.command(name=describer.NAME, short_help=describer.PURPOSE)(describer.init)
 app.command(name="generate", short_help=generator.PURPOSE)(generator.generate)
 app.command(name=season_command.NAME, short_help=season_command.PURPOSE)(season_command.season)
 app.command(name=tables_command.NAME, short_help=tables_command.PURPOSE)(tables_command.tables)
@@ -398,7 +401,8 @@ def _asked(given: list[str]) -> str:
     """The command that a command line asks for; empty where there is no such."""
     if given[0] == registry_command.NAME:
         return " ".join(given[: 2 if given[1:2] and given[1] in registry_command.COMMANDS else 1])
-    own = {"demo", "serve", "generate", season_command.NAME, tables_command.NAME, doctor_command.NAME, completion.NAME}
+    own = {"demo", "serve", describer.NAME, "generate", season_command.NAME, tables_command.NAME}
+    own |= {doctor_command.NAME, completion.NAME}
     return given[0] if given[0] in {*JOBS, *own} else ""
 
 

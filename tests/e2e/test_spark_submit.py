@@ -18,7 +18,7 @@ pytestmark = pytest.mark.e2e
 
 def test_there_is_a_two_line_file_per_job():
     files = {p.stem: p.read_text().split("\n") for p in (ROOT / "jobs").glob("*.py")}
-    assert set(files) == {*JOBS, "demo", "generate", "serve", "season", "tables", "doctor", "registry"}
+    assert set(files) == {*JOBS, "demo", "generate", "init", "serve", "season", "tables", "doctor", "registry"}
     for name, lines in files.items():
         assert [line for line in lines if line] == ["from assay.cli import job_main", f'job_main("{name}")']
 

@@ -42,7 +42,7 @@ def test_alone_it_teaches_the_jobs_in_pipeline_order(run):
     code, out, err = run()
     text = "\n".join(out)
     assert (code, err) == (0, [])
-    names = [*JOBS, "demo", "serve", "generate", "season", "tables", "doctor", "completion", "registry"]
+    names = [*JOBS, "demo", "serve", "init", "generate", "season", "tables", "doctor", "completion", "registry"]
     listed = [line.split()[1] for line in out if line.startswith("│ ") and line.split()[1] in names]
     stages = ["ingest", "build_features", "train", "tune", "calibrate", "score", "evaluate", "segment"]
     stages += ["monitor", "retrain", "deploy", "pipeline"]
@@ -86,7 +86,7 @@ def test_version(run):
     ("arguments", "line"),
     [
         (["ingest"], "assay ingest: Missing option '--dataset'; see `assay ingest --help`"),
-        (["ingst"], "assay: No such command 'ingst'. Did you mean 'ingest'?; see `assay --help`"),
+        (["ingst"], "assay: No such command 'ingst'. Did you mean 'ingest', 'init'?; see `assay --help`"),
         (["--bogus"], "assay: No such option: --bogus; see `assay --help`"),
         (["train", "--dataset"], "assay train: Option '--dataset' requires an argument; see `assay train --help`"),
         (["train", "--dataset", "x", "y"], "assay train: Got unexpected extra argument"),
@@ -246,12 +246,12 @@ def test_the_demo_says_where_it_cannot_write(run):
     assert json.loads(out[0])["job"] == "demo"
 
 
-@pytest.mark.parametrize("name", [*JOBS, "demo", "serve", "generate", "season", "tables", "doctor", "registry"])
+@pytest.mark.parametrize("name", [*JOBS, "demo", "serve", "init", "generate", "season", "tables", "doctor", "registry"])
 def test_every_job_has_its_two_lines(name):
     text = (ROOT / "jobs" / f"{name}.py").read_text()
     assert text == f'from assay.cli import job_main\n\njob_main("{name}")\n'
     assert sorted(p.stem for p in (ROOT / "jobs").glob("*.py")) == sorted(
-        [*JOBS, "demo", "serve", "generate", "season", "tables", "doctor", "registry"]
+        [*JOBS, "demo", "serve", "init", "generate", "season", "tables", "doctor", "registry"]
     )
 
 

@@ -19,6 +19,7 @@ from urllib.request import url2pathname
 import pyarrow as pa
 
 from assay.config import RunConfig
+from assay.config.dataset import SourceConfig
 from assay.errors import DataError
 
 FORMATS = {
@@ -75,8 +76,15 @@ def find_source(config: RunConfig) -> list[SourceFile]:
     Raises:
         DataError: no such file or folder; names the places that were looked at.
     """
-    source = config.dataset.source
-    place = find_place(config)
+    return files_at(find_place(config), config.dataset.source)
+
+
+def files_at(place: Path | None, source: SourceConfig) -> list[SourceFile]:
+    """Files of a place on this machine, sorted by path; without one, of the URI that the source names.
+
+    Raises:
+        DataError: there are none.
+    """
     if place is None:
         return _remote_files(source.path, source.format)
     if place.is_file():
@@ -92,7 +100,7 @@ def find_place(config: RunConfig) -> Path | None:
     Raises:
         DataError: there is none; names the places that were looked at.
     """
-    given = _local_path(config.dataset.source.path)
+    given = local_path(config.dataset.source.path)
     if given is None:
         return None
     root = os.environ.get("ASSAY_DATA")
@@ -111,7 +119,7 @@ def find_place(config: RunConfig) -> Path | None:
     )
 
 
-def _local_path(given: str) -> Path | None:
+def local_path(given: str) -> Path | None:
     """The path that a text names, None where it is the URI of another file system."""
     if given.startswith("file:"):
         return Path(url2pathname(urlsplit(given).path))

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "generate", "open_workspace", "play_season", "run"]
 
 
-def open_workspace(folder: str | Path) -> Workspace:
-    """Look at a finished run: its tables, figures and reports."""
+def open_workspace(folder: str | Path, *, conf_file: str | Path | None = None) -> Workspace:
+    """Look at a finished run: its tables, figures and reports.
+
+    conf_file: Spark settings, where tables are in another file system (`runtime.lake`) and no session runs yet.
+    """
+    from assay.runtime.session import SparkSettings
     from assay.workspace import Workspace
 
-    return Workspace(folder)
+    return Workspace(folder, SparkSettings(conf_file=Path(conf_file)) if conf_file is not None else None)
 
 
 def run(job: str, dataset: str | Path, workspace: str | Path, *, overrides: Sequence[str] = (), **told: Any) -> Result:

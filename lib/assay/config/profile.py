@@ -211,12 +211,15 @@ class RuntimeConfig:
 
     road: `arrow` reads and writes table files on executors, `spark` goes through Spark's reader and writer;
         `auto` takes arrow where executors share the table's file system.
+    lake: URI of the folder of tables, on any file system that Spark knows (`hdfs://`, `s3a://`, ...); empty means
+        `lake` in the workspace. The workspace's other files stay on the driver.
     catalog: `catalog.schema` for tables in a catalog instead of a folder.
     tracking_uri: MLflow store; empty means `mlflow.db` in the workspace.
     rows_per_task: rows that are worth a task of their own.
     """
 
     road: Literal["auto", "arrow", "spark"] = "auto"
+    lake: str = ""
     catalog: str = ""
     tracking_uri: str = ""
     rows_per_task: Annotated[int, Field(ge=1)] = 250_000

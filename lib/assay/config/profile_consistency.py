@@ -9,6 +9,7 @@ from assay.config.conformal import missing_quantiles
 from assay.config.deployment import check_deployment
 from assay.config.evaluation import EvaluationConfig
 from assay.config.experiments import check_experiments
+from assay.config.lake import check_lake
 from assay.config.members import members_of
 from assay.config.preparation import PreparationConfig
 from assay.config.profile import MONOTONE, SAMPLED, ProfileConfig
@@ -62,6 +63,7 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
     check_deployment(profile.deployment, origin)
     check_experiments(profile.experiments, origin)
     check_retraining(profile.retraining, origin)
+    check_lake(profile.runtime, origin)
     _check_quality_names(profile, origin)
 
 

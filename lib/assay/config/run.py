@@ -38,7 +38,7 @@ class RunConfig:
         """Everything that can change a result, as plain data; no folder of this machine is in it.
 
         Of the source's path or URL only the name stays (its content has a version of its own), of the MLflow store
-        nothing.
+        and of the place of tables nothing.
         """
         dataset, profile = dataclasses.asdict(self.dataset), dataclasses.asdict(self.profile)
         source, jdbc = dataset["source"], dataset["source"]["jdbc"]
@@ -46,7 +46,7 @@ class RunConfig:
         if jdbc["url"]:
             jdbc["url"] = f"{':'.join(jdbc['url'].split(':')[:2])}:{Path(jdbc['url']).name.rpartition(':')[2]}"
         jdbc["jars"] = [Path(jar).name for jar in jdbc["jars"]]
-        del profile["runtime"]["tracking_uri"]
+        del profile["runtime"]["tracking_uri"], profile["runtime"]["lake"]
         for section in ("preparation", "evaluation", "ingest", "segmentation"):  # went into the sections of these names
             del dataset[section]
         return {

@@ -6,16 +6,17 @@ import json
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from assay.config import RunConfig
 from assay.errors import PreflightError
+from assay.runtime import lake
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-MARK = "assay.json"
+MARK = lake.MARK
 
 
 def check_workspace(config: RunConfig) -> None:
@@ -36,19 +37,25 @@ def check_workspace(config: RunConfig) -> None:
         ) from None
     mark = folder / MARK
     if mark.is_file():
-        owner = _owner(mark)
+        told = _told(mark)
+        owner = told["dataset"]
         if owner != config.dataset.name:
             raise PreflightError(
                 f"--workspace {folder} holds the dataset {owner!r}, not {config.dataset.name!r}: "
                 "give each dataset a workspace of its own"
             )
     else:
-        _write_once(mark, json.dumps({"dataset": config.dataset.name}))
+        told = {}
+    elsewhere = lake.to_record(config)
+    if not told or (elsewhere and "lake" not in told):
+        _write_once(mark, json.dumps({**told, "dataset": config.dataset.name, **elsewhere}))
 
 
-def _owner(mark: Path) -> str:
+def _told(mark: Path) -> dict[str, Any]:
+    """What the mark says: `dataset`, and `lake` where tables are not in the workspace."""
     try:
-        return str(json.loads(mark.read_text(encoding="utf-8"))["dataset"])
+        told = json.loads(mark.read_text(encoding="utf-8"))
+        return {**told, "dataset": str(told["dataset"])}
     except (OSError, ValueError, KeyError, TypeError):
         raise PreflightError(
             f"{mark} cannot be read, so nobody knows whose workspace this is: delete that file if the workspace is "
@@ -63,7 +70,7 @@ def _write_once(path: Path, text: str) -> None:
 
 
 def check_session(session: SparkSession, config: RunConfig) -> None:
-    """Versions fit, and the tracking store can be reached from where jobs run.
+    """Versions fit, the tracking store can be reached from where jobs run, and tables where `runtime.lake` says.
 
     Raises:
         PreflightError: with what to change.
@@ -78,6 +85,7 @@ def check_session(session: SparkSession, config: RunConfig) -> None:
     check_delta_jar(session)
     master = session.conf.get("spark.master", "")
     check_tracking(config, str(master))
+    lake.check_lake_owner(session, config)
 
 
 def check_delta_jar(session: SparkSession) -> None:

@@ -1,0 +1,117 @@
+"""Consumes a configuration or a workspace's mark, produces where its tables lie; refuses what would mix two of them.
+
+The mark, `assay.json`, is in the workspace, and again in a lake that `runtime.lake` names: workspaces of several
+machines may share a lake, datasets may not.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assay.config import RunConfig
+from assay.config.lake import SETTING, folder_of
+from assay.errors import PreflightError
+from assay.runtime.logs import redact
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+MARK = "assay.json"
+FOLDER = "lake"  # of tables, below a workspace
+JARS = "name the jars of that file system in the Spark settings (--conf-file FILE; conf/spark/s3.conf is one)"
+
+
+def lake_of(config: RunConfig) -> str:
+    """URI below which tables lie."""
+    return config.profile.runtime.lake.rstrip("/") or (config.workspace / FOLDER).as_uri()
+
+
+def lake_folder(config: RunConfig) -> Path | None:
+    """Folder below which tables lie; None where they lie in another file system."""
+    return folder_of(lake_of(config))
+
+
+def lake_on_record(workspace: Path) -> str:
+    """URI below which the tables of a workspace lie, by its mark."""
+    try:
+        told = json.loads((workspace / MARK).read_text(encoding="utf-8")).get("lake")
+    except (OSError, ValueError, AttributeError):
+        told = None
+    return str(told or (workspace / FOLDER).as_uri())
+
+
+def check_on_record(config: RunConfig) -> None:
+    """Refuse to go on with tables elsewhere: half of them would be missing there.
+
+    Raises:
+        PreflightError: the workspace's tables do not lie where they shall.
+    """
+    wanted, found = lake_of(config), lake_on_record(config.workspace)
+    if wanted != found:
+        raise PreflightError(
+            f"--workspace {config.workspace}: its tables lie in {found}, not in {wanted}: set {SETTING} to that, "
+            'choose another --workspace, or, once you moved them, write the new place as "lake" into '
+            f"{config.workspace / MARK}"
+        )
+
+
+def to_record(config: RunConfig) -> dict[str, str]:
+    """What a mark says of the place of tables: nothing of the workspace's own, which moves with it."""
+    elsewhere = config.profile.runtime.lake and not (config.workspace / FOLDER).is_dir()
+    return {"lake": lake_of(config)} if elsewhere else {}
+
+
+def check_lake_owner(session: SparkSession, config: RunConfig) -> None:
+    """The lake that `runtime.lake` names can be written and belongs to this dataset.
+
+    Raises:
+        PreflightError: it does not, or Spark has no way to it.
+    """
+    lake, name = config.profile.runtime.lake.rstrip("/"), config.dataset.name
+    java = getattr(session, "_jvm", None)
+    if not lake or java is None:
+        return
+    from py4j.protocol import Py4JError
+
+    try:
+        path = java.org.apache.hadoop.fs.Path(f"{_unescaped(lake)}/{MARK}")
+        files = path.getFileSystem(session._jsparkSession.sessionState().newHadoopConf())
+        if not files.exists(path):
+            stream = files.create(path, True)
+            try:
+                stream.write(bytearray(json.dumps({"dataset": name}).encode()))
+            finally:
+                stream.close()
+        stream = files.open(path)
+        try:
+            owner = json.loads(bytes(stream.readAllBytes()))["dataset"]
+        finally:
+            stream.close()
+    except Py4JError as error:
+        raise PreflightError(f"{SETTING} {lake}: {_why(error)}") from None
+    except (ValueError, KeyError, TypeError):
+        raise PreflightError(
+            f"{lake}/{MARK} cannot be read, so nobody knows whose tables these are: delete that file if they are this "
+            f"dataset's, or choose another {SETTING}"
+        ) from None
+    if owner != name:
+        raise PreflightError(
+            f"{SETTING} {lake} holds the dataset {owner!r}, not {name!r}: give each dataset a place of its own"
+        )
+
+
+def _unescaped(uri: str) -> str:
+    """As Java's Hadoop takes it."""
+    folder = folder_of(uri)
+    return f"file:{folder}" if folder is not None else uri
+
+
+def _why(error: Exception) -> str:
+    """What Java said, in a line, and what to change."""
+    java = getattr(error, "java_exception", None)
+    told = redact(" ".join(str(java.toString() if java is not None else error).split()))[:300]
+    if "No FileSystem for scheme" in told or "ClassNotFoundException" in told:
+        return f"Spark knows no such file system ({told}): {JARS}; of Amazon's S3 the scheme is s3a"
+    return f"Spark cannot write there ({told}); change it, or the Spark settings that lead there (--conf-file)"

@@ -59,8 +59,13 @@ class SparkSettings:
 
     def chosen_master(self) -> str:
         """The master that Spark will take from here: of `--master`, else of the settings file."""
-        named = re.search(r"^[ \t]*spark\.master[ \t=:]+(\S+)", self.properties_file().read_text("utf-8"), re.MULTILINE)
-        return self.master or (named[1] if named else "local[*]")
+        return self.master or self.named("spark.master") or "local[*]"
+
+    def named(self, name: str) -> str:
+        """What the settings file says of a setting; empty where it says nothing."""
+        line = rf"^[ \t]*{re.escape(name)}[ \t=:]+(\S+)"
+        found = re.search(line, self.properties_file().read_text("utf-8"), re.MULTILINE)
+        return found[1] if found else ""
 
 
 def session_is_given() -> bool:
@@ -146,7 +151,8 @@ def submit_arguments(settings: SparkSettings, log_file: Path) -> str:
         arguments += ["--jars", ",".join(Path(p).as_uri() for p in found)]
     else:
         ivy = conf_root() / "spark" / "ivysettings.xml"
-        arguments += ["--packages", jars.COORDINATE]
+        own = settings.named("spark.jars.packages")  # which the option would hide
+        arguments += ["--packages", ",".join(filter(None, [jars.COORDINATE, own]))]
         if ivy.is_file():
             arguments += ["--conf", f"spark.jars.ivySettings={ivy}"]
     return " ".join(shlex.quote(a) for a in [*arguments, "pyspark-shell"])

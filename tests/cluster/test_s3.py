@@ -1,4 +1,4 @@
-"""Consumes a server that speaks S3, checks that a pipeline whose source and tables are there ends as any other."""
+"""Consumes a server that speaks S3, checks that a pipeline whose source and tables are there ends as any other.
 
 The server is moto: it lists, reads, writes in parts and deletes as S3 does, and keeps objects in memory.
 """

@@ -5,15 +5,14 @@ The server is moto: it lists, reads, writes in parts and deletes as S3 does, and
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
-from urllib.parse import quote
 
 import pytest
 import requests
 from lake_story import KILLED, free_port, running, story_of
 from polars.testing import assert_frame_equal
+from pyarrow import fs
 
 from assay import open_workspace
 from assay.config import conf_root
@@ -26,7 +25,7 @@ BUCKET, REGION, SECRET = "prices", "us-east-1", "hush-7f3c-of-the-tests"
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory):
-    """Its address, with a bucket; the environment has the credentials that it takes."""
+    """Its address, and a way into it, with a bucket; the environment has the credentials that it takes."""
     folder, port = tmp_path_factory.mktemp("s3"), free_port()
     address, python = f"http://127.0.0.1:{port}", folder / "venv" / "bin" / "python"
     for command in (
@@ -48,8 +47,9 @@ def s3(tmp_path_factory):
         for name, value in (("ACCESS_KEY_ID", "an-id"), ("SECRET_ACCESS_KEY", SECRET), ("ENDPOINT_URL", address)):
             patch.setenv(f"AWS_{name}", value)
         patch.setenv("AWS_DEFAULT_REGION", REGION)
-        requests.put(f"{address}/{BUCKET}", timeout=10).raise_for_status()
-        yield address
+        store = fs.S3FileSystem(endpoint_override=address, region=REGION, allow_bucket_creation=True)
+        store.create_dir(BUCKET)
+        yield address, store
 
 
 @pytest.fixture(scope="module")
@@ -57,31 +57,22 @@ def story(s3, towns, tmp_path_factory):
     """The pipeline killed in the middle of two tables, then run to its end; what is then in S3; the quiet one."""
     folder = tmp_path_factory.mktemp("story")
     tree = towns(folder, towns=6, months=60)
-    raw = (folder / "towns.csv").read_bytes()
-    requests.put(f"{s3}/{BUCKET}/raw/towns.csv", data=raw, timeout=10).raise_for_status()
+    with s3[1].open_output_stream(f"{BUCKET}/raw/towns.csv") as stream:
+        stream.write((folder / "towns.csv").read_bytes())
     tree["source"] = {"path": f"s3://{BUCKET}/raw"}
     conf = folder / "s3.conf"
     own = (conf_root() / "spark" / name for name in ("local.conf", "s3.conf"))
     conf.write_text("\n".join(file.read_text("utf-8") for file in own) + (
-        f"\nspark.hadoop.fs.s3a.endpoint {s3}\nspark.hadoop.fs.s3a.path.style.access true\n"
+        f"\nspark.hadoop.fs.s3a.endpoint {s3[0]}\nspark.hadoop.fs.s3a.path.style.access true\n"
         f"spark.jars.ivySettings {conf_root() / 'spark' / 'ivysettings.xml'}\n"
     ), encoding="utf-8")  # fmt: skip
-    prefix = "lake/of towns"
+    lake = f"{BUCKET}/lake/of towns"
 
     def files(path: str) -> set[str]:
-        found, token = set(), ""
-        while True:
-            query = f"list-type=2&prefix={quote(f'{prefix}/{path}/')}" + (
-                f"&continuation-token={quote(token)}" if token else ""
-            )
-            answer = requests.get(f"{s3}/{BUCKET}?{query}", timeout=10).text
-            found |= {key.removeprefix(f"{prefix}/{path}/") for key in re.findall("<Key>(.*?)</Key>", answer)}
-            more = re.search("<NextContinuationToken>(.*?)<", answer)
-            if more is None:
-                return found
-            token = more[1]
+        below = fs.FileSelector(f"{lake}/{path}", recursive=True, allow_not_found=True)
+        return {found.path.removeprefix(f"{lake}/{path}/") for found in s3[1].get_file_info(below) if found.is_file}
 
-    told = story_of(folder, tree, f"s3a://{BUCKET}/{prefix}", conf, files)
+    told = story_of(folder, tree, f"s3a://{lake}", conf, files)
     killed = {job: told.kill_while_writing(table) for job, table in KILLED.items()}
     result = told.run("s3, after the kills", told.in_lake())
     told.run("quiet", told.arguments("--workspace", str(folder / "quiet")))

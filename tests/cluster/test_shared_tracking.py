@@ -16,8 +16,9 @@ import mlflow
 import pytest
 import requests
 import yaml
-from job_process import environment, finished
 from lake_story import SETTINGS, free_port, running
+
+from job_process import environment, finished
 
 pytestmark = [pytest.mark.heavy, pytest.mark.cluster]
 
@@ -30,7 +31,8 @@ from assay.config import load_run
 from assay.runtime.tracking import open_tracking
 dataset, workspace, uri, number, runs, rounds = sys.argv[1:]
 number, runs, rounds = int(number), int(runs), int(rounds)
-tracking = open_tracking(load_run(dataset=Path(dataset), workspace=Path(workspace), overrides=[f"runtime.tracking_uri={uri}"]))
+overrides = [f"runtime.tracking_uri={uri}"]
+tracking = open_tracking(load_run(dataset=Path(dataset), workspace=Path(workspace), overrides=overrides))
 for run in range(runs):
     with tracking.run("train", f"writer {number} run {run}"):
         tracking.rounds({"tune_rmse": [number + i / rounds for i in range(rounds)]})
@@ -63,7 +65,8 @@ def postgres():
         log = Path(tempfile.mkdtemp(prefix="assay-log-")) / "postgres.log"
 
         def ready() -> bool:
-            return subprocess.run([str(programs[-1] / "pg_isready"), *at], capture_output=True).returncode == 0
+            asked = subprocess.run([str(programs[-1] / "pg_isready"), *at], check=False, capture_output=True)
+            return asked.returncode == 0
 
         with running(command, log, ready, cwd=folder, **who):
             subprocess.run([str(programs[-1] / "createdb"), *at, "mlflow"], check=True, capture_output=True)

@@ -7,6 +7,7 @@ machines may share a lake, datasets may not.
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from assay.runtime.logs import redact
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+LOGGER = logging.getLogger(__name__)
 MARK = "assay.json"
 FOLDER = "lake"  # of tables, below a workspace
 JARS = "name the jars of that file system in the Spark settings (--conf-file FILE; conf/spark/s3.conf is one)"
@@ -96,9 +98,21 @@ def check_lake_owner(session: SparkSession, config: RunConfig) -> None:
             f"{lake}/{MARK} cannot be read, so nobody knows whose tables these are: delete that file if they are this "
             f"dataset's, or choose another {SETTING}"
         ) from None
+    _warn_of_other_drivers(session, lake)
     if owner != name:
         raise PreflightError(
             f"{SETTING} {lake} holds the dataset {owner!r}, not {name!r}: give each dataset a place of its own"
+        )
+
+
+def _warn_of_other_drivers(session: SparkSession, lake: str) -> None:
+    """Delta's log store for S3 asks whether a version is there, then writes it: that keeps no two processes apart."""
+    scheme = lake.partition(":")[0].lower()
+    if scheme in {"s3", "s3a", "s3n"} and not session.conf.get(f"spark.delta.logStore.{scheme}.impl", ""):
+        LOGGER.warning(
+            "%s %s: of two jobs that write there at once one may lose a commit: run one at a time, or name a log store "
+            "that keeps them apart in spark.delta.logStore.%s.impl (--conf-file)",
+            *(SETTING, lake, scheme),
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay.errors import DataError
 from assay.runtime.deployment_tables import DEPLOYMENT_TABLES
-from assay.runtime.lake import lake_on_record
+from assay.runtime.lake import lake_on_record, store_on_record
 from assay.runtime.monitoring_tables import MONITORING_TABLES
 from assay.runtime.session import SparkSettings, open_session
 from assay.runtime.snapshots import Snapshots, snapshots_at
@@ -173,7 +173,7 @@ class Workspace:
     def _client(self) -> mlflow.MlflowClient:
         import mlflow
 
-        return mlflow.MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+        return mlflow.MlflowClient(store_on_record(self.folder))
 
     def reports(self) -> list[Path]:
         """HTML reports."""

@@ -1,4 +1,4 @@
-"""Consumes a configuration or a workspace's mark, produces where its tables lie; refuses what would mix two of them.
+"""Consumes a configuration or a workspace's mark, produces where its tables lie, and its runs; refuses to mix lakes.
 
 The mark, `assay.json`, is in the workspace, and again in a lake that `runtime.lake` names: workspaces of several
 machines may share a lake, datasets may not.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,11 +38,19 @@ def lake_folder(config: RunConfig) -> Path | None:
 
 def lake_on_record(workspace: Path) -> str:
     """URI below which the tables of a workspace lie, by its mark."""
+    return _on_record(workspace, "lake") or (workspace / FOLDER).as_uri()
+
+
+def store_on_record(workspace: Path) -> str:
+    """URI of the MLflow store that jobs of a workspace have used last, by its mark; else its own."""
+    return _on_record(workspace, "tracking_uri") or f"sqlite:///{workspace / 'mlflow.db'}"
+
+
+def _on_record(workspace: Path, name: str) -> str:
     try:
-        told = json.loads((workspace / MARK).read_text(encoding="utf-8")).get("lake")
+        return str(json.loads((workspace / MARK).read_text(encoding="utf-8")).get(name) or "")
     except (OSError, ValueError, AttributeError):
-        told = None
-    return str(told or (workspace / FOLDER).as_uri())
+        return ""
 
 
 def check_on_record(config: RunConfig) -> None:
@@ -59,10 +68,19 @@ def check_on_record(config: RunConfig) -> None:
         )
 
 
-def to_record(config: RunConfig) -> dict[str, str]:
-    """What a mark says of the place of tables: nothing of the workspace's own, which moves with it."""
-    elsewhere = config.profile.runtime.lake and not (config.workspace / FOLDER).is_dir()
-    return {"lake": lake_of(config)} if elsewhere else {}
+def to_record(config: RunConfig, told: Mapping[str, str]) -> dict[str, str]:
+    """What a mark shall say that said `told`: nothing of the workspace's own places, which move with it.
+
+    Tables stay where they are once they are somewhere. An MLflow store is put down without a secret, or not at all.
+    """
+    runtime = config.profile.runtime
+    wanted = {**told, "dataset": config.dataset.name}
+    if runtime.lake and "lake" not in told and not (config.workspace / FOLDER).is_dir():
+        wanted["lake"] = lake_of(config)
+    wanted.pop("tracking_uri", None)
+    if runtime.tracking_uri and redact(runtime.tracking_uri) == runtime.tracking_uri:
+        wanted["tracking_uri"] = runtime.tracking_uri
+    return wanted
 
 
 def check_lake_owner(session: SparkSession, config: RunConfig) -> None:

@@ -46,13 +46,13 @@ def check_workspace(config: RunConfig) -> None:
             )
     else:
         told = {}
-    elsewhere = lake.to_record(config)
-    if not told or (elsewhere and "lake" not in told):
-        _write_once(mark, json.dumps({**told, "dataset": config.dataset.name, **elsewhere}))
+    wanted = lake.to_record(config, told)
+    if wanted != told:
+        _write_once(mark, json.dumps(wanted))
 
 
 def _told(mark: Path) -> dict[str, Any]:
-    """What the mark says: `dataset`, and `lake` where tables are not in the workspace."""
+    """What the mark says: `dataset`, and `lake` and `tracking_uri` where tables and runs are not in the workspace."""
     try:
         told = json.loads(mark.read_text(encoding="utf-8"))
         return {**told, "dataset": str(told["dataset"])}

@@ -8,7 +8,7 @@ from assay.config import load_run
 from assay.errors import PreflightError, UserError
 from assay.runtime.arrow_plane import ArrowPlane
 from assay.runtime.job import JobContext, choose_plane
-from assay.runtime.lake import check_on_record, lake_folder, lake_of, lake_on_record
+from assay.runtime.lake import check_on_record, lake_folder, lake_of, lake_on_record, store_on_record
 from assay.runtime.local_plane import LocalPlane
 from assay.runtime.preflight import check_workspace
 from assay.runtime.progress import Reporter
@@ -51,6 +51,17 @@ def test_the_mark_keeps_the_place_and_another_one_is_refused(run_of, workspace):
             caught.value
         )
     assert lake_on_record(workspace) == HDFS
+
+
+def test_the_mark_keeps_where_runs_are_but_no_secret(run_of, workspace):
+    own = f"sqlite:///{workspace / 'mlflow.db'}"
+    told = [("runtime.tracking_uri=http://mlflow:5000", "http://mlflow:5000")]
+    told += [("runtime.tracking_uri=http://me:hunter2@mlflow:5000", own), ("runtime.tracking_uri=", own)]
+    for setting, expected in told:
+        check_workspace(run_of(setting))
+        assert store_on_record(workspace) == expected
+        assert "hunter2" not in (workspace / "assay.json").read_text()
+    assert json.loads((workspace / "assay.json").read_text()) == {"dataset": "flats"}
 
 
 def test_a_workspace_with_tables_of_its_own_keeps_them(run_of, workspace):

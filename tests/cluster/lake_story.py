@@ -46,14 +46,14 @@ SECONDS = 400
 class Story:
     """A dataset, its workspace whose tables are in `lake`, and a workspace with tables of its own.
 
-    files: names of all files below a folder of the lake.  seconds: what took how long.
+    count: how many files there are below a folder of the lake, 1 of a file.  seconds: what took how long.
     """
 
     folder: Path
     dataset: Path
     lake: str
     conf: Path
-    files: Callable[[str], set[str]]
+    count: Callable[[str], int]
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -71,17 +71,20 @@ class Story:
         where = ["--workspace", str(self.workspace), "--conf-file", str(self.conf)]
         return self.arguments(*where, "--set", f"runtime.lake={self.lake}")
 
+    def committed(self, table: str) -> bool:
+        """Whether a table has its first version."""
+        return self.count(f"{table}/{COMMIT}") == 1
+
     def kill_while_writing(self, table: str) -> bool:
         """Run the pipeline until a table has files and no commit; whether it was killed then."""
         stderr = self.folder / f"{table}.txt"
         process = started(self.in_lake(), stderr)
         deadline = time.monotonic() + SECONDS
         while process.poll() is None:
-            found = self.files(table)
-            if COMMIT not in found and any(name.endswith(".parquet") for name in found):
+            if not self.committed(table) and self.count(table) > self.count(f"{table}/_delta_log"):
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-                return COMMIT not in self.files(table)
+                return not self.committed(table)
             assert time.monotonic() < deadline, stderr.read_text()
             time.sleep(0.02)
         raise AssertionError(f"it ended before it could be killed: {stderr.read_text()[-3000:]}")
@@ -105,11 +108,11 @@ class Story:
         return rows, json.loads(done.stdout.splitlines()[-1])["tables"]
 
 
-def story_of(folder: Path, tree: dict, lake: str, conf: Path, files: Callable[[str], set[str]]) -> Story:
+def story_of(folder: Path, tree: dict, lake: str, conf: Path, count: Callable[[str], int]) -> Story:
     """A story that is not told yet."""
     dataset = folder / "dataset.yml"
     dataset.write_text(yaml.safe_dump(tree), encoding="utf-8")
-    return Story(folder, dataset, lake, conf, files)
+    return Story(folder, dataset, lake, conf, count)
 
 
 def fetched(folder: Path, *coordinates: str) -> list[Path]:

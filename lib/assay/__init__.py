@@ -53,11 +53,15 @@ __all__ = [
 ]
 
 
-def open_workspace(folder: str | Path) -> Workspace:
-    """Look at a finished run: its tables as frames, its figures, models and reports."""
+def open_workspace(folder: str | Path, *, conf_file: str | Path | None = None) -> Workspace:
+    """Look at a finished run: its tables as frames, its figures, models and reports.
+
+    conf_file: Spark settings, where tables are in another file system (`runtime.lake`) and no session runs yet.
+    """
+    from assay.runtime.session import SparkSettings
     from assay.workspace import Workspace
 
-    return Workspace(folder)
+    return Workspace(folder, SparkSettings(conf_file=Path(conf_file)) if conf_file is not None else None)
 
 
 open = open_workspace

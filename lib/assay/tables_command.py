@@ -11,6 +11,7 @@ import typer
 
 from assay.runtime.failures import failures_told
 from assay.runtime.printed import show, table
+from assay.runtime.session import SparkSettings
 
 if TYPE_CHECKING:
     from assay.runtime.tables import Table
@@ -34,6 +35,12 @@ def tables(
         Path | None,
         typer.Option("--workspace", metavar="DIR", help="Where jobs ran. Without it: what assay knows of its tables."),
     ] = None,
+    master: Annotated[
+        str | None, typer.Option("--master", metavar="URL", help="Spark master, where Spark has to read the tables.")
+    ] = None,
+    conf_file: Annotated[
+        Path | None, typer.Option("--conf-file", metavar="FILE", help="Spark settings file, likewise.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")
     ] = False,
@@ -43,19 +50,20 @@ def tables(
     Of each table: rows, files, size, version, the job that wrote it last, when, and which versions of other tables that
     write was made from. Of each column: its type and what it means, which Delta keeps as a comment, too.
 
-    Reads: `lake` and `mlflow.db` of the workspace.
+    Reads: the tables and `mlflow.db` of the workspace; by Spark, where `runtime.lake` is another file system.
 
     Writes: nothing.
 
     Example:  `assay tables predictions`
     """
+    settings = SparkSettings(master, conf_file)
     with failures_told(NAME, as_json, lambda: workspace):
         if name is not None:
-            columns = _columns(name, workspace)
+            columns = _columns(name, workspace, settings)
             found: dict[str, Any] = {"table": name, "columns": columns}
             lines = table(("column", "type", "meaning"), (one.values() for one in columns))
         elif workspace is not None:
-            rows = _stored(workspace)
+            rows = _stored(workspace, settings)
             found = {"workspace": str(workspace), "tables": rows}
             lines = table(
                 ("table", "rows", "files", "MB", "version", "written by", "at", "made from"),
@@ -83,14 +91,14 @@ def _declared(one: Table) -> dict[str, Any]:
     return {"table": one.name, "stage": one.stage, "grain": one.grain, "key": list(one.key)}
 
 
-def _columns(name: str, workspace: Path | None) -> list[dict[str, str]]:
+def _columns(name: str, workspace: Path | None, settings: SparkSettings) -> list[dict[str, str]]:
     """column, type and meaning of each column of a table: as it is there, or as it is declared."""
     from assay.config.strict import nearest
     from assay.errors import UserError
     from assay.workspace import DECLARED, Workspace
 
     if workspace is not None:
-        rows = Workspace(workspace).columns(name).fill_null(OF_DATA).to_dicts()
+        rows = Workspace(workspace, settings).columns(name).fill_null(OF_DATA).to_dicts()
         return [{key: str(value) for key, value in row.items()} for row in rows]
     if name not in DECLARED:
         raise UserError(f"no table {name!r}" + (nearest(name, DECLARED) or f"; there are {', '.join(DECLARED)}"))
@@ -100,11 +108,11 @@ def _columns(name: str, workspace: Path | None) -> list[dict[str, str]]:
     ]
 
 
-def _stored(workspace: Path) -> list[dict[str, Any]]:
+def _stored(workspace: Path, settings: SparkSettings) -> list[dict[str, Any]]:
     """Tables of a workspace, and what their newest writes were made from."""
     from assay.workspace import Workspace
 
-    opened = Workspace(workspace)
+    opened = Workspace(workspace, settings)
     rows = opened.tables().drop("grain", "stage").to_dicts()
     made_from = opened.made_from([row["identity"] for row in rows if row["identity"]])
     return [

@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,10 @@ from assay.model.registry import load_registered, registered_models
 from assay.model.versions import CHAMPION, pick, versions_of
 from assay.pages.cards import Card
 from assay.runtime.deployment_tables import DEPLOYMENT_TABLES
+from assay.runtime.lake import lake_on_record, store_on_record
 from assay.runtime.monitoring_tables import MONITORING_TABLES
-from assay.runtime.plane import Commit
+from assay.runtime.session import SparkSettings, open_session
+from assay.runtime.snapshots import Snapshots, snapshots_at
 from assay.runtime.tables import SEGMENT_METRICS, TABLES
 from assay.runtime.training_tables import TRAINING_TABLES
 
@@ -36,10 +39,12 @@ DECLARED = TABLES | TRAINING_TABLES | MONITORING_TABLES | DEPLOYMENT_TABLES
 
 
 class Workspace:
-    """A workspace folder: `lake/<table>`, `mlflow.db`, `reports/`."""
+    """A workspace folder: `mlflow.db`, `reports/`, and `lake/<table>` unless `runtime.lake` was another place."""
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, settings: SparkSettings | None = None) -> None:
+        """settings: of the Spark that reads tables which are no files of this machine."""
         self.folder = Path(folder).absolute()
+        self.settings = settings or SparkSettings()
         if not (self.folder / "assay.json").is_file():
             raise DataError(f"{self.folder} is no workspace of assay: run a job with --workspace {self.folder} first")
 
@@ -50,21 +55,14 @@ class Workspace:
         UTC) of the newest write; identity (hash of what that was made of); grain (what one row is); stage.
         """
         import polars as pl
-        import pyarrow as pa
-        from deltalake import DeltaTable
 
         found = []
         for table in DECLARED.values():
-            if not (self.folder / "lake" / table.name / "_delta_log").is_dir():
+            if not self._stored.there(table.name):
                 continue
-            delta = DeltaTable(self.folder / "lake" / table.name)
-            files = pa.table(delta.get_add_actions(flatten=True))
-            rows, size = (sum(n or 0 for n in files.column(c).to_pylist()) for c in ("num_records", "size_bytes"))
-            newest = delta.history(1)[0]
-            commit = Commit.parse(newest.get("userMetadata"), delta.version())
-            job, identity = (commit.job, commit.identity) if commit is not None else (None, None)
-            at = dt.datetime.fromtimestamp(newest["timestamp"] / 1000, dt.UTC)
-            facts = (table.name, delta.version(), rows, files.num_rows, size, job, at, identity)
+            now = self._stored.facts(table.name)
+            job, identity = (now.commit.job, now.commit.identity) if now.commit is not None else (None, None)
+            facts = (table.name, now.version, now.rows, now.files, now.size, job, now.at, identity)
             found.append((*facts, table.grain, table.stage))
         names = ("table", "version", "rows", "files", "bytes", "written_by", "written_at", "identity", "grain", "stage")
         return pl.DataFrame(found, schema=names, orient="row")
@@ -86,24 +84,26 @@ class Workspace:
             DataError: there is no such table here.
         """
         import polars as pl
-        from deltalake import DeltaTable
 
-        fields = DeltaTable(self.folder_of(name)).schema().fields
+        fields = self._found(name).columns(name)
         told = DECLARED[name].columns if name in DECLARED else {}
-        rows = [(f.name, _type_of(f.type), told[f.name][1] if f.name in told else None) for f in fields]
+        rows = [(column, kind, told[column][1] if column in told else None) for column, kind in fields]
         return pl.DataFrame(rows, schema={"column": pl.String, "type": pl.String, "meaning": pl.String}, orient="row")
 
-    def folder_of(self, name: str) -> Path:
-        """Folder of a table.
+    @cached_property
+    def lake(self) -> str:
+        """URI of the folder of tables."""
+        return lake_on_record(self.folder)
 
-        Raises:
-            DataError: there is no such table here.
-        """
-        folder = self.folder / "lake" / name
-        if not (folder / "_delta_log").is_dir():
+    @cached_property
+    def _stored(self) -> Snapshots:
+        return snapshots_at(self.lake, self.spark)
+
+    def _found(self, name: str) -> Snapshots:
+        if not self._stored.there(name):
             known = ", ".join(self.tables()["table"].to_list())
             raise DataError(f"there is no table {name!r} in {self.folder}; it has {known}")
-        return folder
+        return self._stored
 
     def table(self, name: str, *, version: int | None = None) -> pl.DataFrame:
         """A table, at its newest version or a named one, as a frame of Polars.
@@ -124,16 +124,14 @@ class Workspace:
 
     def arrow(self, name: str, *, version: int | None = None) -> pa.Table:
         """The same as a table of Arrow, and the same error."""
-        from deltalake import DeltaTable
-
-        # Polars' own reader does not find folders with blanks in their names.
-        return DeltaTable(self.folder_of(name), version=version).to_pyarrow_table()
+        return self._found(name).rows(name, version)
 
     def spark_table(self, name: str, *, version: int | None = None) -> DataFrame:
         """The same as a frame of Spark, which reads it when it is used; the session is that of `spark`."""
+        self._found(name)
         reader = self.spark().read.format("delta")
         found = reader if version is None else reader.option("versionAsOf", version)
-        return found.load(self.folder_of(name).as_uri())
+        return found.load(f"{self.lake.rstrip('/')}/{name}")
 
     def segments(self, column: str, *, target: str | None = None) -> pl.DataFrame:
         """Figures of each segment of a column of `segment_metrics`, in the table's order.
@@ -166,9 +164,7 @@ class Workspace:
 
     def spark(self) -> SparkSession:
         """A Spark session like that of the jobs, or theirs where one runs: it reads `lake/<table>` as Delta."""
-        from assay.runtime.session import SparkSettings, open_session
-
-        return open_session(SparkSettings(), app="assay workspace", log_file=self.folder / "logs" / "spark.log")
+        return open_session(self.settings, app="assay workspace", log_file=self.folder / "logs" / "spark.log")
 
     def runs(self, *, job: str | None = None) -> pd.DataFrame:
         """MLflow runs, newest first: run_id, job, status, started (UTC) and one column per figure.
@@ -229,7 +225,7 @@ class Workspace:
             DataError: there is no such model, or more than one and `target` does not say which.
             AssayError: a file of it was changed.
         """
-        client, uri = self._client(), f"sqlite:///{self.folder / 'mlflow.db'}"
+        client, uri = self._client(), store_on_record(self.folder)
         names = {of: name for name, of in registered_models(uri).items()}
         of = next(iter(names)) if target is None and len(names) == 1 else target
         if of not in names:
@@ -281,7 +277,7 @@ class Workspace:
         import mlflow
 
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        return mlflow.MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+        return mlflow.MlflowClient(store_on_record(self.folder))
 
     def artifact(self, run_id: str, path: str) -> Any:
         """A file that a run left in MLflow: JSON as plain data, anything else as text. run_id: of `runs`.
@@ -291,11 +287,10 @@ class Workspace:
         """
         import mlflow
 
-        store = f"sqlite:///{self.folder / 'mlflow.db'}"
         with tempfile.TemporaryDirectory(prefix="assay-artifact-") as scratch:
             try:
                 found = mlflow.artifacts.download_artifacts(
-                    run_id=run_id, artifact_path=path, dst_path=scratch, tracking_uri=store
+                    run_id=run_id, artifact_path=path, dst_path=scratch, tracking_uri=store_on_record(self.folder)
                 )
             except mlflow.MlflowException as error:
                 known = ", ".join(one.path for one in self._client().list_artifacts(run_id))
@@ -306,10 +301,3 @@ class Workspace:
     def reports(self) -> list[Path]:
         """HTML reports."""
         return sorted((self.folder / "reports").glob("*.html"))
-
-
-def _type_of(kind: Any) -> str:
-    """A type of Delta in a word: ``double``, ``array<string>``."""
-    if kind.type == "array":
-        return f"array<{_type_of(kind.element_type)}>"
-    return str(kind.type)

@@ -214,6 +214,8 @@ class RuntimeConfig:
 
     road: `arrow` reads and writes table files on executors, `spark` goes through Spark's reader and writer;
         `auto` takes arrow where executors share the table's file system.
+    lake: URI of the folder of tables, on any file system that Spark knows (`hdfs://`, `s3a://`, ...); empty means
+        `lake` in the workspace. The workspace's other files stay on the driver.
     catalog: `catalog.schema` for tables in a catalog instead of a folder.
     tracking_uri: MLflow store; empty means `mlflow.db` in the workspace.
     registry_uri: where models are registered; empty means the store's own, and Unity Catalog's beside
@@ -229,6 +231,7 @@ class RuntimeConfig:
     """
 
     road: Literal["auto", "arrow", "spark"] = "auto"
+    lake: str = ""
     catalog: str = ""
     tracking_uri: str = ""
     registry_uri: str = ""

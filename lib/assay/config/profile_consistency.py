@@ -12,6 +12,7 @@ from assay.config.conformal import missing_quantiles
 from assay.config.deployment import check_deployment
 from assay.config.evaluation import EvaluationConfig
 from assay.config.experiments import check_experiments
+from assay.config.lake import check_lake
 from assay.config.members import is_engine, members_of, samples, unknown
 from assay.config.preparation import PreparationConfig
 from assay.config.profile import ENGINES, MONOTONE, SAMPLED, ProfileConfig, RuntimeConfig
@@ -71,6 +72,7 @@ def check_profile(profile: ProfileConfig, origin: str) -> None:
     check_experiments(profile.experiments, origin)
     check_retraining(profile.retraining, origin)
     _check_runtime(profile.runtime, origin)
+    check_lake(profile.runtime, origin)
     _check_quality_names(profile, origin)
 
 

@@ -40,7 +40,7 @@ class RunConfig:
         """Everything that can change a result, as plain data; no folder of this machine is in it.
 
         Of the source's path or URL only the name stays (its content has a version of its own), of the MLflow store,
-        its registry, the folder of its experiments and the packed environment nothing.
+        its registry, the folder of its experiments, the place of tables and the packed environment nothing.
         """
         dataset, profile = dataclasses.asdict(self.dataset), dataclasses.asdict(self.profile)
         source, jdbc = dataset["source"], dataset["source"]["jdbc"]
@@ -48,7 +48,7 @@ class RunConfig:
         if jdbc["url"]:
             jdbc["url"] = f"{':'.join(jdbc['url'].split(':')[:2])}:{Path(jdbc['url']).name.rpartition(':')[2]}"
         jdbc["jars"] = [Path(jar).name for jar in jdbc["jars"]]
-        for place in ("tracking_uri", "registry_uri", "experiment_folder", "environment"):
+        for place in ("tracking_uri", "registry_uri", "experiment_folder", "lake", "environment"):
             del profile["runtime"][place]
         profile["runtime"]["extensions"] = [module_of(name) for name in profile["runtime"]["extensions"]]
         for section in ("preparation", "evaluation", "ingest", "segmentation"):  # went into the sections of these names

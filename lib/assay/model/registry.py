@@ -32,7 +32,7 @@ from assay.model.versions import (
     versions_of,
 )
 from assay.runtime.mlflow_client import client_of, unity_name, unity_schema
-from assay.runtime.tracking import Tracking
+from assay.runtime.tracking import MADE_MEANWHILE, Tracking
 
 BUNDLES = {"model": BUNDLE, "served": "bundle_served", "held_back": "bundle_held_back"}  # of a training run
 BLOCK = "block"  # of a model's facts: which block of the calibration period it scores; and, with a number, its bundle
@@ -209,7 +209,11 @@ def register(
         tracking, name, trained.run_id, model, calibration, versions, target=trained.target, coverage=coverage
     )
     if not versions and aliases_of(client, name) is None:
-        client.create_registered_model(name)
+        try:
+            client.create_registered_model(name)
+        except tracking.mlflow.MlflowException as error:
+            if error.error_code != MADE_MEANWHILE:  # by a job of another workspace
+                raise
     version = client.create_model_version(name, source=source, run_id=None, tags={**wanted, **hashes, **told})
     settle(client, name, int(version.version))
     return _named(client, name, int(version.version), alias)

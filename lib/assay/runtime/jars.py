@@ -127,14 +127,12 @@ def _fetch(scratch: Path) -> str | None:
     """One try, with the Ivy that pyspark ships; None when every jar is there, else why not. Its talk goes to stdout."""
     wanted = scratch / "ivy.xml"
     wanted.write_text(_ivy_file(), encoding="utf-8")
-    java = java_program()
-    command = [java, *_proxy_options(), "-cp", str(_ivy_jar()), "org.apache.ivy.Main"]
-    command += ["-settings", str(_ivy_settings()), "-cache", str(scratch / "cache"), "-ivy", str(wanted)]
+    command = [*ivy_command(scratch / "cache"), "-ivy", str(wanted)]
     command += ["-retrieve", f"{scratch}/[artifact]-[revision].[ext]"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
-        raise AssayError(f"could not run {java}: {error.strerror}; set JAVA_HOME to a Java 17 or 21") from None
+        raise AssayError(f"could not run {command[0]}: {error.strerror}; set JAVA_HOME to a Java 17 or 21") from None
     print(done.stdout, done.stderr, sep="\n", flush=True)
     missing = [_file_name(module) for module in PINNED if not (scratch / _file_name(module)).is_file()]
     if not missing:
@@ -142,6 +140,12 @@ def _fetch(scratch: Path) -> str | None:
     # Ivy reports a missing network as "not found" and hides the cause in the middle of its report.
     cause = re.search(r"\(([\w.]+Exception[^()]*)\)", done.stdout + done.stderr)
     return cause.group(1).strip() if cause else f"not found: {', '.join(missing)}"
+
+
+def ivy_command(cache: Path) -> list[str]:
+    """The start of a command line of the Ivy that pyspark ships. cache: what was fetched before is there."""
+    command = [java_program(), *_proxy_options(), "-cp", str(_ivy_jar()), "org.apache.ivy.Main"]
+    return [*command, "-settings", str(_ivy_settings()), "-cache", str(cache)]
 
 
 def _ivy_file() -> str:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from assay.config import DatasetConfig, RunConfig, canonical_json
 from assay.errors import DataError, GateRefused, UserError
 from assay.runtime import preflight
+from assay.runtime.lake import check_on_record, lake_folder, lake_of
 from assay.runtime.plane import Commit, Plane, Written
 from assay.runtime.progress import Reporter
 from assay.runtime.session import SparkSettings, import_spark, open_session, session_is_given, ship_extensions
-from assay.runtime.tracking import PastRun, Tracking
+from assay.runtime.tracking import PastRun, Tracking, open_tracking
 from assay.version import __version__
 
 if TYPE_CHECKING:
@@ -215,11 +216,11 @@ def _in_background(make: Callable[[], Tracking]) -> concurrent.futures.Future[Tr
 
 def _opened(config: RunConfig) -> Tracking:
     import_spark()  # MLflow would, beside the thread that starts Spark
-    return Tracking(config)
+    return open_tracking(config)
 
 
 def choose_plane(context: JobContext, *, here: bool = False) -> Plane:
-    """Arrow where executors share the table's files with the driver, else Spark.
+    """Arrow where executors share the table's files with the driver, else Spark: in a catalog and in `runtime.lake`.
 
     here: for few rows. What would be tasks of the Arrow road runs in this process, without Spark; the Spark road has a
     session of its own, so that another thread may use it.
@@ -229,18 +230,19 @@ def choose_plane(context: JobContext, *, here: bool = False) -> Plane:
     from assay.runtime.spark_plane import SparkPlane
 
     runtime = context.config.profile.runtime
-    lake = context.config.workspace / "lake"
+    check_on_record(context.config)
+    lake = lake_folder(context.config)
     road = runtime.road
     if road == "auto":
-        road = "spark" if runtime.catalog else "arrow"
+        road = "spark" if runtime.catalog or runtime.lake else "arrow"
     if road == "arrow" and runtime.catalog:
         raise UserError("runtime.road=arrow cannot write to runtime.catalog: executors may not touch its files")
-    if road == "arrow" and here:
+    if road == "arrow" and lake is not None and here:
         return LocalPlane(lake, rows_per_task=runtime.rows_per_task)
-    if road == "arrow":
+    if road == "arrow" and lake is not None:
         return ArrowPlane(lambda: context.spark().sparkContext, lake, rows_per_task=runtime.rows_per_task)
     session = functools.cache(lambda: context.spark().newSession()) if here else context.spark
-    return SparkPlane(session, lake.as_uri(), catalog=runtime.catalog, rows_per_task=runtime.rows_per_task)
+    return SparkPlane(session, lake_of(context.config), catalog=runtime.catalog, rows_per_task=runtime.rows_per_task)
 
 
 def identity_of(plan: Plan, config: RunConfig) -> str:

@@ -11,11 +11,12 @@ from urllib.parse import urlparse
 
 from assay.config import RunConfig
 from assay.errors import PreflightError
+from assay.runtime import lake
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-MARK = "assay.json"
+MARK = lake.MARK
 
 
 def check_workspace(config: RunConfig) -> None:
@@ -30,8 +31,11 @@ def check_workspace(config: RunConfig) -> None:
     except OSError as error:
         raise _not_writable(folder, error) from None
     check_writable(folder)
-    if check_owner(folder, config.dataset.name) is None:
-        _write_once(folder / MARK, json.dumps({"dataset": config.dataset.name}))
+    check_owner(folder, config.dataset.name)
+    told = _told(folder)
+    wanted = lake.to_record(config, told)
+    if wanted != told:
+        _write_once(folder / MARK, json.dumps(wanted))
 
 
 def check_writable(folder: Path, *, asked: Path | None = None) -> None:
@@ -75,11 +79,17 @@ def owner_of(folder: Path) -> str | None:
     Raises:
         PreflightError: nobody can say whose.
     """
+    return _told(folder).get("dataset")
+
+
+def _told(folder: Path) -> dict[str, str]:
+    """What the mark says: `dataset`, and `lake` and `tracking_uri` where tables and runs are not in the workspace."""
     mark = folder / MARK
     if not mark.is_file():
-        return None
+        return {}
     try:
-        return str(json.loads(mark.read_text(encoding="utf-8"))["dataset"])
+        told = json.loads(mark.read_text(encoding="utf-8"))
+        return {**told, "dataset": str(told["dataset"])}
     except (OSError, ValueError, KeyError, TypeError):
         raise PreflightError(
             f"{mark} cannot be read, so nobody knows whose workspace this is: delete that file if the workspace is "
@@ -94,7 +104,7 @@ def _write_once(path: Path, text: str) -> None:
 
 
 def check_session(session: SparkSession, config: RunConfig) -> None:
-    """Versions fit, and the tracking store can be reached from where jobs run.
+    """Versions fit, the tracking store can be reached from where jobs run, and tables where `runtime.lake` says.
 
     Raises:
         PreflightError: with what to change.
@@ -103,6 +113,7 @@ def check_session(session: SparkSession, config: RunConfig) -> None:
     check_delta_jar(session)
     master = session.conf.get("spark.master", "")
     check_tracking(config, str(master))
+    lake.check_lake_owner(session, config)
 
 
 def check_versions(session: SparkSession) -> None:

@@ -209,7 +209,8 @@ def options(settings: SparkSettings) -> list[str]:
         found += ["--jars", ",".join(Path(p).as_uri() for p in present)]
     else:
         ivy = conf_root() / "spark" / "ivysettings.xml"
-        found += ["--packages", jars.COORDINATE]
+        own = settings.named("spark.jars.packages")  # which the option would hide
+        found += ["--packages", ",".join(filter(None, [jars.COORDINATE, own]))]
         if ivy.is_file():
             found += ["--conf", f"spark.jars.ivySettings={ivy}"]
     if archive := settings.archive():

@@ -26,6 +26,7 @@ from assay.version import __version__
 PARAM_CHARACTERS = 500
 PARAMS_AT_ONCE = 100  # that an MLflow server takes
 PROCESS = "assay.process"
+MADE_MEANWHILE = "RESOURCE_ALREADY_EXISTS"  # what MLflow says to the second of two that make something at once
 REMOVED = "removed"  # status of a finished run whose models are gone: it is not on record for one that asks for them
 
 
@@ -286,3 +287,15 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
             yield from _flatten(value, f"{name}.")
         else:
             yield name, value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def open_tracking(config: RunConfig) -> Tracking:
+    """The store of a job. Of several jobs that make one experiment at the same time, all but the first find it made."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return Tracking(config)
+    except MlflowException as error:
+        if error.error_code != MADE_MEANWHILE:
+            raise
+        return Tracking(config)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from assay.errors import UserError
 from assay.pipeline import JOBS
 from assay.runtime.environment import variable
 from assay.runtime.progress import Reporter
@@ -32,9 +33,11 @@ def play(
     """Play what is left of a season and judge the whole. more: settings of the jobs, as `--set` takes them.
 
     Raises:
-        UserError: the workspace has another season, or cannot be written.
+        UserError: the workspace has another season, or cannot be written; its tables shall lie elsewhere.
         AssayError: a job failed or was refused that no fault was planted for.
     """
+    if any(setting.startswith(("runtime.lake", "runtime.catalog")) for setting in more):
+        raise UserError("a season looks at the files of its tables: leave runtime.lake and runtime.catalog out")
     calendar, reporter = calendar_of(days, seed, JOBS), reporter or Reporter(quiet=True)
     stream = Stream(calendar)
     played = {"days": days, "seed": seed, "jobs": sorted(JOBS), "settings": list(more), "version": __version__}

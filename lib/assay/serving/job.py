@@ -19,6 +19,7 @@ from assay.config import load_run
 from assay.errors import AssayError, DataError, UserError
 from assay.features.job import champion_plan
 from assay.runtime.job import JobContext
+from assay.runtime.lake import lake_folder
 from assay.runtime.local_plane import LocalPlane
 from assay.runtime.plane import Plane
 from assay.runtime.preflight import MARK
@@ -48,10 +49,15 @@ class ServingContext(JobContext):
         Raises:
             UserError: tables are not files.
         """
-        runtime = self.config.profile.runtime
+        runtime, lake = self.config.profile.runtime, lake_folder(self.config)
         if runtime.catalog or runtime.road == "spark":
             raise UserError("serve reads tables as files: leave runtime.catalog empty, and runtime.road as it is")
-        return LocalPlane(self.config.workspace / "lake", rows_per_task=runtime.rows_per_task)
+        if lake is None:
+            raise UserError(
+                f"serve reads tables as files, but runtime.lake is {runtime.lake}: copy its tables `observations` and "
+                "`deployments` into a folder, and set runtime.lake to that: file:///FOLDER"
+            )
+        return LocalPlane(lake, rows_per_task=runtime.rows_per_task)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -96,6 +96,18 @@ def test_of_two_registered_at_once_with_one_semantic_version_the_later_one_takes
     assert semantics(registry) == ["1.0.0", "1.0.1"]
 
 
+def test_a_registered_model_that_another_job_makes_meanwhile_is_taken(registry, monkeypatch):
+    create = registry.client.create_registered_model
+
+    def late(name):
+        create(name)  # by the other job, after this one looked
+        create(name)
+
+    monkeypatch.setattr(registry.tracking.client, "create_registered_model", late)
+    registry.add()
+    assert semantics(registry) == ["1.0.0"]
+
+
 def test_lineage_says_what_a_version_was_made_from(registry):
     registry.add()
     study = {

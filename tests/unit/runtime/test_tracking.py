@@ -13,13 +13,22 @@ import sys
 import time
 from pathlib import Path
 
+import mlflow
 import psutil
 import pytest
 import yaml
 
 from assay.config import load_run
 from assay.runtime import tracking as tracking_module
-from assay.runtime.tracking import PROCESS, Tracking, git_tags, make_store, this_process, tracking_uri
+from assay.runtime.tracking import (
+    PROCESS,
+    Tracking,
+    git_tags,
+    make_store,
+    open_tracking,
+    this_process,
+    tracking_uri,
+)
 
 DATASET = {
     "name": "towns",
@@ -210,3 +219,18 @@ def test_the_git_revision_is_that_of_the_codes_own_checkout(tmp_path, monkeypatc
     copied.write_text("# changed", encoding="utf-8")
     assert tags()["assay.git_dirty"] == "true"
     git_tags.cache_clear()
+
+
+def test_an_experiment_that_another_job_makes_meanwhile_is_taken(workspace, monkeypatch):
+    """Its look at the store is the last one before the other job's experiment is there."""
+    config, looked = config_in(workspace), []
+    made = Tracking(config).experiment_id
+    look = mlflow.MlflowClient.get_experiment_by_name
+
+    def late(client, name):
+        looked.append(name)
+        return None if len(looked) == 1 else look(client, name)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "get_experiment_by_name", late)
+    assert open_tracking(config).experiment_id == made
+    assert looked == ["assay/towns"] * 2

@@ -17,7 +17,6 @@ from polars.testing import assert_frame_equal
 
 from assay import open_workspace
 from assay.config import conf_root
-from assay.runtime import jars
 from assay.runtime.java import java_program
 
 pytestmark = [pytest.mark.heavy, pytest.mark.cluster]

@@ -53,7 +53,7 @@ class Workspace:
             newest = delta.history(1)[0]
             commit = Commit.parse(newest.get("userMetadata"), delta.version())
             job, identity = (commit.job, commit.identity) if commit is not None else (None, None)
-            at = dt.datetime.fromtimestamp(newest["timestamp"] / 1000, dt.UTC)
+            at = dt.datetime.fromtimestamp(newest["timestamp"] / 1000, dt.timezone.utc)
             facts = (table.name, delta.version(), rows, files.num_rows, size, job, at, identity)
             found.append((*facts, table.grain, table.stage))
         names = ("table", "version", "rows", "files", "bytes", "written_by", "written_at", "identity", "grain", "stage")

@@ -7,6 +7,7 @@
 #   ./spark-submit.sh checks                 format, lint, types, import contract
 #   ./spark-submit.sh format                 put the format right, and what the linter can
 #   ./spark-submit.sh benchmark NAME ...     one of tests/benchmarks
+#   ./spark-submit.sh matrix [CELL ...]      tests under other versions of Python, Spark and MLflow
 #   ./spark-submit.sh lock [--upgrade]       write the lock files anew after a change in pyproject.toml
 #
 # ASSAY_PYTHON names the Python to build .venv with, JAVA_HOME the Java to run Spark on. ASSAY_EXTRAS=neural adds what
@@ -371,7 +372,7 @@ main() {
     '' | -h | --help)
       set_up runtime
       "$python" "$venv/bin/assay" --help
-      sed -n 's/^#   \(.\/spark-submit.sh [tcfbl].*\)/  \1/p' "$here/spark-submit.sh"
+      sed -n 's/^#   \(.\/spark-submit.sh [tcfbml].*\)/  \1/p' "$here/spark-submit.sh"
       ;;
     test)
       set_up dev
@@ -394,6 +395,11 @@ main() {
       set_up dev
       need_spark
       PYTHONPATH=$here/tests exec "$python" -m benchmarks "${@:2}"
+      ;;
+    matrix)
+      set_up dev
+      need_java
+      exec "$python" "$here/tests/matrix.py" "${@:2}"
       ;;
     lock)
       cd -- "$here"

@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 from assay.errors import AssayError
 
 DELTA = "4.4.0"
-# Delta builds its jar anew for each minor version of Spark. To raise a version: change these lines and pyproject.toml's;
-# the error shows the new hashes.
+# Delta builds its jar anew for each minor version of Spark. To raise a version: change these and pyproject.toml's
+# lines; the error shows the new hashes.
 BUILT_FOR = {
     "4.0": "49e899667168b9412f83cbe894ce264107d7b896d6c5e12edca4e216845c1104",
     "4.1": "75a9400986853c061f5109f012547de2545a5759e5e752e5ef633dabe16a4f10",

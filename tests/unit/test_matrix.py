@@ -1,4 +1,4 @@
-"""Consumes the cells of the matrix, checks that they are versions that pyproject.toml allows and what a run is read as."""
+"""Consumes the cells of the matrix, checks that pyproject.toml allows them, and how a run's last line is read."""
 
 from __future__ import annotations
 

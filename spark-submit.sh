@@ -8,6 +8,7 @@
 #   ./spark-submit.sh checks                 format, lint, types, import contract
 #   ./spark-submit.sh format                 put the format right, and what the linter can
 #   ./spark-submit.sh benchmark NAME ...     one of tests/benchmarks
+#   ./spark-submit.sh matrix [CELL ...]      tests under other versions of Python, Spark and MLflow
 #   ./spark-submit.sh lock [--upgrade]       write the lock files anew after a change in pyproject.toml
 #
 # ASSAY_PYTHON names the Python to build .venv with, JAVA_HOME the Java to run Spark on. ASSAY_EXTRAS=neural adds what
@@ -46,7 +47,7 @@ digest() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 25
 # interpreter, because the one found may be that of the very .venv which is about to be replaced.
 probe() { # PYTHON
   "$1" -c 'import sys
-if not (3, 11) <= sys.version_info[:2] <= (3, 12): sys.exit(1)
+if not (3, 10) <= sys.version_info[:2] <= (3, 12): sys.exit(1)
 print("%d.%d.%d" % sys.version_info[:3], getattr(sys, "_base_executable", sys.executable))' 2>/dev/null
 }
 
@@ -86,7 +87,7 @@ is_ready() { # KIND: runtime, neural or dev
 
 set_up() { # KIND
   [[ -z ${ASSAY_PYTHON:-} ]] || probe "$ASSAY_PYTHON" >/dev/null ||
-    die 2 "ASSAY_PYTHON=$ASSAY_PYTHON is not a Python 3.11 or 3.12"
+    die 2 "ASSAY_PYTHON=$ASSAY_PYTHON is not a Python 3.10, 3.11 or 3.12"
   is_ready "$1" && return
   locked build "$1"
 }
@@ -152,8 +153,8 @@ find_python() {
     read -r version base <<<"$found"
     if "$base" -c 'import ensurepip, venv' 2>/dev/null; then return; fi
     plain=${plain:-$found}
-  done < <(if [[ -n ${ASSAY_PYTHON:-} ]]; then echo "$ASSAY_PYTHON"; else type -aP python3.11 python3.12 python3 python; fi)
-  [[ -n $plain ]] || die 2 "needs Python 3.11 or 3.12, and none is on the PATH: install one, or set ASSAY_PYTHON"
+  done < <(if [[ -n ${ASSAY_PYTHON:-} ]]; then echo "$ASSAY_PYTHON"; else type -aP python3.11 python3.12 python3.10 python3 python; fi)
+  [[ -n $plain ]] || die 2 "needs Python 3.10, 3.11 or 3.12, and none is on the PATH: install one, or set ASSAY_PYTHON"
   read -r version base <<<"$plain"
   if command -v uv >/dev/null; then return; fi
   local package=python${version%.*}-venv
@@ -346,11 +347,11 @@ tests() {
 }
 
 lock_compile() {
-  "$venv/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  "$venv/bin/uv" pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
     --custom-compile-command './spark-submit.sh lock' "$@"
 }
 
-# The lock files are for every platform and both Pythons. hatchling and editables build assay itself, offline.
+# The lock files are for every platform and all three Pythons. hatchling and editables build assay itself, offline.
 lock() {
   local version base
   if [[ ! -x $venv/bin/uv ]]; then

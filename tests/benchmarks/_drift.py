@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 START, MONTHS = (2024, 1), 12
-SPLIT, END = (dt.datetime(year, month, 1, tzinfo=dt.UTC) for year, month in ((2024, 7), (2025, 1)))
+SPLIT, END = (dt.datetime(year, month, 1, tzinfo=dt.timezone.utc) for year, month in ((2024, 7), (2025, 1)))
 CHUNK_ROWS = 131_072
 CATEGORIES = (3, 12, 60, 800)
 KINDS = ("continuous", "skewed", "tied", "rounded")
@@ -58,7 +58,7 @@ def generate_table(lake: Path, rows: int, columns: int, segments: int = 0) -> No
 
 def _chunk(month: int, start: int, stop: int, segments: int, schema: pa.Schema) -> pa.RecordBatch:
     draw, rows, later = np.random.default_rng([7, start]), stop - start, month >= MONTHS // 2
-    begins = dt.datetime(START[0], START[1] + month, 1, tzinfo=dt.UTC)
+    begins = dt.datetime(START[0], START[1] + month, 1, tzinfo=dt.timezone.utc)
     found: dict[str, Any] = {
         "row_id": np.arange(start, stop),
         "time": np.datetime64(begins.replace(tzinfo=None), "us") + draw.integers(0, 28 * 86_400_000_000, rows),

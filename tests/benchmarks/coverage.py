@@ -161,7 +161,7 @@ def _followed_cqr(found: Any, *periods: tuple[Rows, Any]) -> Bounds:
     least = found.calibration["min_segment_rows"]
     fitted = fit(scores[0], segments[0], LEVELS, min_segment_rows=least, score="cqr")
     known = Known(*(np.concatenate(each) for each in (segments, times, scores)))
-    until = times[-1].max().item().replace(tzinfo=dt.UTC)
+    until = times[-1].max().item().replace(tzinfo=dt.timezone.utc)
     follows = followed(known, fitted, pace, origin=found.judged.test_start, until=until)
     labels, rows = np.unique(segments[-1].astype(str), return_inverse=True)
     quantiles, _ = follows.quantiles_for(labels.tolist(), rows, times[-1])

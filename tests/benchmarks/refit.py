@@ -150,7 +150,7 @@ def _following(context: Any, calibration: Any, calibrate: Any, later: Any) -> An
     )
     labels, errors = ([told(frame) for frame in (calibrate, later)] for told in (_labels, _errors))
     known = Known(np.concatenate(labels), np.concatenate(times), np.concatenate(errors)[:, None])
-    origin, until = (end.astype("datetime64[us]").item().replace(tzinfo=dt.UTC) for end in _ends(times[1]))
+    origin, until = (end.astype("datetime64[us]").item().replace(tzinfo=dt.timezone.utc) for end in _ends(times[1]))
     follows = followed(known, calibration, pace, origin=origin, until=until)
     distinct, rows = np.unique(labels[1].astype(str), return_inverse=True)
     return follows.quantiles_for(distinct.tolist(), rows, times[1])[0]

@@ -16,7 +16,7 @@ from assay.runtime.tables import TIME, Table
 
 ROADS = ["arrow", "spark"]
 OTHER = {"arrow": "spark", "spark": "arrow"}
-START = dt.datetime(2020, 1, 31, 23, 59, 59, 999_999, tzinfo=dt.UTC)
+START = dt.datetime(2020, 1, 31, 23, 59, 59, 999_999, tzinfo=dt.timezone.utc)
 DEEDS = Table(
     name="deeds",
     stage="tests",
@@ -65,7 +65,7 @@ def rows_of(table: pa.Table) -> list[dict[str, Any]]:
     rows = table.to_pylist()
     for row in rows:
         if row.get("time") is not None:
-            row["time"] = row["time"].astimezone(dt.UTC)
+            row["time"] = row["time"].astimezone(dt.timezone.utc)
     return sorted(rows, key=lambda row: (row.get("row", 0), str(row)))
 
 

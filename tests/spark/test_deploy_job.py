@@ -154,7 +154,9 @@ def test_a_newly_trained_model_is_a_challenger_and_the_champion_serves_on(lab, p
 
 def test_each_row_has_both_predictions_and_an_entity_one_arm(lab, poor):
     served, other = (poor.kept[name] for name in ("predictions", "shadow_predictions"))
-    start = dt.datetime(2023, 1, 1, tzinfo=dt.UTC) + dt.timedelta(days=201)  # rows of day 200 were served before
+    start = dt.datetime(2023, 1, 1, tzinfo=dt.timezone.utc) + dt.timedelta(
+        days=201
+    )  # rows of day 200 were served before
     before, after = (served.filter(condition) for condition in (pl.col("time") < start, pl.col("time") >= start))
     assert before.height
     assert after.height == 10 * SHOPS

@@ -107,7 +107,7 @@ def test_a_date_drops_later_rows_and_leaves_the_others_as_they_are(run_job, work
     whole = table(folder, "features")
     cut = run_job("build_features", dataset_file(), folder=folder, date="2008-06-01")
     kept = table(folder, "features")
-    last = dt.datetime(2008, 6, 1, tzinfo=dt.UTC)
+    last = dt.datetime(2008, 6, 1, tzinfo=dt.timezone.utc)
     assert cut.metrics["rows"] == kept.height
     assert kept["time"].max() == last
     assert kept.equals(whole.filter(pl.col("time") <= last))

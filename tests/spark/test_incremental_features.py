@@ -134,4 +134,4 @@ def test_a_run_as_of_a_date_and_one_of_now_do_not_build_upon_each_other(run_in, 
     run_in(folder, "ingest", tree, overrides=overrides)
     now = run_in(folder, "build_features", tree, overrides=overrides)
     assert now.metrics["rows"] == 48
-    assert features(folder)["time"].max() == dt.datetime(2005, 12, 1, tzinfo=dt.UTC)
+    assert features(folder)["time"].max() == dt.datetime(2005, 12, 1, tzinfo=dt.timezone.utc)

@@ -110,7 +110,7 @@ def test_every_fault_has_its_reason_its_row_and_its_text(ingest, folder):
         ("Große Bleichen", 110.0, None, "Süd"),
         ("大通り", None, 60.0, None),
     ]
-    assert observed["time"].to_list()[0] == dt.datetime(2015, 1, 4, 23, tzinfo=dt.UTC)  # midnight in Berlin
+    assert observed["time"].to_list()[0] == dt.datetime(2015, 1, 4, 23, tzinfo=dt.timezone.utc)  # midnight in Berlin
     assert observed["month"].to_list() == ["2015-01", "2015-01", "2015-02"]
     lake = Path(result.tables["observations"].location)
     assert sorted(p.name for p in lake.glob("month=*")) == ["month=2015-01", "month=2015-02"]
@@ -122,7 +122,7 @@ def test_every_fault_has_its_reason_its_row_and_its_text(ingest, folder):
         assert json.loads(bad[number]["raw"]) == {k: v or None for k, v in zip(HEADER, FAULTS[number][0], strict=True)}
     assert json.loads(bad[8]["raw"]) == {"text": "2015-01-05,Ä,1"}
     assert json.loads(bad[13]["raw"])["price"] == 5.0
-    assert bad[10]["time"] == dt.datetime(2149, 12, 31, 23, tzinfo=dt.UTC)
+    assert bad[10]["time"] == dt.datetime(2149, 12, 31, 23, tzinfo=dt.timezone.utc)
 
     quality = {(c, m): v for c, m, v in table(result, "quality_reports").select("column", "measure", "value").rows()}
     assert quality[("", "rows_in")] == 14
@@ -208,15 +208,15 @@ def test_no_usable_row_refuses_whatever_the_threshold(ingest, folder):
 def test_rows_of_the_future_come_back_when_their_time_has_come(ingest, folder, monkeypatch):
     def at(moment):
         clock = types.SimpleNamespace(now=lambda _: moment)
-        monkeypatch.setattr(job, "dt", types.SimpleNamespace(datetime=clock, UTC=dt.UTC))
+        monkeypatch.setattr(job, "dt", types.SimpleNamespace(datetime=clock, UTC=dt.timezone.utc))
 
     write(folder, [GOOD[1], ["2015-06-01", "Ä", "1", "50", "Süd"], ["2015-07-01", "Ä", "2", "50", "Süd"]])
-    at(dt.datetime(2015, 5, 1, tzinfo=dt.UTC))
+    at(dt.datetime(2015, 5, 1, tzinfo=dt.timezone.utc))
     first = ingest()
     assert table(first, "observations").height == 1
-    at(dt.datetime(2015, 5, 20, tzinfo=dt.UTC))
+    at(dt.datetime(2015, 5, 20, tzinfo=dt.timezone.utc))
     assert ingest().status == "unchanged"
-    at(dt.datetime(2015, 6, 2, tzinfo=dt.UTC))
+    at(dt.datetime(2015, 6, 2, tzinfo=dt.timezone.utc))
     second = ingest()
     assert second.status == "done"
     assert second.identity == first.identity

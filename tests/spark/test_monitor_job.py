@@ -148,7 +148,7 @@ def test_a_second_run_changes_nothing_and_another_date_stands_beside_it(finished
     assert set(found["as_of"]) == {rows["as_of"][0], "2012-11-15"}
     assert found.filter(pl.col("as_of") == rows["as_of"][0]).height == rows.height
     past = found.filter(pl.col("as_of") == "2012-11-15")
-    assert past["current_end"].max() < dt.datetime(2012, 11, 16, tzinfo=dt.UTC)
+    assert past["current_end"].max() < dt.datetime(2012, 11, 16, tzinfo=dt.timezone.utc)
 
 
 @pytest.mark.parametrize("road", ["arrow", "spark"])

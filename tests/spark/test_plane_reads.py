@@ -145,7 +145,7 @@ def test_the_newest_commit_of_a_slot_is_seen_from_both_roads(planes, spark, road
 @pytest.mark.parametrize("writer", ROADS)
 def test_data_skipping_loses_no_row(planes, spark, writer):
     """Files hold single microseconds: a bound cut to the millisecond would make Spark skip some of them."""
-    first = dt.datetime(1969, 12, 31, 23, 59, 59, 998_999, tzinfo=dt.UTC)
+    first = dt.datetime(1969, 12, 31, 23, 59, 59, 998_999, tzinfo=dt.timezone.utc)
     times = [first + dt.timedelta(microseconds=m) for m in (0, 1, 999, 1000, 1001, 1002, 2001)]
     rows = [{"row": i, "time": t, "place": str(i), "month": t.strftime("%Y-%m")} for i, t in enumerate(times)]
     version = put(planes[writer], DEEDS, rows).version

@@ -140,7 +140,7 @@ def test_a_saved_pricer_that_was_changed_is_refused(pricer, tmp_path, name):
 
 def test_what_came_after_a_date_is_not_known(finished, scored):
     early = load_pricer(context_of(finished.folder, finished.settings, date="2011-06-15"), Limits())
-    assert early.state.past.rows["time"].max() == dt.datetime(2011, 6, 1, tzinfo=dt.UTC)
+    assert early.state.past.rows["time"].max() == dt.datetime(2011, 6, 1, tzinfo=dt.timezone.utc)
     known = scored.filter(pl.col("day") < "2011-07-01")
     check_answers(early.price(rows_of(known), []).answers, known)
     later = scored.filter(pl.col("day") == "2012-06-01")

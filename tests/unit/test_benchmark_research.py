@@ -27,7 +27,7 @@ def told(folder, dataset, kind, error, *, target="price", classes=False, rows=DA
     actual = (random.random(rows) < 0.5).astype(float) if classes else 100 + 10 * random.random(rows)
     wrong = np.where(n % 2, error, -error) * random.uniform(0.5, 1.5, rows)
     said = np.abs(actual - np.abs(wrong)).clip(0.01, 0.99) if classes else actual + wrong
-    time = pl.Series([dt.datetime(2024, 1, 1, tzinfo=dt.UTC) + dt.timedelta(days=int(i // A_DAY)) for i in n])
+    time = pl.Series([dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc) + dt.timedelta(days=int(i // A_DAY)) for i in n])
     frame = pl.DataFrame({"row_id": n, "time": time, "told": said, "actual": actual, "target": target})
     frame = frame.with_columns(before=pl.col("actual") * 0.99, last_return=pl.lit(0.5))
     frame.sample(fraction=1, shuffle=True, seed=error.__hash__() % 100).write_parquet(

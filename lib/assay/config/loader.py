@@ -206,7 +206,7 @@ def _parse_date(text: str | None) -> dt.datetime | None:
         raise ConfigError(f"--date {text}: not a date; write it as 2015-06-30 or 2015-06-30T12:00:00+00:00") from None
     if not FIRST_YEAR <= moment.year <= LAST_YEAR:
         raise ConfigError(f"--date {text}: expected a year from {FIRST_YEAR} to {LAST_YEAR}")
-    return moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    return moment.astimezone(dt.timezone.utc) if moment.tzinfo else moment.replace(tzinfo=dt.timezone.utc)
 
 
 def _parse_where(dataset: DatasetConfig, text: str) -> tuple[str, str]:

@@ -70,7 +70,9 @@ class Older:
             return cls(share)
         times = np.sort(scored.column("time").to_numpy())
         cut = times[int(share * len(times))]
-        return cls(share, dt.datetime.fromtimestamp(int(cut.astype("datetime64[us]").astype(np.int64)) / 1e6, dt.UTC))
+        return cls(
+            share, dt.datetime.fromtimestamp(int(cut.astype("datetime64[us]").astype(np.int64)) / 1e6, dt.timezone.utc)
+        )
 
     def mask(self, row_ids: pa.Array, times: pa.Array) -> np.ndarray:
         """Which rows they are, (n,)."""

@@ -48,7 +48,7 @@ def known_in(scored: pa.Table) -> Known:
 def latest(known: Known) -> dt.datetime:
     """Time of the newest row. Raises ValueError where there is none."""
     newest: dt.datetime = known.times.max().astype("datetime64[us]").item()
-    return newest.replace(tzinfo=dt.UTC)
+    return newest.replace(tzinfo=dt.timezone.utc)
 
 
 def after(known: Known, pace: Pace) -> dt.datetime:

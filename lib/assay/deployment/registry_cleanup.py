@@ -56,7 +56,7 @@ def cleanup(
         keep_days=settings.keep_days if keep_days is None else keep_days,
         keep_versions=settings.keep_versions if keep_versions is None else keep_versions,
     )
-    clock = dt.datetime.now(dt.UTC)
+    clock = dt.datetime.now(dt.timezone.utc)
     decided: list[Decided] = []
     for one in targets_of(context, target):
         versions = versions_for(context, one.name)

@@ -84,7 +84,7 @@ def retire(context: JobContext, which: str, target: str | None) -> Answer:
             raise DataError(f"{version.told} is needed: {needed[version.number]}; end that first")
     before = version.retired
     if not before:
-        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
         context.tracking.client.set_model_version_tag(version.name, str(version.number), RETIRED, now)
     write_registry(context)
     line = f"{version.told} {'is retired already' if before else 'is retired; `registry cleanup` removes it'}"

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import enum
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from assay.config.retraining import RetrainingConfig
 from assay.deployment.retrain_triggers import Trigger
 from assay.errors import AssayError
+from assay.text_enum import StrEnum
 
 LONGEST_WAIT_MINUTES = 60.0 * 24 * 30
 
 
-class State(enum.StrEnum):
+class State(StrEnum):
     """Of a job, and of the move that brought it there."""
 
     QUEUED = "queued"

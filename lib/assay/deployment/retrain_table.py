@@ -23,7 +23,7 @@ Clock = Callable[[], dt.datetime]
 
 def wall_clock() -> dt.datetime:
     """Now, UTC."""
-    return dt.datetime.now(dt.UTC)
+    return dt.datetime.now(dt.timezone.utc)
 
 
 class QueueTable:

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import polars as pl
@@ -15,6 +15,9 @@ import pyarrow as pa
 
 from assay.model.row_sample import EVERY_ROW, ROW, row_hash
 from assay.runtime.tables import level_label
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 DAY = "\0day"  # kept apart from segments: no column is called so; of rows without days it is the group
 KEYS = ("segment_column", "segment")

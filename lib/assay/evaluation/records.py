@@ -49,7 +49,7 @@ class Records:
     @property
     def created(self) -> dt.datetime:
         """When training ended."""
-        return dt.datetime.fromtimestamp(self.run.info.end_time / 1000, dt.UTC)
+        return dt.datetime.fromtimestamp(self.run.info.end_time / 1000, dt.timezone.utc)
 
     def run_facts(self) -> dict[str, str]:
         """What was run, by the record of the training run."""

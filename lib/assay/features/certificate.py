@@ -161,7 +161,7 @@ def months_over(plan: FeaturePlan, counted: pl.DataFrame, step: int) -> pl.DataF
     kept = []
     for number, target in enumerate(plan.targets):
         delay = next(h.delay_days for h in plan.history if h.column == target)
-        at = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=step) - dt.timedelta(days=delay)
+        at = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc) + dt.timedelta(seconds=step) - dt.timedelta(days=delay)
         kept.append(counted.filter((pl.col("target") == number) & (pl.col("month") < at.year * 12 + at.month)))
     return pl.concat(kept)
 
@@ -327,7 +327,7 @@ class Recompute:
 
 
 def _microseconds(time: dt.datetime) -> int:
-    since = time - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    since = time - dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 

@@ -202,4 +202,4 @@ def lookback_days(plan: FeaturePlan) -> float | None:
 def month_start(month: str) -> dt.datetime:
     """First moment of a partition's month (YYYY-MM)."""
     year, number = month.split("-")
-    return dt.datetime(int(year), int(number), 1, tzinfo=dt.UTC)
+    return dt.datetime(int(year), int(number), 1, tzinfo=dt.timezone.utc)

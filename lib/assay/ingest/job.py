@@ -64,7 +64,7 @@ class Work:
 
 def plan(context: JobContext) -> Plan:
     """What ingest is about to do. Its input version is the hash of the source's content, or a Delta table's version."""
-    now = dt.datetime.now(dt.UTC)
+    now = dt.datetime.now(dt.timezone.utc)
     full = _plan_files(context, now) if context.config.dataset.source.in_files else _plan_table(context, now)
     past = context.tracking.finished(JOB, identity_of(full, context.config))
     if past is None or past.status != REFUSED:

@@ -93,7 +93,7 @@ def measures_of(partial: Partial, dataset: DatasetConfig, config: QualityConfig,
         *_targets(counts, dataset),
     ]
     past = partial.days.filter(pl.col("day") <= now.date())["day"].max()
-    until = dt.datetime.combine(past, dt.time(), dt.UTC) if isinstance(past, dt.date) else None
+    until = dt.datetime.combine(past, dt.time(), dt.timezone.utc) if isinstance(past, dt.date) else None
     return Measured(whole["rows"], until, tuple(found), facts, fences)
 
 

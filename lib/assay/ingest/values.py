@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 FUTURE = "in the future"
-UNDATED = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)  # stands for the time of rows that have none
+UNDATED = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)  # stands for the time of rows that have none
 LARGEST_WHOLE = 2**53  # above it, a float cannot tell one whole number from the next
 ISO = (
     *("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"),

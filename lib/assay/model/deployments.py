@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import enum
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -24,11 +23,12 @@ from assay.errors import AssayError
 from assay.runtime.conditions import Condition
 from assay.runtime.deployment_tables import DEPLOYMENTS
 from assay.runtime.plane import Plane
+from assay.text_enum import StrEnum
 
 OURSELVES = "assay"  # who makes the moves that nobody ordered
 
 
-class State(enum.StrEnum):
+class State(StrEnum):
     """Where a deployment stands.
 
     planned: nobody has met the challenger.  shadowing: it scores every row and serves nobody.  split: it serves a share
@@ -75,7 +75,7 @@ class Move:
     why: str
     evidence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     below: float | None = None
-    made_at: dt.datetime = dataclasses.field(default_factory=lambda: dt.datetime.now(dt.UTC), compare=False)
+    made_at: dt.datetime = dataclasses.field(default_factory=lambda: dt.datetime.now(dt.timezone.utc), compare=False)
 
     @property
     def cut(self) -> float:

@@ -67,7 +67,7 @@ def lineage(
         "plan_hash": model.plan_hash,
         "learned_rows": trained.get(LEARNED_ROWS, ""),
         "learned_until": model.learned_until,
-        "registered_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "registered_at": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         COVERAGE: json.dumps({f"{level:g}": share for level, share in coverage.items()}) if coverage else "",
     }
     tags = {f"assay.{key}": value for key, value in found.items() if value}

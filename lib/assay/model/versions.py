@@ -139,7 +139,7 @@ def versions_of(client: Any, name: str) -> list[Version]:
             aliases=tuple(named.get(str(one.version), ())),
             source=one.source,
             run_id=one.run_id or "",
-            created=dt.datetime.fromtimestamp(one.creation_timestamp / 1000, dt.UTC),
+            created=dt.datetime.fromtimestamp(one.creation_timestamp / 1000, dt.timezone.utc),
         )
         for one in client.search_model_versions(f"name = '{name}'")
     ]

@@ -18,19 +18,19 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import enum
 import hashlib
 from collections.abc import Iterable, Sequence
 
 from assay.config import canonical_json
 from assay.config.alerts import AlertsConfig
 from assay.monitoring.findings import Examined, Finding, Key, Level
+from assay.text_enum import StrEnum
 
 EARLY = 1 / 24  # of a cooldown: how early a run may come that is meant for its end
 DAY = dt.timedelta(days=1)
 
 
-class Kind(enum.StrEnum):
+class Kind(StrEnum):
     """Why a notification is sent."""
 
     OPENED = "opened"

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import enum
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from assay.config.alerts import AlertsConfig, WebhookConfig
 from assay.monitoring.alerts import DAY, Alert, Notification
 from assay.monitoring.findings import Finding, Level
+from assay.text_enum import StrEnum
 
 LOG, WEBHOOK = "log", "webhook"  # sinks; the second is also the rule of a finding about it
 
 
-class Status(enum.StrEnum):
+class Status(StrEnum):
     """Where a delivery stands."""
 
     PENDING = "pending"

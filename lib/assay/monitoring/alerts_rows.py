@@ -67,5 +67,5 @@ def _made(kind: Any, row: Mapping[str, Any], **more: Any) -> Any:
 
 def _value(name: str, value: Any) -> Any:
     if isinstance(value, dt.datetime):
-        return value.astimezone(dt.UTC)
+        return value.astimezone(dt.timezone.utc)
     return _READ[name](value) if name in _READ and value is not None else value

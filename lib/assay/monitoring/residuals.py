@@ -68,7 +68,7 @@ def residuals_apart(watching: Watching, windows: Sequence[Window], by: tuple[str
     if any(window.more for window in windows):
         return None
     known = context.config.dataset.known_until(watching.target.name, watching.now)
-    ripe = dt.datetime.combine(known.date(), dt.time(), dt.UTC)
+    ripe = dt.datetime.combine(known.date(), dt.time(), dt.timezone.utc)
     ends = [min(ripe, window.end) if window.end is not None else ripe for window in windows]
     starts = [window.start for window in windows]
     spans = [

@@ -24,7 +24,7 @@ _SEVERITY = {Level.HIGH: logging.ERROR, Level.CRITICAL: logging.CRITICAL}  # oth
 class Clock:
     """The time of day, and waiting; tests have their own."""
 
-    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
+    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.timezone.utc)
     pause: Callable[[float], None] = time.sleep
 
 

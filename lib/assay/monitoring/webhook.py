@@ -193,7 +193,7 @@ def _retry_after(response: requests.Response, now: dt.datetime) -> float | None:
         date = email.utils.parsedate_to_datetime(told)
     except (TypeError, ValueError):
         return None
-    moment = date if date.tzinfo else date.replace(tzinfo=dt.UTC)
+    moment = date if date.tzinfo else date.replace(tzinfo=dt.timezone.utc)
     return min(max(0.0, (moment - now).total_seconds()), LONGEST_PAUSE_SECONDS)
 
 

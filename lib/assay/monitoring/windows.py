@@ -82,4 +82,4 @@ def _length(
 
 
 def _day(text: str) -> dt.datetime | None:
-    return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC) if text else None
+    return dt.datetime.fromisoformat(text).replace(tzinfo=dt.timezone.utc) if text else None

@@ -121,7 +121,7 @@ def may_hold(partition: Mapping[str, str | None], conditions: Sequence[Condition
                 return False
         month = partition.get("month")
         if condition.column == "time" and month is not None and isinstance(condition.value, dt.datetime):
-            bound = condition.value.astimezone(dt.UTC)
+            bound = condition.value.astimezone(dt.timezone.utc)
             label = month_label(bound)
             if condition.op == ">=" and month < label:
                 return False

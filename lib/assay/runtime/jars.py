@@ -23,16 +23,32 @@ from urllib.parse import urlsplit
 from assay.errors import AssayError
 from assay.runtime.java import java_program
 
-COORDINATE = "io.delta:delta-spark_4.1_2.13:4.4.0"
+DELTA = "4.4.0"
+# Delta builds its jar anew for each minor version of Spark. To raise a version: change these and pyproject.toml's
+# lines; the error shows the new hashes.
+BUILT_FOR = {
+    "4.0": "49e899667168b9412f83cbe894ce264107d7b896d6c5e12edca4e216845c1104",
+    "4.1": "75a9400986853c061f5109f012547de2545a5759e5e752e5ef633dabe16a4f10",
+}
+
+
+def _spark_line() -> str:
+    """The minor version of the installed Spark; of one without a jar of its own, the newest that has one."""
+    try:
+        line = ".".join(importlib.metadata.version("pyspark").split(".")[:2])
+    except importlib.metadata.PackageNotFoundError:  # as where a platform brings Spark itself
+        line = ""
+    return line if line in BUILT_FOR else max(BUILT_FOR)
+
 
 # All that reading, writing, MERGE, OPTIMIZE, VACUUM, deletion vectors and streaming need beyond pyspark's own jars. The
 # other dependencies that Ivy would bring are older copies of what pyspark ships, or serve Unity Catalog's own tables
-# only: there, name the packages in a settings file. To raise a version: change these lines and COORDINATE; the error
-# shows the new hash.
+# only: there, name the packages in a settings file.
 PINNED = {
-    ("io.delta", "delta-spark_4.1_2.13", "4.4.0"): "75a9400986853c061f5109f012547de2545a5759e5e752e5ef633dabe16a4f10",
-    ("io.delta", "delta-storage", "4.4.0"): "c46735481fa8e326b0957be02b4420cbcab4b325bb08009b7f2045a95133f1cc",
+    ("io.delta", f"delta-spark_{_spark_line()}_2.13", DELTA): BUILT_FOR[_spark_line()],
+    ("io.delta", "delta-storage", DELTA): "c46735481fa8e326b0957be02b4420cbcab4b325bb08009b7f2045a95133f1cc",
 }
+COORDINATE = ":".join(next(iter(PINNED)))
 MANIFEST = "manifest.json"
 PAUSES_SECONDS = (2, 8)  # between the tries: a dropped connection is over by then, a missing network is not
 

@@ -1,8 +1,8 @@
 """Consumes nothing, produces Python workers that begin their next task sooner. Runs on executors.
 
-Before each task a worker of Spark 4.1 forgets what it knows of the folders it imports from. On Python 3.11 every zip
-among them, Spark's own too, is then read again at once, which takes 0.1 to 0.2 s of each task (CPython issue 103200,
-mended in 3.12). A zip that has not changed need not be read.
+Before each task a worker of Spark 4.1 forgets what it knows of the folders it imports from. Before Python 3.12 every
+zip among them, Spark's own too, is then read again at once, which takes 0.1 to 0.2 s of each task (CPython issue
+103200). A zip that has not changed need not be read.
 
 After each task a worker looks through all its objects for garbage: 0.12 s once XGBoost is imported, nearly all of them
 parts of libraries. What is there at the begin of a task is left out, if libraries have come since the one before.

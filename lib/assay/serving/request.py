@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 AS_TEXT = frozenset({"auto", "csv", "json"})  # formats whose values are read as text, unless the file is Parquet
-NEVER = dt.datetime(LAST_YEAR, 12, 31, tzinfo=dt.UTC)
+NEVER = dt.datetime(LAST_YEAR, 12, 31, tzinfo=dt.timezone.utc)
 WHOLE = range(-(2**63), 2**63)
 Records = Sequence[Mapping[str, Any]]
 
@@ -218,7 +218,7 @@ class Reader:
         schema = checked_schema(self.dataset)
         if not history:
             return polars_of(schema.empty_table())
-        past = self._checked(history, self.dataset.source_columns, dt.datetime.now(dt.UTC))
+        past = self._checked(history, self.dataset.source_columns, dt.datetime.now(dt.timezone.utc))
         wrong = past.with_row_index("place").filter(pl.col("reasons").is_not_null()).head(1)
         for place, reason in wrong.select("place", "reasons").iter_rows():
             raise BadRequest(f"history[{place}]: {reason}")

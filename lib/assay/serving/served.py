@@ -70,7 +70,7 @@ class Served:
             return
         pricer = self._loader.load()
         pricer.check()
-        self.pricer, self.loaded, self.error = pricer, dt.datetime.now(dt.UTC), None
+        self.pricer, self.loaded, self.error = pricer, dt.datetime.now(dt.timezone.utc), None
 
     def _run(self) -> None:
         while not self._stopped.is_set():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 from assay import extensions
 from assay.errors import ConfigError
@@ -15,6 +15,9 @@ from assay.runtime.barrier import Batches
 from assay.runtime.plane import Flow, Kernel, Plane
 from assay.runtime.signals import Address
 from assay.training.weights import Weights
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 OnRound = Callable[[int, Mapping[str, float]], None]
 

@@ -236,7 +236,7 @@ def _dynamic(
     for part in (fit, judge):
         share = weights(part.times).reshape(*part.members.shape[:2], *(1,) * (part.members.ndim - 2))
         each.append(part.figures((share * part.members).sum(axis=1)))
-    as_of = dt.datetime.fromtimestamp(newest / 1e6, dt.UTC).isoformat()
+    as_of = dt.datetime.fromtimestamp(newest / 1e6, dt.timezone.utc).isoformat()
     serves = Combination(method, trimmed(weights(None)[0]), as_of=as_of, kind=fit.outcome.kind)
     return Candidate(method, serves, *each)
 
@@ -247,7 +247,10 @@ def _judged(combination: Combination, fit: OutOfTime, judge: OutOfTime, name: st
 
 def _told(rows: OutOfTime) -> dict[str, Any]:
     moments = (
-        [dt.datetime.fromtimestamp(int(t) / 1e6, dt.UTC).isoformat() for t in (rows.times.min(), rows.times.max())]
+        [
+            dt.datetime.fromtimestamp(int(t) / 1e6, dt.timezone.utc).isoformat()
+            for t in (rows.times.min(), rows.times.max())
+        ]
         if len(rows.times)
         else [None, None]
     )

@@ -80,7 +80,7 @@ def write_metrics(
     owns = {"target": trained.target, "training": identity}
     told = {
         "run_id": context.tracking.mlflow.active_run().info.run_id,
-        "trained_at": dt.datetime.now(dt.UTC),
+        "trained_at": dt.datetime.now(dt.timezone.utc),
         "as_of": context.config.as_of,
         "model_version": trained.model.version,
         "engine": trained.learned.engine,

@@ -18,10 +18,10 @@ DATASETS = conf_root() / "datasets"
 @pytest.mark.parametrize(
     ("text", "moment"),
     [
-        ("2015-06-30", dt.datetime(2015, 6, 30, tzinfo=dt.UTC)),
-        ("2015-06-30T12:30", dt.datetime(2015, 6, 30, 12, 30, tzinfo=dt.UTC)),
-        ("2015-06-30T12:00:00Z", dt.datetime(2015, 6, 30, 12, tzinfo=dt.UTC)),
-        ("2015-06-30T02:00:00+05:00", dt.datetime(2015, 6, 29, 21, tzinfo=dt.UTC)),
+        ("2015-06-30", dt.datetime(2015, 6, 30, tzinfo=dt.timezone.utc)),
+        ("2015-06-30T12:30", dt.datetime(2015, 6, 30, 12, 30, tzinfo=dt.timezone.utc)),
+        ("2015-06-30T12:00:00Z", dt.datetime(2015, 6, 30, 12, tzinfo=dt.timezone.utc)),
+        ("2015-06-30T02:00:00+05:00", dt.datetime(2015, 6, 29, 21, tzinfo=dt.timezone.utc)),
     ],
 )
 def test_dates_are_moments_in_utc(tree, load, text, moment):

@@ -14,7 +14,7 @@ from assay.conformal.choice import MARGIN, interval_scores, relative_interval_sc
 from assay.conformal.conformity import SCORED, Older
 from assay.conformal.scores import scores_in
 
-START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+START = dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc)
 
 
 def scored(scores, scale=None):

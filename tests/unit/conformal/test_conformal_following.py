@@ -11,7 +11,7 @@ from assay.conformal import fit
 from assay.conformal.following import Known, after, followed, latest, own_step_days
 from assay.conformal.pace import Pace
 
-ORIGIN = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+ORIGIN = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
 START = np.datetime64("2020-01-01", "us")
 DAYS, TOWNS = 60, ("a", "b")
 PACE = Pace(step_days=1.0, step_size=0.1, damping_rows=10.0, delay_days=2.5)

@@ -44,7 +44,7 @@ class Lab(SmallRegistry):
 
     def predict(self, number, days_ago, *, shadow=False, tested=False, run_id=None):
         """A prediction that a version made of a row of so many days ago."""
-        tags, time = self.tags(number), dt.datetime.now(dt.UTC) - dt.timedelta(days=days_ago)
+        tags, time = self.tags(number), dt.datetime.now(dt.timezone.utc) - dt.timedelta(days=days_ago)
         which = ("tested_version", "tested_calibration_version") if tested else ("model_version", "calibration_version")
         row = {"row_id": 1, "time": time, "prediction": 1.0, "target": "price", "month": f"{time:%Y-%m}"}
         row |= dict(zip(("model_version", "calibration_version"), (tags[f"assay.{one}"] for one in which), strict=True))
@@ -57,7 +57,7 @@ class Lab(SmallRegistry):
         """Deployments: (id, states after it was planned, champion, challenger)."""
         found = []
         for number, (name, states, *versions) in enumerate(deployments):
-            at = dt.datetime(2024, 1, 1 + number, tzinfo=dt.UTC)
+            at = dt.datetime(2024, 1, 1 + number, tzinfo=dt.timezone.utc)
             moves = [Move(State(state), 0.0, 0, at, "test", "a test", made_at=at) for state in ("planned", *states)]
             settings = DeploymentConfig(), ExperimentsConfig()
             found.append(Deployment(name, "price", *versions, ("m1", "m2"), *settings, tuple(moves)))
@@ -71,7 +71,7 @@ class Lab(SmallRegistry):
     def aged(self, **days):
         """Versions, each as if it had been registered so many days ago: aged(v1=40, v2=10)."""
         for number, ago in days.items():
-            then = (dt.datetime.now(dt.UTC) - dt.timedelta(days=ago)).isoformat(timespec="seconds")
+            then = (dt.datetime.now(dt.timezone.utc) - dt.timedelta(days=ago)).isoformat(timespec="seconds")
             self.client.set_model_version_tag(self.name, number[1:], "assay.registered_at", then)
 
     def numbers(self):

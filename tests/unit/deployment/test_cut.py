@@ -62,7 +62,7 @@ def test_each_entity_counts_once_however_rows_are_cut():
 
 
 def test_rows_of_late_and_no_others_say_who_is_there(lab):
-    now = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
+    now = dt.datetime(2024, 3, 1, tzinfo=dt.timezone.utc)
     city = lab.context().config.dataset.entity[0]
     ages = {0: now, 1: now - dt.timedelta(days=1), 27: now - dt.timedelta(days=27), 29: now - dt.timedelta(days=29)}
     rows = [

@@ -15,7 +15,7 @@ from assay.deployment.moves import Known, next_move
 from assay.errors import AssayError, ConfigError
 from assay.model.deployments import FINAL, LEGAL, Deployment, Move, State, deployment_rows, deployments_in, name_of
 
-START = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
+START = dt.datetime(2024, 3, 1, tzinfo=dt.timezone.utc)
 CONFIG = DeploymentConfig(bake_days=3, watch_days=5, steps=(0.1, 0.5), share=0.4)
 
 

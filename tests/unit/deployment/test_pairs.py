@@ -20,7 +20,7 @@ from assay.deployment.pairs import OTHER, Compared, PairSums, added, before, hel
 from assay.model.deployments import Deployment, Move, State
 from assay.model.outcome_rows import OUTCOME
 
-START = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
+START = dt.datetime(2024, 3, 1, tzinfo=dt.timezone.utc)
 COMPARED = Compared("absolute", (0.8, 0.9), challenger="2")
 SIDES = ("champion", "challenger")
 

@@ -19,7 +19,7 @@ from assay.runtime.session import SparkSettings
 from assay.runtime.tables import FEATURES
 from small_models import feature_rows
 
-DAY = dt.datetime(2021, 1, 1, tzinfo=dt.UTC)
+DAY = dt.datetime(2021, 1, 1, tzinfo=dt.timezone.utc)
 
 
 class WithoutSpark(JobContext):

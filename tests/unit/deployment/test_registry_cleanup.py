@@ -18,7 +18,7 @@ from assay.model.registry import champion, load_trained
 from assay.model.versions import RETIRED, SEMANTIC, Version, versions_of
 from small_models import calibrate_model
 
-NOW = dt.datetime(2024, 6, 1, tzinfo=dt.UTC)
+NOW = dt.datetime(2024, 6, 1, tzinfo=dt.timezone.utc)
 
 
 def version(number, days, *, retired=False):
@@ -169,7 +169,7 @@ def test_predictions_keep_the_versions_that_made_them_until_they_expire(five):
     assert 2 not in removed
     kept, removed = reasons(five, "registry.keep_predictions_days=10")
     assert {1, 2} <= set(removed)
-    then = f"{dt.datetime.now(dt.UTC) - dt.timedelta(days=15):%Y-%m-%d}"
+    then = f"{dt.datetime.now(dt.timezone.utc) - dt.timedelta(days=15):%Y-%m-%d}"
     assert {1, 2} <= set(reasons(five, "registry.keep_predictions_days=10", date=then)[0])
 
 

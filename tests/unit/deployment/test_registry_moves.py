@@ -106,7 +106,7 @@ def test_retiring_forbids_promotion_and_can_be_repeated(lab, run):
     assert (code, json["status"]) == (0, "done")
     assert lines[0] == "model towns.price version 1 (1.0.0) is retired; `registry cleanup` removes it"
     when = lab.tags("1")["assay.retired_at"]
-    assert dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(when) < dt.timedelta(minutes=2)
+    assert dt.datetime.now(dt.timezone.utc) - dt.datetime.fromisoformat(when) < dt.timedelta(minutes=2)
     assert run(lab, "retire", "1.0.0")[2]["status"] == "unchanged"
     assert lab.tags("1")["assay.retired_at"] == when
     (row, *_) = lab.table("model_registry")
@@ -147,7 +147,7 @@ def test_the_table_is_what_mlflow_has(lab, run):
     assert (first["target"], first["number"], first["rows"], first["features_version"]) == ("price", 1, 400, 3)
     assert (first["rmse"], first["r2"], first["within_20pct"], first["log_loss"]) == (12.5, 0.9, 95.0, None)
     assert (first["levels"], first["test_coverage"], second["levels"]) == ([0.8, 0.9], [0.81, 0.91], [])
-    assert first["learned_until"] == dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    assert first["learned_until"] == dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
     assert first["model_version"] == lab.tags("1")["assay.model_version"]
     assert (first["engine"], first["plan_hash"], first["observations_version"]) == ("xgboost", "abc123", 2)
 

@@ -23,7 +23,7 @@ DRIFT, ERROR = Trigger("drift", "inputs drifted"), Trigger("performance", "the e
 
 
 def at(minutes):
-    return dt.datetime(2024, 3, 1, tzinfo=dt.UTC) + dt.timedelta(minutes=minutes)
+    return dt.datetime(2024, 3, 1, tzinfo=dt.timezone.utc) + dt.timedelta(minutes=minutes)
 
 
 def queue_with(*targets, minute=0):

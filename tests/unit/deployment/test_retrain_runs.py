@@ -168,7 +168,7 @@ def test_a_runner_that_died_is_followed_by_another_once_its_lease_has_run_out(la
     table.change(lambda queue, now: q.taken(queue, "dead", now, config)[0])
     assert retrain(lab, trainer).metrics["retrain_under_way"] == 1
     assert len(trainer.asked) == 1
-    late = QueueTable(lab.plane, lambda: dt.datetime.now(dt.UTC) - dt.timedelta(hours=2))
+    late = QueueTable(lab.plane, lambda: dt.datetime.now(dt.timezone.utc) - dt.timedelta(hours=2))
     late.change(lambda queue, now: q.renewed(queue, queue[0].job_id, "dead", now, config, "x"))
     assert retrain(lab, trainer).metrics["retrain_done"] == 1
     assert states(lab)[-3:] == ["leased", "leased", "done"]
@@ -177,7 +177,7 @@ def test_a_runner_that_died_is_followed_by_another_once_its_lease_has_run_out(la
 def test_a_job_that_was_lost_is_left_to_its_new_runner(lab, trainer):
     lab.add()
     monitor(lab)
-    late = QueueTable(lab.plane, lambda: dt.datetime.now(dt.UTC) + dt.timedelta(hours=1))
+    late = QueueTable(lab.plane, lambda: dt.datetime.now(dt.timezone.utc) + dt.timedelta(hours=1))
     config = lab.context().config.profile.retraining
 
     def robbed():

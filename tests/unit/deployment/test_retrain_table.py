@@ -22,7 +22,7 @@ from assay.runtime.plane import NEVER
 from assay.runtime.progress import Reporter
 
 CONFIG = RetrainingConfig(concurrency=3)
-START = dt.datetime(2024, 3, 1, 12, 30, 1, 5, tzinfo=dt.UTC)
+START = dt.datetime(2024, 3, 1, 12, 30, 1, 5, tzinfo=dt.timezone.utc)
 
 
 def filled(table, *targets, config=CONFIG):
@@ -145,7 +145,7 @@ def test_a_runner_whose_job_was_taken_stops_at_its_next_step(tmp_path):
     table = QueueTable(LocalPlane(tmp_path))
     filled(table, "price")
     job = take(table, "a")
-    late = QueueTable(LocalPlane(tmp_path), lambda: dt.datetime.now(dt.UTC) + dt.timedelta(hours=1))
+    late = QueueTable(LocalPlane(tmp_path), lambda: dt.datetime.now(dt.timezone.utc) + dt.timedelta(hours=1))
     assert take(late, "b").last.attempt == 2
     heard = []
     with Lease(QueueTable(LocalPlane(tmp_path)), job, CONFIG, every=0.01) as lease:

@@ -10,7 +10,7 @@ import pytest
 def market(entities=12, times=24, noise=0.06, name="city", seed=5):
     """`times` months of `entities` prices with log-normal errors and intervals that keep their promise."""
     random = np.random.default_rng(seed)
-    months = [dt.datetime(2012 + m // 12, m % 12 + 1, 1, tzinfo=dt.UTC) for m in range(times)]
+    months = [dt.datetime(2012 + m // 12, m % 12 + 1, 1, tzinfo=dt.timezone.utc) for m in range(times)]
     level = np.repeat(np.exp(random.normal(12, 0.3, entities)), times)
     prediction = level * np.tile(1 + 0.003 * np.arange(times), entities)
     frame = pl.DataFrame(

@@ -31,7 +31,7 @@ from assay.evaluation.story import rules_for, told
 from assay.evaluation.tally import Tally
 from assay.metrics import point_metrics
 
-UTC = dt.UTC
+UTC = dt.timezone.utc
 LEVELS = (0.8, 0.9)
 
 

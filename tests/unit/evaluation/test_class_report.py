@@ -33,7 +33,7 @@ def rows_of(classes, count=600, seed=0):
     random = np.random.default_rng(seed)
     each = random.dirichlet(np.ones(len(classes)), count)
     actual = np.array([random.choice(len(classes), p=p) for p in each])
-    start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    start = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
     return pl.DataFrame(
         {
             "time": [start + dt.timedelta(days=day) for day in range(count)],
@@ -67,7 +67,7 @@ def content_of(classes):
     return ClassContent(
         title="shop: mood",
         target="mood",
-        created=dt.datetime(2021, 1, 1, tzinfo=dt.UTC),
+        created=dt.datetime(2021, 1, 1, tzinfo=dt.timezone.utc),
         classes=classes,
         rows=rows.height,
         start=rows["time"].min(),

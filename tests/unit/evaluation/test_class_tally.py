@@ -142,7 +142,7 @@ def test_every_segment_says_whether_its_sets_are_off_their_promise():
 def test_bands_by_day_are_wider_where_rows_of_a_day_err_together():
     """600 rows on 60 days. Days that err as one have ten times less to say; rows alone would not see it."""
     random, width = np.random.default_rng(1), {}
-    start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    start = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
     for together in (False, True):
         draws = random.uniform(size=(60, 1 if together else 10)).repeat(10 if together else 1, axis=1).ravel()
         rows = pl.DataFrame(
@@ -201,7 +201,7 @@ def test_baselines_and_the_champion_before_are_told_by_their_log_loss():
     batch = pa.record_batch(
         {
             "row_id": [1, 2],
-            "time": pa.array([dt.datetime(2019, 5, 1, tzinfo=dt.UTC)] * 2, pa.timestamp("us", "UTC")),
+            "time": pa.array([dt.datetime(2019, 5, 1, tzinfo=dt.timezone.utc)] * 2, pa.timestamp("us", "UTC")),
             "sold": [1.0, 0.0],
             "town": ["a", "b"],
         }
@@ -213,7 +213,7 @@ def test_baselines_and_the_champion_before_are_told_by_their_log_loss():
 
 
 def test_rows_without_days_have_bands_as_wide_as_their_own():
-    rows = known(TWO, count=2_000).with_columns(time=pl.lit(dt.datetime(1970, 1, 1, tzinfo=dt.UTC)))
+    rows = known(TWO, count=2_000).with_columns(time=pl.lit(dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)))
     one_day, _ = tallied(rows, TWO)
     assert day_band(one_day, "accuracy") is None
     assert math.isnan(compared(one_day, seed=1, root=False)[0].low)

@@ -72,7 +72,7 @@ def test_one_row_is_drawn(market, value):
     ("days", "word"), [(1.5, "hour"), (40, "day"), (300, "week"), (900, "month"), (3000, "quarter"), (30_000, "year")]
 )
 def test_error_is_bucketed_by_the_finest_period_that_reads_well(market, days, word):
-    start = dt.datetime(1930, 1, 1, tzinfo=dt.UTC)
+    start = dt.datetime(1930, 1, 1, tzinfo=dt.timezone.utc)
     rows = market(10, 12)
     moments = [start + dt.timedelta(days=days * k / rows.height) for k in range(rows.height)]
     rows = rows.with_columns(time=pl.Series(moments, dtype=pl.Datetime("us", "UTC")))

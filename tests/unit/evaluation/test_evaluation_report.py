@@ -238,7 +238,7 @@ def test_skill_is_measured_against_the_strongest_complete_baseline(market):
 def test_what_learning_again_was_worth_is_told_either_way(market):
     content = content_of(market(4), figures=False)
     assert wording.refit_sentence(content) == ""
-    until = dt.datetime(2015, 7, 1, tzinfo=dt.UTC)
+    until = dt.datetime(2015, 7, 1, tzinfo=dt.timezone.utc)
     better, worse = (dataclasses.replace(content, refit=Refit(until, rmse, 200.0)) for rmse in (190.0, 210.0))
     assert "5.0\u202f% smaller (RMSE 190\u00a0USD, without 200\u00a0USD)" in render(better)
     assert "has learned until 1\u00a0Jul\u00a02015" in render(better)

@@ -22,7 +22,7 @@ def frame(actual, prediction, segment=None, *, half_width=10.0, name="city"):
     prediction = np.asarray(prediction, dtype=float)
     return pl.DataFrame(
         {
-            "time": [dt.datetime(2020, 1, 1, tzinfo=dt.UTC)] * len(prediction),
+            "time": [dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)] * len(prediction),
             "actual": np.asarray(actual, dtype=float),
             "prediction": prediction,
             "lower_80": prediction - half_width,

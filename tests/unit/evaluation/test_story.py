@@ -19,7 +19,7 @@ from assay.evaluation.story_wording import direction_sentence, drift_sentence, k
 from assay.evaluation.tally import Tally
 from assay.model.row_sample import row_hash
 
-START = dt.datetime(2021, 1, 1, tzinfo=dt.UTC)
+START = dt.datetime(2021, 1, 1, tzinfo=dt.timezone.utc)
 
 
 def rows_of(days=200, a_day=20, seed=1, half_width=1.2816):

@@ -186,4 +186,4 @@ def _batches(frame: pl.DataFrame, rows: int):
 
 
 def utc(text: str) -> dt.datetime:
-    return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
+    return dt.datetime.fromisoformat(text).replace(tzinfo=dt.timezone.utc)

@@ -195,7 +195,7 @@ def market_of(
 
 
 def _first_moment(month: int) -> dt.datetime:
-    return dt.datetime(month // 12, month % 12 + 1, 1, tzinfo=dt.UTC)
+    return dt.datetime(month // 12, month % 12 + 1, 1, tzinfo=dt.timezone.utc)
 
 
 def differs(found: float | None, expected: float | None, *, scale: float = 0.0) -> bool:

@@ -19,7 +19,7 @@ from assay.errors import ConfigError
 from assay.features.business import Business, Trading, business, sessions
 from assay.features.calendar import HOLIDAY, HOURS, PARTS, Calendar, calendar, calendar_parts, check_calendar
 
-moments = st.datetimes(dt.datetime(1950, 1, 1), dt.datetime(2060, 12, 31), timezones=st.just(dt.UTC))
+moments = st.datetimes(dt.datetime(1950, 1, 1), dt.datetime(2060, 12, 31), timezones=st.just(dt.timezone.utc))
 dates = moments.map(lambda moment: moment.date())
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from assay.errors import ConfigError
 from assay.features.calendar import HOLIDAY, PARTS, calendar, check_calendar
 
-moments = st.datetimes(dt.datetime(1950, 1, 1), dt.datetime(2060, 12, 31), timezones=st.just(dt.UTC))
+moments = st.datetimes(dt.datetime(1950, 1, 1), dt.datetime(2060, 12, 31), timezones=st.just(dt.timezone.utc))
 
 
 def calendar_of(times, country=None, subdivision=None, zone="UTC") -> pl.DataFrame:

@@ -52,7 +52,7 @@ worlds = st.lists(
 
 def on_the_clock(time: dt.datetime, zone: str) -> dt.datetime:
     """What the clock shows, written as if it were UTC."""
-    return time.astimezone(ZoneInfo(zone)).replace(tzinfo=dt.UTC)
+    return time.astimezone(ZoneInfo(zone)).replace(tzinfo=dt.timezone.utc)
 
 
 def step_start(time: dt.datetime, zone: str, step: str) -> dt.datetime:

@@ -15,7 +15,9 @@ MICROSECOND = dt.timedelta(microseconds=1)
 # Around the turn of a few months, some of which stay empty; a microsecond is enough to belong to the month before.
 moments = st.builds(
     lambda month, days, off: (
-        dt.datetime(2019 + month // 12, month % 12 + 1, 1, tzinfo=dt.UTC) + dt.timedelta(days=days) + off * MICROSECOND
+        dt.datetime(2019 + month // 12, month % 12 + 1, 1, tzinfo=dt.timezone.utc)
+        + dt.timedelta(days=days)
+        + off * MICROSECOND
     ),
     st.sampled_from([0, 1, 2, 5, 11, 12, 13, 26]),
     st.sampled_from([0, 0, 1, 14, 27.5]),

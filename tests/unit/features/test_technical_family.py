@@ -10,7 +10,6 @@ import statistics
 import numpy as np
 import polars as pl
 import pytest
-import talib
 from feature_harness import features_of, observations, settings_of, utc, widest_plan
 from feature_oracle import delay, differs, seen
 from hypothesis import given, settings
@@ -22,6 +21,7 @@ from assay.features.recurrence import recurrence
 from assay.features.technical import Technical
 from assay.features.timeline import Timeline, days_us
 
+talib = pytest.importorskip("talib")  # it has no wheels for Python 3.10
 START = utc("2020-01-20")
 PREFIX = "price__own__"
 

@@ -35,7 +35,7 @@ def plan_of(*, temporal, thresholds=(UP, HIGH), delay=0.0, codes=()):
 
 
 def built(plan, prices, mood=None):
-    start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    start = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
     frame = pl.DataFrame(
         {
             "row_id": list(range(len(prices))),

@@ -16,7 +16,7 @@ from assay.config.strict import check
 from assay.ingest.rules import CheckRows, ResolveDuplicates, checked_schema
 from assay.ingest.source import SourcePart
 
-NOW = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+NOW = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
 Dataset = Callable[..., DatasetConfig]
 Ingest = Callable[..., tuple[pl.DataFrame, pl.DataFrame]]
 

@@ -18,7 +18,7 @@ from assay.ingest.quality_partial import Partial, Sampling, measure, merge
 from assay.ingest.rules import CheckRows, ResolveDuplicates, checked_schema
 from assay.ingest.source import SourcePart
 
-NOW = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+NOW = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
 ALL = Sampling(10**6, 10**6)
 TREE: dict[str, Any] = {
     "name": "shops",

@@ -16,7 +16,7 @@ HEADER = ["sold_on", "flat", "price", "rooms", "district"]
 
 
 def utc(*parts):
-    return dt.datetime(*parts, tzinfo=dt.UTC)
+    return dt.datetime(*parts, tzinfo=dt.timezone.utc)
 
 
 def starts(moments, frequency, zone="UTC"):
@@ -77,7 +77,7 @@ ZONES = ["UTC", "America/New_York", "Europe/London", "Australia/Lord_Howe", "Ame
 )
 @example(dt.datetime(2018, 11, 4, 12), "America/Sao_Paulo", "1d")
 def test_a_start_is_not_later_and_its_own_start_and_of_the_same_local_period(moment, zone, frequency):
-    moment = moment.replace(tzinfo=dt.UTC)
+    moment = moment.replace(tzinfo=dt.timezone.utc)
     (start,) = starts([moment], frequency, zone)
     assert start <= moment
     assert starts([start], frequency, zone) == [start]
@@ -134,9 +134,9 @@ def test_rows_of_one_period_become_one_and_none_is_lost(tmp_path_factory, datase
     alive = [(row, n) for n, row in enumerate(rows, start=1) if n not in set(bad["source_row"])]
     periods = {}
     for row, number in sorted(alive, key=lambda found: (found[0][0], found[1])):
-        periods.setdefault((row[1], start.replace(tzinfo=dt.UTC) + dt.timedelta(days=row[0] // 24)), []).append(
-            (row, number)
-        )
+        periods.setdefault(
+            (row[1], start.replace(tzinfo=dt.timezone.utc) + dt.timedelta(days=row[0] // 24)), []
+        ).append((row, number))
     assert {(r["flat"], r["time"]) for r in kept.iter_rows(named=True)} == set(periods)
     for found in kept.iter_rows(named=True):
         members = periods[found["flat"], found["time"]]

@@ -69,7 +69,7 @@ class Folder:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(HEADER + "".join(f"{row}\n" for row in rows), encoding="utf-8")
 
-    def ingest(self, now: dt.datetime = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)):
+    def ingest(self, now: dt.datetime = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)):
         tracking = types.SimpleNamespace(finished=lambda *_: None, json=lambda *_: None, metrics=lambda *_: None)
         context = types.SimpleNamespace(
             config=self.config,
@@ -155,7 +155,7 @@ def test_runs_one_after_the_other_leave_what_a_first_run_leaves(tmp_path_factory
                 grown.put(name, *rows)
             else:
                 (grown.raw / name).unlink(missing_ok=True)
-        now = dt.datetime(2018 + 6 * index, 1, 1, tzinfo=dt.UTC)  # rows of the future come due
+        now = dt.datetime(2018 + 6 * index, 1, 1, tzinfo=dt.timezone.utc)  # rows of the future come due
         grown.ingest(now)
         fresh = Folder(place / f"fresh{index}", dataset, duplicates=rule)
         shutil.copytree(grown.raw, fresh.raw, dirs_exist_ok=True)
@@ -229,7 +229,7 @@ def test_a_loser_comes_back_when_the_winner_leaves(folder, rule):
     (one.raw / ("a.csv" if rule == "keep_first" else "c.csv")).unlink()
     done = one.ingest()
     assert any(line.startswith("gone from the source: ") and line.endswith("its rows went") for line in done.summary)
-    assert one.state() == as_new(one, folder, dt.datetime(2020, 1, 1, tzinfo=dt.UTC), duplicates=rule).state()
+    assert one.state() == as_new(one, folder, dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc), duplicates=rule).state()
     prices = one.table("observations").filter(pl.col("flat") == "a")["price"].sort().to_list()
     assert prices == {"keep_first": [2], "keep_last": [2], "allow": [0.1, 2]}[rule]
 
@@ -303,7 +303,7 @@ def test_a_run_cut_short_between_two_commits_is_made_good(folder, monkeypatch, c
         one.ingest()
     monkeypatch.undo()
     one.ingest()
-    assert one.state() == as_new(one, folder, dt.datetime(2020, 1, 1, tzinfo=dt.UTC)).state()
+    assert one.state() == as_new(one, folder, dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)).state()
 
 
 def test_lost_rows_stop_the_run_before_anything_is_written(folder, monkeypatch):
@@ -354,6 +354,6 @@ def test_aligned_rows_are_merged_on_record_and_again_when_a_file_comes(folder):
     assert one.ingest().metrics["rows_merged"] == 2
     rows = one.table("observations").sort("time").select("time", "price", "rooms", "district", "source_rows").rows()
     assert rows == [
-        (dt.datetime(2015, 1, 1, tzinfo=dt.UTC), 3.0, 3.5, "east", 3),
-        (dt.datetime(2015, 2, 1, tzinfo=dt.UTC), 3.0, 3.0, "north", 1),
+        (dt.datetime(2015, 1, 1, tzinfo=dt.timezone.utc), 3.0, 3.5, "east", 3),
+        (dt.datetime(2015, 2, 1, tzinfo=dt.timezone.utc), 3.0, 3.0, "north", 1),
     ]

@@ -173,7 +173,7 @@ def test_hashes_are_the_same_in_every_process(config, tmp_path):
         "import sys, polars as pl; from pathlib import Path; from assay.config import load_run;"
         "from assay.ingest.quality_partial import Sampling, measure; import datetime as dt;"
         "c = load_run(dataset=Path(sys.argv[1]));"
-        "now = dt.datetime(2020, 1, 1, tzinfo=dt.UTC);"
+        "now = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc);"
         "p = measure(pl.read_parquet(sys.argv[2]), c.dataset, now, Sampling(60, 200));"
         "print(p.sample['row hash'].to_list(), p.names['entity'].to_list())"
     )

@@ -14,7 +14,7 @@ from assay.ingest.quality_partial import WHOLE, Partial
 from assay.ingest.quality_series import series_facts
 from assay.ingest.quality_temporal import MARKET, SEASON_WINDOW, candidates, decompose, patterns
 
-START = dt.datetime(2010, 1, 4, tzinfo=dt.UTC)  # a Monday
+START = dt.datetime(2010, 1, 4, tzinfo=dt.timezone.utc)  # a Monday
 HOUR, DAY, WEEK = dt.timedelta(hours=1), dt.timedelta(days=1), dt.timedelta(days=7)
 
 
@@ -48,7 +48,7 @@ def every(step, count, start=START):
 
 
 def months(count, step=1):
-    return [dt.datetime(2010 + m // 12, m % 12 + 1, 1, tzinfo=dt.UTC) for m in range(0, count * step, step)]
+    return [dt.datetime(2010 + m // 12, m % 12 + 1, 1, tzinfo=dt.timezone.utc) for m in range(0, count * step, step)]
 
 
 @pytest.mark.parametrize("moments", [every(HOUR, 60), every(DAY, 60), every(WEEK, 60), months(60), months(20, 3)])
@@ -85,7 +85,9 @@ def test_local_midnights_around_clock_changes_are_a_day_apart(tmp_path):
 
     zone = zoneinfo.ZoneInfo("Europe/Berlin")
     days = [dt.datetime(2010, 3, 1, tzinfo=zone) + i * DAY for i in range(300)]
-    found = facts(tmp_path, {"a": [day.astimezone(dt.UTC) for day in days if day.weekday() < 5]}, zone="Europe/Berlin")
+    found = facts(
+        tmp_path, {"a": [day.astimezone(dt.timezone.utc) for day in days if day.weekday() < 5]}, zone="Europe/Berlin"
+    )
     assert (found.gaps, found.even) == (0, 1)
 
 
@@ -110,7 +112,7 @@ def test_a_series_is_stale_after_five_of_its_own_steps_or_the_age_that_is_set(tm
 
 
 def test_rows_of_the_future_make_nothing_old_and_no_gap(tmp_path):
-    times = {"a": [*every(DAY, 30), dt.datetime(2150, 1, 1, tzinfo=dt.UTC)], "b": every(DAY, 30)}
+    times = {"a": [*every(DAY, 30), dt.datetime(2150, 1, 1, tzinfo=dt.timezone.utc)], "b": every(DAY, 30)}
     found = facts(tmp_path, times)
     assert (found.gaps, found.stale) == (0, 0)
 

@@ -224,7 +224,7 @@ def test_parquet_keeps_what_it_cannot_use_in_the_quarantine(dataset, ingest, tmp
 def test_typed_columns_have_the_names_and_types_of_the_table(dataset):
     config = dataset()
     raw = pl.DataFrame([GOOD], schema=HEADER, orient="row")
-    columns, rules = typed_columns(raw, config, dt.datetime.now(dt.UTC))
+    columns, rules = typed_columns(raw, config, dt.datetime.now(dt.timezone.utc))
     schema = checked_schema(config)
     assert {c.name for c in columns} == set(schema.names) - {
         *("row_id", "month", "source_file", "source_row", "reasons", "raw")

@@ -10,11 +10,11 @@ import pytest
 from assay.config.dataset import TimeConfig
 from assay.ingest.values import as_number, as_text, parse_time, time_rules
 
-NOW = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+NOW = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
 
 
 def utc(*parts):
-    return dt.datetime(*parts, tzinfo=dt.UTC)
+    return dt.datetime(*parts, tzinfo=dt.timezone.utc)
 
 
 def times(values, dtype=None, **config):

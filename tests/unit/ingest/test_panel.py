@@ -92,7 +92,7 @@ def made(rows=ROWS, found: DatasetConfig = SHOP) -> pl.DataFrame:
 
 def test_a_row_per_period_from_the_first_event_to_the_newest_of_all():
     rows = made()
-    january = [dt.datetime(2011, 1, day, tzinfo=dt.UTC) for day in (3, 10, 17, 24, 31)]
+    january = [dt.datetime(2011, 1, day, tzinfo=dt.timezone.utc) for day in (3, 10, 17, 24, 31)]
     assert rows["who"].to_list() == ["ann"] * 5 + ["bob"] * 4
     assert rows["time"].to_list() == january + january[1:]
     assert rows["source_rows"].to_list() == [2, 0, 2, 0, 0, 1, 0, 0, 1]

@@ -117,7 +117,7 @@ def test_lineage_says_what_a_version_was_made_from(registry):
         "assay.git_dirty": "true",
     }
     trained = registry.train(features=7, **study)
-    before = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    before = dt.datetime.now(dt.timezone.utc).replace(microsecond=0)
     number = registry.register(trained, features=8, coverage={0.8: 0.81, 0.9: 0.895})
     tags = registry.tags(number)
     run = registry.client.get_run(trained.run_id)
@@ -139,7 +139,7 @@ def test_lineage_says_what_a_version_was_made_from(registry):
         "coverage": '{"0.8": 0.81, "0.9": 0.895}',
     }
     assert {key: tags[f"assay.{key}"] for key in expected} == expected
-    assert before <= dt.datetime.fromisoformat(tags["assay.registered_at"]) <= dt.datetime.now(dt.UTC)
+    assert before <= dt.datetime.fromisoformat(tags["assay.registered_at"]) <= dt.datetime.now(dt.timezone.utc)
     assert "assay.parent" not in registry.tags("1")
 
 

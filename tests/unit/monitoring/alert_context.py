@@ -15,7 +15,7 @@ from assay.runtime.job import JobContext
 from assay.runtime.local_plane import LocalPlane
 from assay.runtime.progress import Reporter
 
-START = dt.datetime(2024, 1, 1, 6, tzinfo=dt.UTC)
+START = dt.datetime(2024, 1, 1, 6, tzinfo=dt.timezone.utc)
 TARGET = "price"
 DATASET = conf_root() / "datasets" / "txhousing.yml"
 

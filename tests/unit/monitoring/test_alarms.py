@@ -126,9 +126,9 @@ def test_only_what_was_looked_at_can_recover():
     ],
 )
 def test_a_challenger_that_was_taken_back_is_told(state, by, day, told):
-    move = Move(state, 0.0, 0, dt.datetime(2024, 3, day, tzinfo=dt.UTC), by, "it does harm")
+    move = Move(state, 0.0, 0, dt.datetime(2024, 3, day, tzinfo=dt.timezone.utc), by, "it does harm")
     settings = DeploymentConfig(), ExperimentsConfig()
     deployment = Deployment("price-1-to-2", "price", "1", "2", ("a", "b"), *settings, (move,))
-    found, examined = taken_back([deployment], dt.datetime(2024, 3, 5, tzinfo=dt.UTC))
+    found, examined = taken_back([deployment], dt.datetime(2024, 3, 5, tzinfo=dt.timezone.utc))
     assert [one.message for one in found] == ["version 2 was taken back on 2024-03-10, 1 serves: it does harm"] * told
     assert ("deployment", "price-1-to-2") in examined

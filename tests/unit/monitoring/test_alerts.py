@@ -11,7 +11,7 @@ from assay.config.alerts import AlertsConfig, CooldownConfig
 from assay.monitoring.alerts import Kind, step
 from assay.monitoring.findings import Examined, Finding, Level
 
-START = dt.datetime(2024, 1, 1, 6, tzinfo=dt.UTC)
+START = dt.datetime(2024, 1, 1, 6, tzinfo=dt.timezone.utc)
 LOW, MEDIUM, HIGH, CRITICAL = Level
 CONFIG = AlertsConfig(cooldown_days=CooldownConfig(low=14, medium=7, high=3, critical=1), recovery_runs=2)
 PSI = ("drift.psi", "rooms")

@@ -24,7 +24,7 @@ QUICK = WebhookConfig(
     min_level="LOW", timeout_seconds=5.0, attempts=2, backoff_seconds=0.001, budget_seconds=10.0, digest_from=4
 )
 CONFIG = AlertsConfig(sinks=("webhook",), webhook=QUICK)
-NOON = dt.datetime(2030, 1, 1, 12, tzinfo=dt.UTC)
+NOON = dt.datetime(2030, 1, 1, 12, tzinfo=dt.timezone.utc)
 
 
 @pytest.fixture

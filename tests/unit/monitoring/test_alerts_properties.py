@@ -15,7 +15,7 @@ from assay.config.alerts import AlertsConfig, CooldownConfig
 from assay.monitoring.alerts import EARLY, Kind, Notification, step
 from assay.monitoring.findings import Examined, Finding, Level
 
-START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+START = dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc)
 DAY = dt.timedelta(days=1)
 KEYS = [("drift.psi", "rooms"), ("drift.psi", ""), ("health", "")]
 SKIPPED, ABSENT = "skipped", "absent"  # not looked for, and looked for in vain; else a level

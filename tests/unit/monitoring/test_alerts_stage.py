@@ -268,7 +268,7 @@ def test_times_of_tables_are_those_of_the_run_and_of_deliveries_the_clocks(outsi
     run(outside, 0, found(HIGH))
     row = outside.rows("alert_deliveries")[0]
     assert row["raised_at"] == day(0)
-    assert abs(row["delivered_at"] - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=1)
+    assert abs(row["delivered_at"] - dt.datetime.now(dt.timezone.utc)) < dt.timedelta(minutes=1)
 
 
 def test_figures_and_rows_survive_a_round_trip_whatever_they_are(outside, receiver):

@@ -17,7 +17,7 @@ from assay.runtime.tables import FEATURES
 
 NUMBERS, TEXTS = ("size", "age", "rooms"), ("kind", "shop")
 ROWS = (4000, 3000)
-SPLIT = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
+SPLIT = dt.datetime(2024, 3, 1, tzinfo=dt.timezone.utc)
 
 
 def write(plane, months, seed):

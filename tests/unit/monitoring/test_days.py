@@ -11,7 +11,7 @@ import pytest
 
 from assay.monitoring.days import ANCHOR, OUTCOME, DaySums, columns_of, day_schema
 
-DAYS = [dt.datetime(2024, 5, day, hour, tzinfo=dt.UTC) for day in (1, 2, 3) for hour in (0, 23)]
+DAYS = [dt.datetime(2024, 5, day, hour, tzinfo=dt.timezone.utc) for day in (1, 2, 3) for hour in (0, 23)]
 
 
 def numbers(rows=400):

@@ -19,7 +19,7 @@ FIRST = dt.date(2024, 3, 1)
 
 
 def at(day):
-    return dt.datetime(2024, 3, 1, tzinfo=dt.UTC) + dt.timedelta(days=day)
+    return dt.datetime(2024, 3, 1, tzinfo=dt.timezone.utc) + dt.timedelta(days=day)
 
 
 def days(count=40, roles=("champion", "shadow")):

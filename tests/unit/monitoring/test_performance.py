@@ -47,13 +47,13 @@ def days(count, *, seed=0, rows=40, spread=10.0, clustered=0.0, level=0.8, known
 
 
 def test_only_days_whose_outcomes_had_time_are_compared():
-    found = matured(days(10), dt.datetime(2024, 1, 9, 6, tzinfo=dt.UTC) - dt.timedelta(days=2))
+    found = matured(days(10), dt.datetime(2024, 1, 9, 6, tzinfo=dt.timezone.utc) - dt.timedelta(days=2))
     assert found["day"].max() == dt.date(2024, 1, 6)  # the 7th ends on the 8th, two days later it is the 10th
-    assert matured(days(10), dt.datetime(2024, 1, 9, tzinfo=dt.UTC))["day"].max() == dt.date(2024, 1, 8)
+    assert matured(days(10), dt.datetime(2024, 1, 9, tzinfo=dt.timezone.utc))["day"].max() == dt.date(2024, 1, 8)
 
 
 def test_windows_take_whole_days():
-    start, end = (dt.datetime(2024, 1, day, tzinfo=dt.UTC) for day in (3, 6))
+    start, end = (dt.datetime(2024, 1, day, tzinfo=dt.timezone.utc) for day in (3, 6))
     assert between(days(10), start, end)["day"].to_list() == [dt.date(2024, 1, day) for day in (3, 4, 5)]
     assert between(days(10), None, None).height == 10
 

@@ -29,7 +29,7 @@ def watching(tmp_path, champion):
     def of(target="price", day=1, where=()):
         outside = Outside(tmp_path)
         outside.config = dataclasses.replace(
-            outside.config, as_of=dt.datetime(2024, 1, day, tzinfo=dt.UTC), where=where
+            outside.config, as_of=dt.datetime(2024, 1, day, tzinfo=dt.timezone.utc), where=where
         )
         return Watching(outside, TargetConfig(target), champion, features=3, predictions=4)
 

@@ -21,7 +21,7 @@ from assay.monitoring.alerts_text import KEY, SIGNATURE, headers
 from assay.monitoring.webhook import Webhook, secret
 
 BODY = json.dumps({"alerts": [{"id": "a"}]}).encode()
-NOW = dt.datetime(2024, 5, 1, tzinfo=dt.UTC)
+NOW = dt.datetime(2024, 5, 1, tzinfo=dt.timezone.utc)
 QUICK = {"timeout_seconds": 5.0, "attempts": 3, "backoff_seconds": 0.01, "budget_seconds": 10.0}
 
 

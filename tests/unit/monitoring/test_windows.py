@@ -11,12 +11,12 @@ from assay.errors import ConfigError
 from assay.monitoring.windows import windows_of
 from assay.runtime.conditions import Condition
 
-NEWEST = dt.datetime(2024, 6, 30, 12, tzinfo=dt.UTC)
+NEWEST = dt.datetime(2024, 6, 30, 12, tzinfo=dt.timezone.utc)
 TEST = {"start": "2024-01-01T00:00:00+00:00", "end": "2024-05-01T00:00:00+00:00"}
 
 
 def at(text):
-    return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
+    return dt.datetime.fromisoformat(text).replace(tzinfo=dt.timezone.utc)
 
 
 def windows(test=TEST, step_days=1.0, **settings):

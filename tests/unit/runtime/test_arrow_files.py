@@ -50,7 +50,7 @@ def read(root: Path, files, columns=SCHEMA) -> list[dict]:
 )
 def test_what_is_written_is_read_again_whatever_its_partition(tmp_path_factory, labels, batch_rows, limit, small):
     root = tmp_path_factory.mktemp("table")
-    start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    start = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
     rows = [
         {"time": start + dt.timedelta(days=i), "text": f"t{i}", "x": i / 3, "p": label}
         for i, label in enumerate(labels)
@@ -100,7 +100,7 @@ def stats_of(root: Path, schema: pa.Schema, batches, statistics) -> dict:
 
 
 micros = st.integers(-(2**52), 2**52).map(
-    lambda us: dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=us)
+    lambda us: dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc) + dt.timedelta(microseconds=us)
 )
 
 

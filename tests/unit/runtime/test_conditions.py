@@ -15,10 +15,10 @@ from assay.runtime.conditions import Condition, mask, may_hold, month_label, per
 
 TIME = pa.timestamp("us", tz="UTC")
 COMPARE = {"==": lambda a, b: a == b, ">=": lambda a, b: a >= b, "<": lambda a, b: a < b}
-moments = st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2100, 1, 1), timezones=st.just(dt.UTC))
+moments = st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2100, 1, 1), timezones=st.just(dt.timezone.utc))
 edges = st.builds(
     lambda month, off: (
-        dt.datetime(2019 + month // 12, month % 12 + 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=off)
+        dt.datetime(2019 + month // 12, month % 12 + 1, 1, tzinfo=dt.timezone.utc) + dt.timedelta(microseconds=off)
     ),
     st.integers(0, 30),
     st.integers(-1, 1),
@@ -84,7 +84,9 @@ def test_partitions_of_another_value_are_left_out_and_unknown_ones_are_not():
     assert may_hold({"target": "price"}, [condition])
     assert not may_hold({"target": "Price"}, [condition])
     assert not may_hold({"target": None}, [condition])
-    assert may_hold({"month": None}, [condition, Condition("time", "<", dt.datetime(2020, 1, 1, tzinfo=dt.UTC))])
+    assert may_hold(
+        {"month": None}, [condition, Condition("time", "<", dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc))]
+    )
     assert may_hold({}, [Condition("target", "is_null")])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import subprocess
 from pathlib import Path
@@ -33,14 +34,33 @@ def arrived(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_fetches_once_and_verifies(tmp_path: Path, arrived: list[str]) -> None:
     target = tmp_path / "jars ä"
     found = jars.resolve(target)
-    assert [Path(f).name for f in found] == ["delta-spark_4.1_2.13-4.4.0.jar", "delta-storage-4.4.0.jar"]
+    assert [Path(f).name for f in found] == [
+        f"delta-spark_{jars._spark_line()}_2.13-4.4.0.jar",
+        "delta-storage-4.4.0.jar",
+    ]
     assert jars.resolve(target) == found
     assert len(arrived) == 1
     assert not list(target.glob(".fetch-*"))
 
 
-def test_coordinate_is_the_first_pin() -> None:
-    assert ":".join(next(iter(jars.PINNED))) == jars.COORDINATE
+@pytest.mark.parametrize(
+    ("pyspark", "line"), [("4.0.5", "4.0"), ("4.1.4", "4.1"), ("4.9.0", "4.1"), ("3.5.7", "4.1"), (None, "4.1")]
+)
+def test_the_jar_is_the_one_built_for_the_installed_spark(
+    monkeypatch: pytest.MonkeyPatch, pyspark: str | None, line: str
+) -> None:
+    def version(name: str) -> str:
+        if pyspark is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return pyspark
+
+    monkeypatch.setattr(jars.importlib.metadata, "version", version)
+    assert jars._spark_line() == line
+
+
+def test_spark_takes_the_coordinate_of_the_jar_that_is_fetched() -> None:
+    assert f"io.delta:delta-spark_{jars._spark_line()}_2.13:{jars.DELTA}" == jars.COORDINATE
+    assert jars.COORDINATE.rpartition(":")[2] == importlib.metadata.version("delta-spark")
 
 
 @pytest.mark.parametrize("harm", ["altered", "lost", "other version", "no manifest", "broken manifest"])

@@ -39,7 +39,7 @@ def test_order_is_kept_ties_count_half_and_missing_stays_missing():
 
 
 def rows(*lines):
-    time = pa.scalar(dt.datetime(2020, 1, 1, tzinfo=dt.UTC), pa.timestamp("us", "UTC"))
+    time = pa.scalar(dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc), pa.timestamp("us", "UTC"))
     names = ("row_id", "target", "prediction", "price", "sold")
     columns = {name: pa.array([line[i] for line in lines]) for i, name in enumerate(names)}
     columns |= {"time": pa.array([time.as_py()] * len(lines), time.type), "month": pa.array(["2020-01"] * len(lines))}

@@ -21,7 +21,7 @@ from assay.conformal.pace import Pace
 from assay.model.registry import Calibrated
 from assay.scoring.scorer import Scorer
 
-ORIGIN = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+ORIGIN = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
 START = np.datetime64("2020-01-01", "us")
 DAYS, A_DAY, BEFORE = 120, 20, 60
 WAYS = [("lac", "none", False), ("aps", "temperature", False), ("aps", "none", True)]

@@ -11,7 +11,7 @@ import pytest
 from assay.model.arms import place
 from assay.scoring.deployed import Arms
 
-START = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
+START = dt.datetime(2024, 3, 1, tzinfo=dt.timezone.utc)
 DAY = dt.timedelta(days=1)
 
 

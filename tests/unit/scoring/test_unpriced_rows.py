@@ -14,7 +14,7 @@ from assay.conformal.unpriced import Unpriced, split_apart, told_apart
 from assay.errors import AssayError
 from assay.model.carried import Carried
 
-START = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+START = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 BAD = {17, 44, 45, 46}
 
 

@@ -33,7 +33,7 @@ def player(tmp_path):
 
 def stand(player, *states):
     """One deployment that went through these states."""
-    at = dt.datetime(2025, 1, 2, tzinfo=dt.UTC)
+    at = dt.datetime(2025, 1, 2, tzinfo=dt.timezone.utc)
     moves = tuple(Move(State(state), 0.0, 0, at, "a test", "", made_at=at) for state in ("planned", *states))
     one = Deployment("d", "price", "1", "2", ("a", "b"), DeploymentConfig(), ExperimentsConfig(), moves)
     rows, plane = deployment_rows([one]), LocalPlane(player.record.workspace / "lake")

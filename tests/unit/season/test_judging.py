@@ -24,7 +24,7 @@ def fault(kind):
 
 
 def noon(day):
-    return dt.datetime.combine(day, dt.time(12), dt.UTC)
+    return dt.datetime.combine(day, dt.time(12), dt.timezone.utc)
 
 
 def word(rule, day, level="HIGH", kind="opened", number="n1"):

@@ -13,7 +13,7 @@ from assay.model.clusters import find_clusters
 from assay.runtime.tables import SEGMENTS
 from assay.segmentation.newest import AssignSegments, Inputs, NewestRows, SumSegments, profiles
 
-START = dt.datetime(2011, 1, 3, tzinfo=dt.UTC)
+START = dt.datetime(2011, 1, 3, tzinfo=dt.timezone.utc)
 
 
 def features(entities=200, weeks=4, seed=2):

@@ -29,7 +29,7 @@ from assay.serving.scores import Scores, Split
 from assay.serving.state import State
 from small_models import DATASET, calibrate_model, train_model
 
-START = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
+START = dt.datetime(2024, 3, 1, tzinfo=dt.timezone.utc)
 DAY = dt.timedelta(days=1)
 DEPLOYMENT, STEPS = "price-1-to-2", ((START + 2 * DAY, 0.3), (START + 5 * DAY, 0.6))
 CITIES = [f"city {number}" for number in range(20)] + ["Austin", "Dallas"]
@@ -51,7 +51,7 @@ PLAN = plan_of(
 
 def served(row):
     """Whether the challenger serves a row, by the definition of arms."""
-    time = dt.datetime.fromisoformat(row["day"]).replace(tzinfo=dt.UTC)
+    time = dt.datetime.fromisoformat(row["day"]).replace(tzinfo=dt.timezone.utc)
     share = max((share for start, share in STEPS if start <= time), default=0.0)
     return place(f"city={row['city']}", DEPLOYMENT) < share
 

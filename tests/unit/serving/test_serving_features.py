@@ -16,7 +16,7 @@ from assay.serving.building import features_of_rows
 from assay.serving.keyed import Keyed
 from assay.serving.state import State
 
-START = dt.datetime(2021, 1, 1, tzinfo=dt.UTC)
+START = dt.datetime(2021, 1, 1, tzinfo=dt.timezone.utc)
 
 
 def invented(plan, *, rows=160, seed=3):

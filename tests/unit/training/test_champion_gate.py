@@ -106,7 +106,7 @@ def champion(**changes):
 
 
 def test_a_champion_is_asked_only_about_what_it_knows_and_has_not_seen():
-    first = dt.datetime(2012, 1, 1, tzinfo=dt.UTC)
+    first = dt.datetime(2012, 1, 1, tzinfo=dt.timezone.utc)
     test = Period(first, None, 10, first, first + dt.timedelta(days=90))
     assert incomparable(champion(), model(), test, {"a", "b"}) is None
     assert "other features" in incomparable(champion(plan_hash="q"), model(), test, {"a", "b"})

@@ -25,7 +25,7 @@ from assay.training.gates import AdvancedTrainingConfig
 from assay.training.holdout import kernel_of
 from assay.training.judging import folds_sentence, gates, merged_sentence, refit_sentence, sentence
 
-START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+START = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
 FLAGS = AdvancedTrainingConfig()
 CV = {"cv_folds": 3.0, "cv_log_loss": 0.5, "cv_log_loss_std": 0.1}
 

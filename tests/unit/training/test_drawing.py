@@ -13,7 +13,7 @@ from assay.runtime.conditions import mask, period_conditions
 from assay.training.drawing import BIN, ROW, SPREAD, CountSpread, Spread, drawn_folds, drawn_split
 from assay.training.split import PERIODS, together
 
-NOW = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+NOW = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 
 
 def batch_of(rows, seed=0, rare=0.1):

@@ -90,7 +90,7 @@ def test_dynamic_weights_serve_as_of_the_newest_error_and_say_so():
     given = rows(3, days=90)
     found = {c.name: c for c in choose(given, METHODS, **TOLD).candidates}
     as_of = dt.datetime.fromisoformat(found["dynamic_rmse"].combination.as_of)
-    assert as_of == dt.datetime.fromtimestamp(given.times[-1] / 1e6, dt.UTC)
+    assert as_of == dt.datetime.fromtimestamp(given.times[-1] / 1e6, dt.timezone.utc)
     assert found["dynamic_rmse"].combination.weights.sum() == pytest.approx(1)
     assert found["average"].combination.as_of == ""
 

@@ -30,7 +30,7 @@ from assay.training.forward import fitted_blocks, forward_blocks
 from assay.training.split import Period
 from assay.training.validation import period
 
-START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+START = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
 DAY = dt.timedelta(days=1)
 ENCODING, SCALE = Encoding(("x",), {}), TargetScale("price", "none", None, 0.0)
 QUIET = Reporter(quiet=True)

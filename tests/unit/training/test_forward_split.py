@@ -15,7 +15,7 @@ from assay.errors import DataError
 from assay.runtime.conditions import period_conditions
 from assay.training.split import PERIODS, forward_split
 
-FIRST = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+FIRST = dt.datetime(2000, 1, 1, tzinfo=dt.timezone.utc)
 DAY = dt.timedelta(days=1)
 
 steps = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 50)), min_size=4, max_size=60)

@@ -15,7 +15,7 @@ from assay.training.group_tables import TrainingGroups
 from assay.training.rates import fit_rates
 from assay.training.split import Period
 
-START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+START = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
 KEYS = ("town", "kind")
 TEXTS = {name: pa.string() for name in KEYS}
 
@@ -104,7 +104,7 @@ def test_a_row_has_the_figure_of_its_finest_group_that_has_one():
         {
             "town": pa.array(["a", "a", None, "elsewhere"]),
             "kind": pa.array(["flat", "boat", "flat", None]),
-            "time": pa.array([dt.datetime(2020, 3, 1, 12, tzinfo=dt.UTC)] * 4, pa.timestamp("us", "UTC")),
+            "time": pa.array([dt.datetime(2020, 3, 1, 12, tzinfo=dt.timezone.utc)] * 4, pa.timestamp("us", "UTC")),
         }
     )
     rows = keyed_rows(batch, KEYS, weekly=True)

@@ -17,7 +17,7 @@ from assay.model.scale import TargetScale
 from assay.runtime.tables import TIME
 from assay.training.out_of_time import PredictMembers, out_of_time, predicted_schema
 
-START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+START = dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc)
 NAMES = ("line", "tree")
 
 

@@ -14,7 +14,7 @@ from assay.errors import DataError
 from assay.model.rates import FLOOR, RateBaselines, bounded
 from assay.training.rates import PARENT_ROWS, CountAfter, GroupCounts, shrunk
 
-START = dt.datetime(2019, 1, 1, tzinfo=dt.UTC)
+START = dt.datetime(2019, 1, 1, tzinfo=dt.timezone.utc)
 
 
 def rows_of(count=400, classes=3, seed=0):
@@ -95,7 +95,7 @@ def rules():
 
 def test_rules_predict_what_their_tables_say():
     days = 18_100
-    time = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(days=days)
+    time = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc) + dt.timedelta(days=days)
     batch = pa.record_batch(
         {
             "town": ["a", "elsewhere", None],

@@ -12,7 +12,7 @@ from assay.runtime.tables import TIME
 from assay.training.rows import COUNTS, count_times
 from assay.training.seen_values import VALUES, seen, seen_values, vocabulary
 
-DAYS = [dt.datetime(2020, 1, day, tzinfo=dt.UTC) for day in (1, 2, 3)]
+DAYS = [dt.datetime(2020, 1, day, tzinfo=dt.timezone.utc) for day in (1, 2, 3)]
 
 
 def test_rows_are_counted_per_time_over_all_batches():

@@ -12,7 +12,7 @@ from assay.errors import DataError
 from assay.runtime.conditions import mask
 from assay.training.validation import blocked, rolling_origin
 
-START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+START = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
 DAY = dt.timedelta(days=1)
 
 

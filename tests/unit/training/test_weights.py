@@ -17,7 +17,7 @@ from assay.training.weights import TimeDecay
 from assay.training.xgboost_params import DEFAULTS
 
 BOTH = Encoding(("size",), {"city": ("Austin", "Dallas", "Waco")})
-NEWEST = dt.datetime(2024, 5, 1, 12, tzinfo=dt.UTC)
+NEWEST = dt.datetime(2024, 5, 1, 12, tzinfo=dt.timezone.utc)
 
 
 def dated(batch, last=NEWEST, step=dt.timedelta(hours=7)):

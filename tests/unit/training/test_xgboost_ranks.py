@@ -55,7 +55,7 @@ def test_a_tune_period_without_rows_on_any_rank_but_one(fit, fit_ranks, rows):
 
 
 def test_weights_of_several_ranks_are_those_of_one(fit, fit_ranks, rows):
-    newest = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+    newest = dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc)
     times = [newest - dt.timedelta(days=row % 90) for row in range(1200)]
     dated = rows(1200).append_column("time", pa.array(times, TIME))
     settings = {"weights": TimeDecay(newest, 15.0), "params": ALL_ROWS, "rounds": 40}

@@ -378,7 +378,7 @@ main() {
     '' | -h | --help)
       set_up runtime
       "$python" "$venv/bin/assay" --help
-      sed -n 's/^#   \(.\/spark-submit.sh [ptcfbl].*\)/  \1/p' "$here/spark-submit.sh"
+      sed -n 's/^#   \(.\/spark-submit.sh [ptcfblm].*\)/  \1/p' "$here/spark-submit.sh"
       ;;
     test)
       set_up dev
@@ -401,6 +401,11 @@ main() {
       set_up dev
       need_spark
       PYTHONPATH=$here/tests exec "$python" -m benchmarks "${@:2}"
+      ;;
+    matrix)
+      set_up dev
+      need_java
+      exec "$python" "$here/tests/matrix.py" "${@:2}"
       ;;
     pack)
       kind=$(wanted_kind)

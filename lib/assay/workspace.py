@@ -203,7 +203,7 @@ class Workspace:
             run_id=info.run_id,
             job=tags.get("assay.job", "?"),
             status="failed" if info.status in {"FAILED", "KILLED"} else status,
-            started=dt.datetime.fromtimestamp(info.start_time / 1000, dt.UTC),
+            started=dt.datetime.fromtimestamp(info.start_time / 1000, dt.timezone.utc),
             seconds=ended,
             metrics=found.data.metrics,
             summary=json.loads(tags.get("assay.summary", "[]")),

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from job_process import finished
 
 pytestmark = pytest.mark.e2e

@@ -14,10 +14,10 @@ import mlflow
 import polars as pl
 import pytest
 import yaml
-from job_process import started
 from polars.testing import assert_frame_equal
 
 from assay import open_workspace
+from job_process import started
 
 pytestmark = pytest.mark.e2e
 

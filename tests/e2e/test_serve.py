@@ -19,9 +19,9 @@ import polars as pl
 import pytest
 import yaml
 from deltalake import DeltaTable
-from job_process import CODE, environment, finished
 
 from benchmarks import serve as benchmark
+from job_process import CODE, environment, finished
 
 pytestmark = pytest.mark.e2e
 

@@ -8,10 +8,10 @@ import subprocess
 import pyspark
 import pytest
 import yaml
-from job_process import ROOT, environment
 
 from assay.cli import main
 from assay.pipeline import JOBS
+from job_process import ROOT, environment
 
 pytestmark = pytest.mark.e2e
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 import sys
-import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import tomllib
 import yaml
 from lake_tables import NOTES, commit_of
 from pyspark import SparkContext

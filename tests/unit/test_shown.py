@@ -61,7 +61,7 @@ def result(**changes):
 
 
 def run(**changes):
-    at = dt.datetime(2024, 5, 6, 7, 8, tzinfo=dt.UTC)
+    at = dt.datetime(2024, 5, 6, 7, 8, tzinfo=dt.timezone.utc)
     told = {"run_id": "f23b", "job": "train", "status": "done", "started": at, "seconds": 88.0, "metrics": NUMBERS}
     return Run(**{**told, **changes})
 

@@ -76,7 +76,7 @@ def _written(
     from assay.describing.writing import written
 
     sample = sample_of(file)
-    found = guess(sample, now=dt.datetime.now(dt.UTC), time=time, entity=entity, target=target)
+    found = guess(sample, now=dt.datetime.now(dt.timezone.utc), time=time, entity=entity, target=target)
     text = written(found, sample, name=name or _name_of(file), out=out)
     part = out.with_name(f".{out.name}.part.yml")
     try:

@@ -80,7 +80,7 @@ def of_rows(chunk: RawChunk, part: SourcePart, config: RunConfig) -> list[Findin
 
     some = RawChunk(chunk.frame.head(ROWS), chunk.source_row[:ROWS], chunk.broken[:ROWS], chunk.why_broken)
     try:
-        batches = list(CheckRows(config.dataset, dt.datetime.now(dt.UTC)).check(some, part.name))
+        batches = list(CheckRows(config.dataset, dt.datetime.now(dt.timezone.utc)).check(some, part.name))
     except AssayError as error:
         return [refused("rows", error, TODO)]
     frames = [frame for frame in map(pl.from_arrow, batches) if isinstance(frame, pl.DataFrame)]

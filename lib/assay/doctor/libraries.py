@@ -49,7 +49,7 @@ def python(wanted: str, version: str = platform.python_version(), program: str =
         return fail(
             "Python",
             f"{version} in {program}; assay needs {wanted}",
-            "install Python 3.11 or 3.12; ./spark-submit.sh finds it, or takes that of ASSAY_PYTHON",
+            "install Python 3.10, 3.11 or 3.12; ./spark-submit.sh finds it, or takes that of ASSAY_PYTHON",
         )
     return ok("Python", f"{version} in {program}")
 

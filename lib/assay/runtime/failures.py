@@ -38,7 +38,7 @@ def fail(name: str, error: AssayError, as_json: bool) -> NoReturn:
         status = "refused" if error.exit_code == EXIT_REFUSED else "failed"
         print(json.dumps({"job": name, "status": status, "error": message}), flush=True)
     ended = SystemExit(error.exit_code)
-    ended.add_note(message)  # for who calls the command line in this process
+    ended.__notes__ = [message]  # for who calls the command line in this process; `add_note` came with Python 3.11
     raise ended
 
 

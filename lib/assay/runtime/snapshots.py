@@ -83,7 +83,7 @@ class FileSnapshots:
         rows, size = (sum(n or 0 for n in files.column(c).to_pylist()) for c in ("num_records", "size_bytes"))
         newest = delta.history(1)[0]
         commit = Commit.parse(newest.get("userMetadata"), delta.version())
-        at = dt.datetime.fromtimestamp(newest["timestamp"] / 1000, dt.UTC)
+        at = dt.datetime.fromtimestamp(newest["timestamp"] / 1000, dt.timezone.utc)
         return Facts(delta.version(), rows, files.num_rows, size, commit, at)
 
     def columns(self, name: str) -> list[tuple[str, str]]:
@@ -123,7 +123,7 @@ class SparkSnapshots:
         newest = history.selectExpr("version", "userMetadata", "unix_micros(timestamp) AS at").collect()[0]
         version = int(newest["version"])
         commit = Commit.parse(newest["userMetadata"], version)
-        at = dt.datetime.fromtimestamp(newest["at"] / 1e6, dt.UTC)
+        at = dt.datetime.fromtimestamp(newest["at"] / 1e6, dt.timezone.utc)
         rows = int(session.table(identifier).count())
         return Facts(version, rows, int(detail["numFiles"]), int(detail["sizeInBytes"]), commit, at)
 

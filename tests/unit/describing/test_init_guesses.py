@@ -121,7 +121,7 @@ def test_of_two_ways_to_read_a_date_the_one_with_even_steps_is_right():
     days = [f"{day.day:02d}/{day.month:02d}/{day.year}" for day in _months(24)]
     found = times_in(pl.Series("x", days))
     assert (found.format, found.doubtful) == ("%d/%m/%Y", "%m/%d/%Y")
-    assert found.values[1] == dt.datetime(2020, 2, 5, tzinfo=dt.UTC)
+    assert found.values[1] == dt.datetime(2020, 2, 5, tzinfo=dt.timezone.utc)
 
 
 def _months(count):

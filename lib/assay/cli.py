@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from assay import completion, errors, tables_command
-from assay.config import candidates
+from assay.config.options import ConfFile, Dataset, Date, Json, Master, Overrides, Profile, Where, Workspace
 from assay.deployment import registry_command
 from assay.describing import command as describer
 from assay.doctor import command as doctor_command
@@ -47,49 +47,10 @@ Exit codes: 0 done · 1 our failure · 2 a mistake in the command, data or confi
 UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError")
 app = typer.Typer(help=HELP, rich_markup_mode="markdown", add_completion=False, pretty_exceptions_enable=False)
 
-Dataset = Annotated[Path, typer.Option("--dataset", metavar="FILE", help="Dataset YAML: what the data are.")]
-Profile = Annotated[
-    str,
-    typer.Option(
-        "--profile",
-        metavar="NAME",
-        help="How hard a run tries: production, research, development, or a YAML file of your own.",
-        autocompletion=candidates.profiles,
-    ),
-]
-Workspace = Annotated[
-    Path | None,
-    typer.Option(
-        "--workspace", metavar="DIR", help="Folder of tables, MLflow and reports. Default: workspace/NAME-OF-DATASET."
-    ),
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change any setting, e.g. engine.rounds=200. May be repeated.",
-        autocompletion=candidates.settings,
-    ),
-]
-Date = Annotated[
-    str | None, typer.Option("--date", metavar="DATE", help="Pretend to be at this date: later rows do not exist.")
-]
-Where = Annotated[
-    list[str] | None, typer.Option("--where", metavar="COL=VALUE", help="Only this slice. May be repeated.")
-]
-Master = Annotated[
-    str | None, typer.Option("--master", metavar="URL", help="Spark master, e.g. local[4] or spark://HOST:7077.")
-]
-ConfFile = Annotated[
-    Path | None,
-    typer.Option("--conf-file", metavar="FILE", help="Spark settings file. Default: conf/spark/local.conf."),
-]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the equal spark-submit command; run nothing.")]
 PrintCommand = Annotated[
     bool, typer.Option("--print-command", help="Print the equal spark-submit command; run nothing.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")]
 FeaturesOf = Annotated[
     Literal["config", "champion"],
     typer.Option("--plan", help="Features as the configuration describes them, or as the champion learned from them."),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from assay.config.options import Json
 from assay.runtime.failures import failures_told
 from assay.runtime.printed import show, table
 from assay.runtime.session import SparkSettings
@@ -41,9 +42,7 @@ def tables(
     conf_file: Annotated[
         Path | None, typer.Option("--conf-file", metavar="FILE", help="Spark settings file, likewise.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what tables a workspace has, or what the columns of one are.
 

@@ -15,7 +15,7 @@ import yaml
 from assay import open_workspace
 from assay.packing.folder import pack
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.heavy, pytest.mark.cluster]
 
 # What these runs do without: the archive is unpacked four times here.
 WITHOUT = ("catboost", "nvidia-nccl-cu12")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.config import candidates
+from assay.config.options import Dataset, Json, Overrides, Profile
 from assay.runtime.failures import failures_told
 
 if TYPE_CHECKING:
@@ -33,31 +33,11 @@ Example:  `assay registry list --dataset conf/datasets/txhousing.yml`
 
 app = typer.Typer(help=HELP, rich_markup_mode="markdown", add_completion=False)
 
-Dataset = Annotated[Path, typer.Option("--dataset", metavar="FILE", help="Dataset YAML: what the data are.")]
 Target = Annotated[str | None, typer.Option("--target", metavar="NAME", help="Of a dataset with several targets.")]
 Workspace = Annotated[
     Path | None,
     typer.Option("--workspace", metavar="DIR", help="Where the pipeline ran. Default: workspace/NAME-OF-DATASET."),
 ]
-Profile = Annotated[
-    str,
-    typer.Option(
-        "--profile",
-        metavar="NAME",
-        help="production, research or development: whose settings hold.",
-        autocompletion=candidates.profiles,
-    ),
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change any setting, e.g. registry.keep_days=30. May be repeated.",
-        autocompletion=candidates.settings,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")]
 Which = Annotated[str, typer.Argument(metavar="VERSION", help="A number, a semantic version or an alias.")]
 Other = Annotated[str, typer.Argument(metavar="OTHER", help="Another one.")]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from assay.config.options import Json
 from assay.errors import UserError
 from assay.runtime.failures import failures_told
 
@@ -37,9 +38,7 @@ def init(
         list[str] | None, typer.Option("--entity", metavar="COL", help="What is observed. May be repeated.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Look at a data file, and write a dataset YAML that says what its columns may be for, and why.
 

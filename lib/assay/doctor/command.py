@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from assay.config import RunConfig, candidates, load_run
+from assay.config.options import ConfFile, Json, Profile
 from assay.doctor.findings import Finding, refused
 from assay.errors import EXIT_USER_ERROR, ConfigError, UserError
 from assay.runtime.failures import failures_told
@@ -26,15 +27,7 @@ def doctor(
         Path | None,
         typer.Option("--dataset", metavar="FILE", help="Look at this dataset's source, workspace and MLflow, too."),
     ] = None,
-    profile: Annotated[
-        str,
-        typer.Option(
-            "--profile",
-            metavar="NAME",
-            help="production, research or development: whose settings hold.",
-            autocompletion=candidates.profiles,
-        ),
-    ] = "production",
+    profile: Profile = "production",
     workspace: Annotated[
         Path | None,
         typer.Option("--workspace", metavar="DIR", help="Where jobs will run. Default: workspace/NAME-OF-DATASET."),
@@ -52,14 +45,9 @@ def doctor(
         str | None,
         typer.Option("--master", metavar="URL", help="Spark master whose executors are asked, e.g. spark://HOST:7077."),
     ] = None,
-    conf_file: Annotated[
-        Path | None,
-        typer.Option("--conf-file", metavar="FILE", help="Spark settings file. Default: conf/spark/local.conf."),
-    ] = None,
+    conf_file: ConfFile = None,
     quick: Annotated[bool, typer.Option("--quick", help="Do not start Spark: some two seconds.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Check whether jobs will run here, and say what to do where they will not.
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from assay.config.options import Json
 from assay.runtime.failures import failures_told
 
 
@@ -28,9 +29,7 @@ def pack(
     compression: Annotated[
         int, typer.Option("--compression", min=0, max=9, help="Of the libraries: 0 is quickest, 9 smallest.")
     ] = 4,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Put assay, its libraries, Spark for the driver, Delta's jars and the settings into one folder.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay import errors
-from assay.config import candidates
+from assay.config.options import ConfFile, Json, Master, Overrides
 from assay.runtime.failures import failures_told
 
 if TYPE_CHECKING:
@@ -27,20 +27,10 @@ def season(
         Path | None,
         typer.Option("--workspace", metavar="DIR", help="Its own folder. Default: workspace/season."),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change any setting of the jobs. May be repeated.",
-            autocompletion=candidates.settings,
-        ),
-    ] = None,
-    master: Annotated[str | None, typer.Option("--master", metavar="URL", help="Spark master, e.g. local[4].")] = None,
-    conf_file: Annotated[Path | None, typer.Option("--conf-file", metavar="FILE", help="Spark settings file.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")
-    ] = False,
+    set_: Overrides = None,
+    master: Master = None,
+    conf_file: ConfFile = None,
+    as_json: Json = False,
 ) -> None:
     """Play an invented market day by day through the real jobs, plant faults, and say what was expected and happened.
 

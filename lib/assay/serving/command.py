@@ -9,36 +9,20 @@ from typing import Annotated
 import typer
 
 from assay import errors
-from assay.config import candidates
+from assay.config.options import Dataset, Overrides, Profile
 from assay.runtime.failures import fail, unexpected
 
 PURPOSE = "Price raw rows over HTTP, with the numbers that score would give them."
 
 
 def serve(
-    dataset: Annotated[Path, typer.Option("--dataset", metavar="FILE", help="Dataset YAML: what the data are.")],
-    profile: Annotated[
-        str,
-        typer.Option(
-            "--profile",
-            metavar="NAME",
-            help="production, research or development.",
-            autocompletion=candidates.profiles,
-        ),
-    ] = "production",
+    dataset: Dataset,
+    profile: Profile = "production",
     workspace: Annotated[
         Path | None,
         typer.Option("--workspace", metavar="DIR", help="Where the pipeline ran. Default: workspace/NAME-OF-DATASET."),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change any setting. May be repeated.",
-            autocompletion=candidates.settings,
-        ),
-    ] = None,
+    set_: Overrides = None,
     date: Annotated[
         str | None, typer.Option("--date", metavar="DATE", help="Know nothing that is later than this date.")
     ] = None,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from assay.config.options import ConfFile, Json, Master
 from assay.runtime.failures import failures_told
 
 PURPOSE = "Make a synthetic market of any size with known truth."
@@ -50,16 +51,9 @@ def generate(
     attributes: Annotated[
         int | None, typer.Option("--attributes", help="Numeric columns beyond the market's own four. Default: 0.")
     ] = None,
-    master: Annotated[
-        str | None, typer.Option("--master", metavar="URL", help="Spark master, e.g. local[4] or spark://HOST:7077.")
-    ] = None,
-    conf_file: Annotated[
-        Path | None,
-        typer.Option("--conf-file", metavar="FILE", help="Spark settings file. Default: conf/spark/local.conf."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")
-    ] = False,
+    master: Master = None,
+    conf_file: ConfFile = None,
+    as_json: Json = False,
 ) -> None:
     """Make a synthetic market of any size whose true values and noise are known, with a dataset YAML beside it.
 

@@ -108,7 +108,7 @@ def test_predictions_are_those_of_a_run_here(story):
     quiet = open_workspace(told.folder / "quiet").table("predictions").sort("row_id")
     found = rows["predictions"].sort("row_id")
     assert found["row_id"].to_list() == quiet["row_id"].to_list()
-    assert (found["prediction"] / quiet["prediction"] - 1).abs().max() < 1e-3
+    assert (found["prediction"] / quiet["prediction"] - 1).abs().max() < 1e-9
 
 
 def test_no_key_is_written_anywhere(story):

@@ -316,7 +316,8 @@ asks_only() { # ARGUMENTS: whether they ask for words, for which no Spark is nee
 # Python is started by its path, not by the script's first line, which cannot hold every folder's name. And it is
 # Python that starts the JVM, through pyspark (PYSPARK_SUBMIT_ARGS), rather than Spark's own spark-submit that starts
 # Python: so the job keeps the terminal, for its progress and its exit code, and Spark's messages go to a file.
-assay() { exec "$python" "$venv/bin/assay" "$@"; }
+# What it says of commands names this script, as it was called.
+assay() { ASSAY_PROGRAM=$0 exec "$python" "$venv/bin/assay" "$@"; }
 
 tool() { # MODULE ARGUMENTS...
   printf '==> %s\n' "$*" >&2
@@ -377,7 +378,7 @@ main() {
   case $command in
     '' | -h | --help)
       set_up runtime
-      "$python" "$venv/bin/assay" --help
+      (assay --help)
       sed -n 's/^#   \(.\/spark-submit.sh [ptcfblm].*\)/  \1/p' "$here/spark-submit.sh"
       ;;
     test)

@@ -21,6 +21,7 @@ from assay.doctor import command as doctor_command
 from assay.pipeline import JOBS, Job, build_features, deploy
 from assay.runtime.failures import fail, failures_told
 from assay.runtime.logs import MASK
+from assay.runtime.program import program, speak
 from assay.season import command as season_command
 from assay.serving.command import PURPOSE, serve
 from assay.synthetic import command as generator
@@ -347,13 +348,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command `assay`. Ends by SystemExit: Typer's own for mistakes on the command line is 2."""
     given = sys.argv[1:] if arguments is None else arguments
     completion.prepare()
+    speak(app)
     try:
         alone = given in ([], [registry_command.NAME])
-        code = app(args=[*given, "--help"] if alone else given, prog_name=completion.PROGRAM, standalone_mode=False)
+        code = app(args=[*given, "--help"] if alone else given, prog_name=program(), standalone_mode=False)
     except UsageError as error:
         known = _asked(given)
         told = error.format_message()  # type: ignore[attr-defined]
-        help_ = " ".join(["assay", known, "--help"]).replace("  ", " ")
+        help_ = " ".join([program(), known, "--help"]).replace("  ", " ")
         fail(known, errors.UserError(f"{told.rstrip('.')}; see `{help_}`"), "--json" in given)
     raise SystemExit(code or errors.EXIT_OK)
 

@@ -14,6 +14,7 @@ from assay.model.versions import Version, described, pick, versions_of
 from assay.runtime.job import JobContext, choose_plane
 from assay.runtime.plane import Plane
 from assay.runtime.preflight import MARK
+from assay.runtime.program import program
 from assay.runtime.progress import Reporter
 from assay.runtime.session import SparkSettings
 
@@ -44,7 +45,7 @@ def open_context(config: RunConfig, settings: SparkSettings, reporter: Reporter)
         DataError: it is not; a registry has nothing to make one of.
     """
     if not (config.workspace / MARK).is_file():
-        raise DataError(f"--workspace {config.workspace}: no job has run there: run `assay pipeline` first")
+        raise DataError(f"--workspace {config.workspace}: no job has run there: run `{program()} pipeline` first")
     return RegistryContext(config, settings, reporter)
 
 

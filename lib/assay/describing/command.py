@@ -13,6 +13,7 @@ import typer
 from assay.config.options import Json
 from assay.errors import UserError
 from assay.runtime.failures import failures_told
+from assay.runtime.program import program
 
 if TYPE_CHECKING:
     from assay.describing.guess import Guess
@@ -104,7 +105,7 @@ def _tell(found: Guess, sample: Sample, out: Path) -> None:
     for line in found.look_at:
         print(f"look at {line}")
     print(f"written: {out}")
-    print(f"next: assay pipeline --dataset {out} --profile development", flush=True)
+    print(f"next: {program()} pipeline --dataset {out} --profile development", flush=True)
 
 
 def _rows(found: Guess) -> list[tuple[str, str, str]]:

@@ -40,5 +40,5 @@ is_unpacked || unpack
 unset SPARK_HOME PYTHONHOME PYSPARK_PYTHON
 export PYTHONPATH=$here/spark PYSPARK_DRIVER_PYTHON=$environment/bin/python PATH=$environment/bin:$PATH
 export ASSAY_ENVIRONMENT=${ASSAY_ENVIRONMENT-$here/environment.tar.gz}
-export ASSAY_CONF=$here/conf ASSAY_JARS=$here/jars ASSAY_CODE=$here/@CODE@
+export ASSAY_PROGRAM=$0 ASSAY_CONF=$here/conf ASSAY_JARS=$here/jars ASSAY_CODE=$here/@CODE@
 exec "$environment/bin/python" "$environment/bin/assay" "$@"

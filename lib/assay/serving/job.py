@@ -23,6 +23,7 @@ from assay.runtime.lake import lake_folder
 from assay.runtime.local_plane import LocalPlane
 from assay.runtime.plane import Plane
 from assay.runtime.preflight import MARK
+from assay.runtime.program import program
 from assay.runtime.progress import Reporter
 from assay.runtime.session import SparkSettings
 from assay.serving.pricer import load_pricer, versions
@@ -89,7 +90,7 @@ class ServeOptions:
             date=self.date,
         )
         if not (config.workspace / MARK).is_file():
-            raise DataError(f"--workspace {config.workspace}: no job has run there: run `assay pipeline` first")
+            raise DataError(f"--workspace {config.workspace}: no job has run there: run `{program()} pipeline` first")
         return ServingContext(config, SparkSettings(), Reporter(quiet=True))
 
     def served(self, **options: Any) -> Served:

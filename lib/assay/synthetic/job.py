@@ -15,6 +15,7 @@ from assay.config.yaml_text import Tree
 from assay.errors import UserError
 from assay.runtime.arrow_plane import ArrowPlane
 from assay.runtime.job import DONE, UNCHANGED
+from assay.runtime.program import program
 from assay.runtime.progress import Reporter
 from assay.runtime.session import SparkSettings, open_session
 from assay.synthetic.config import MarketConfig, market_config
@@ -71,7 +72,7 @@ class Generated:
         ]
         if self.status == DONE:
             found.append(f"{self.seconds:.1f} s, {self.bytes / 1e6:,.0f} MB")
-        found.append(f"now run: assay pipeline --dataset {self.dataset}")
+        found.append(f"now run: {program()} pipeline --dataset {self.dataset}")
         return found
 
 

@@ -214,7 +214,9 @@ def register(
         except tracking.mlflow.MlflowException as error:
             if error.error_code != MADE_MEANWHILE:  # by a job of another workspace
                 raise
-    version = client.create_model_version(name, source=source, run_id=None, tags={**wanted, **hashes, **told})
+    logged = source.removeprefix("models:/") if source.startswith("models:/") else None  # a server wants it named twice
+    tags = {**wanted, **hashes, **told}
+    version = client.create_model_version(name, source=source, run_id=None, tags=tags, model_id=logged)
     settle(client, name, int(version.version))
     return _named(client, name, int(version.version), alias)
 

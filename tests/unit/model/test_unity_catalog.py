@@ -59,7 +59,7 @@ class UnityStore(SqlAlchemyStore):
         self._check(tags)
         made = super().create_model_version(name, source, run_id, tags, run_link, description, **told)
         copy = self.folder / name / str(made.version)  # a version has files of its own
-        mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(copy))
+        shutil.copytree(mlflow.artifacts.download_artifacts(artifact_uri=source), copy)
         return made
 
     def set_model_version_tag(self, name, version, tag):

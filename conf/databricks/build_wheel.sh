@@ -5,6 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 rm -rf build/databricks dist/databricks
 mkdir -p build/databricks
-cp -r lib conf README.md LICENSE build/databricks
-sed -E '/^  "(pyspark|delta-spark)==/d' pyproject.toml >build/databricks/pyproject.toml
+cp -r lib conf jobs README.md LICENSE build/databricks
+sed -E '/^  "(pyspark|delta-spark)[=<>]/d' pyproject.toml >build/databricks/pyproject.toml
 "${PYTHON:-python3}" -m pip wheel --quiet --no-deps --wheel-dir dist/databricks build/databricks

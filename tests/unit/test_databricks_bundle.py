@@ -203,7 +203,7 @@ def test_tasks_call_the_wheels_own_entry_point():
 def test_the_wheel_brings_no_spark_of_its_own(tmp_path):
     """Built as the bundle builds it, from a copy: the real one's folder may be in use."""
     artifact = BUNDLE["artifacts"]["assay"]
-    for name in ("lib", "README.md", "LICENSE", "pyproject.toml"):
+    for name in ("lib", "jobs", "README.md", "LICENSE", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     environment = {**os.environ, "PYTHON": sys.executable, "PIP_NO_BUILD_ISOLATION": "0"}

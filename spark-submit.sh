@@ -372,7 +372,7 @@ main() {
   local command=${1:-} kind
   # A shell asks what may come next (`assay completion`): answered where the environment is there, never by making it.
   if [[ -n ${_ASSAY_COMPLETE:-} ]]; then
-    if [[ -x $python && -r $venv/bin/assay ]]; then assay; fi
+    if [[ -x $python && -r $venv/bin/assay ]]; then exec "$python" "$venv/bin/assay"; fi
     exit 0
   fi
   case $command in

@@ -208,7 +208,7 @@ def test_no_usable_row_refuses_whatever_the_threshold(ingest, folder):
 def test_rows_of_the_future_come_back_when_their_time_has_come(ingest, folder, monkeypatch):
     def at(moment):
         clock = types.SimpleNamespace(now=lambda _: moment)
-        monkeypatch.setattr(job, "dt", types.SimpleNamespace(datetime=clock, UTC=dt.timezone.utc))
+        monkeypatch.setattr(job, "dt", types.SimpleNamespace(datetime=clock, timezone=dt.timezone))
 
     write(folder, [GOOD[1], ["2015-06-01", "Ä", "1", "50", "Süd"], ["2015-07-01", "Ä", "2", "50", "Süd"]])
     at(dt.datetime(2015, 5, 1, tzinfo=dt.timezone.utc))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from assay import cli
+from assay.doctor import examination
 from assay.doctor.examination import looked
 from assay.doctor.findings import ok
 
@@ -16,6 +17,7 @@ MACHINE = ["Python", "libraries", "extras", "Java", "Delta's jars", "cores", "me
 def examined(capsys, monkeypatch, tmp_path):
     """examined("--workspace", folder) -> exit code, findings by check, lines on standard output."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(examination, "session_is_given", lambda: False)  # whatever session other tests have left
 
     def call(*arguments):
         with pytest.raises(SystemExit) as ended:

@@ -179,10 +179,12 @@ def test_what_cannot_work_is_refused(ask, flats, tmp_path):
     assert "Spark runs no Python driver on spark://host:7077" in err
 
 
-def test_a_job_is_not_started_where_spark_starts_the_driver(flats, tmp_path):
+def test_a_job_is_not_started_where_spark_starts_the_driver(monkeypatch, tmp_path):
     from assay.errors import PreflightError
+    from assay.runtime import session
     from assay.runtime.session import SparkSettings, open_session
 
+    monkeypatch.setattr(session, "session_is_given", lambda: False)  # whatever session other tests have left
     settings = SparkSettings(conf_file=cluster_conf(tmp_path, "yarn"))
     with pytest.raises(PreflightError, match=r"deployMode is cluster.*--dry-run.*run the line that it prints"):
         open_session(settings, app="test", log_file=tmp_path / "spark.log")

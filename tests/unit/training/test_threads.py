@@ -14,7 +14,7 @@ from assay.model.encoding import Encoding
 from assay.model.scale import TargetScale
 from assay.runtime.openmp import openmp
 from assay.runtime.signals import Address
-from assay.training import sampled_engine, xgboost_engine
+from assay.training import learners, sampled_engine, xgboost_engine
 from assay.tuning import trials
 from assay.tuning.engines import setting
 from assay.tuning.space import SPACES, Space
@@ -55,7 +55,7 @@ def test_a_rank_of_xgboost(monkeypatch, fit, rows):
 
 
 def test_learners_of_scikit_learn(monkeypatch, ranks):
-    monkeypatch.setitem(sampled_engine.LEARNERS, "knn", look)
+    monkeypatch.setitem(learners.LEARNERS, "knn", look)
     told = {"encoding": Encoding(("size",), {}), "scale": TargetScale("y"), "params": None, "cap": 10, "seed": 7}
     task = sampled_engine.SampledTask(engine="knn", threads=THREADS, refit=False, **told)
     monkeypatch.setattr(sampled_engine.RowReader, "sample", lambda *_: ([0], 1))

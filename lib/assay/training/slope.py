@@ -81,7 +81,9 @@ class Followed:
 
 def slope_of(sums: pa.Table, rows: int) -> Slope:
     """Slope of rows of `SUMS`. Its error is that of a ratio of sums over days (a sandwich, by cluster)."""
-    table = sums.group_by("day").aggregate([("both", "sum"), ("square", "sum")])
+    # In one order whichever task was first, and by one thread: equal runs end with equal bits.
+    ordered = sums.sort_by([(name, "ascending") for name in ("day", "both", "square")])
+    table = ordered.group_by("day", use_threads=False).aggregate([("both", "sum"), ("square", "sum")])
     both, square = (table.column(f"{name}_sum").to_numpy() for name in ("both", "square"))
     whole = float(square.sum())
     if not whole:  # nothing is predicted to change

@@ -68,3 +68,11 @@ def test_what_was_found_is_told():
     found = slope_of(sums(*days(200, 0.0)), 10_000)
     assert "predicted changes count times 0: outcomes of 10,000 later rows followed them by" in found.sentences[0]
     assert found.figures == {"slope": found.slope, "slope_error": found.error, "slope_used": 0.0}
+
+
+def test_the_order_in_which_tasks_end_changes_no_bit():
+    day, predicted, truth = days(300, 0.5)
+    told = sums(day, predicted, truth, parts=40)
+    chance = np.random.default_rng(3)
+    orders = [chance.permutation(told.num_rows) for _ in range(20)]
+    assert len({(slope.slope, slope.error) for slope in (slope_of(told.take(one), len(day)) for one in orders)}) == 1

@@ -13,9 +13,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from assay.config import RunConfig
     from assay.runtime.progress import Reporter
     from assay.runtime.session import SparkSettings

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -147,7 +148,16 @@ class Tracking:
         from mlflow.data.meta_dataset import MetaDataset
 
         source = DeltaDatasetSource(path=location, delta_table_version=version)
-        self.mlflow.log_input(MetaDataset(source=source, name=f"{name}@v{version}"), context="input")
+        dataset = MetaDataset(source=source, name=f"{name}@v{version}")
+        for again in (True, True, False):
+            try:
+                self.mlflow.log_input(dataset, context="input")
+            except self.mlflow.MlflowException as error:
+                # MLflow looks whether it knows the table, then adds it: another job may have done so in between.
+                if not again or not re.search("unique|duplicate", str(error), re.IGNORECASE):
+                    raise
+            else:
+                return
 
     def json(self, value: Any, path: str) -> None:
         """Log plain data as a JSON artifact."""

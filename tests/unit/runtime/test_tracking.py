@@ -234,3 +234,23 @@ def test_an_experiment_that_another_job_makes_meanwhile_is_taken(workspace, monk
     monkeypatch.setattr(mlflow.MlflowClient, "get_experiment_by_name", late)
     assert open_tracking(config).experiment_id == made
     assert looked == ["assay/towns"] * 2
+
+
+@pytest.mark.parametrize("said", ["UNIQUE constraint failed: datasets.name", "duplicate key value (UniqueViolation)"])
+def test_a_table_that_another_job_names_meanwhile_is_an_input_all_the_same(tracking, workspace, monkeypatch, said):
+    """MLflow's own race: two jobs log one table as their input at the same moment, and the later one is refused."""
+    log_input, refused = tracking.mlflow.log_input, [said, "the disk is full"]
+
+    def racing(dataset, context):
+        if refused:
+            raise tracking.mlflow.MlflowException(refused.pop(0))
+        return log_input(dataset, context=context)
+
+    with tracking.run("train", "a1") as run_id:
+        monkeypatch.setattr(tracking.mlflow, "log_input", racing)
+        with pytest.raises(tracking.mlflow.MlflowException, match="the disk is full"):
+            tracking.input_table("features", str(workspace / "lake" / "features"), 3)
+        refused.append(said)
+        tracking.input_table("features", str(workspace / "lake" / "features"), 3)
+    (found,) = tracking.client.get_run(run_id).inputs.dataset_inputs
+    assert found.dataset.name == "features@v3"

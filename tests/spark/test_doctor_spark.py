@@ -94,7 +94,7 @@ def test_a_table_of_spark_as_a_source(spark, tmp_path):
     assert (found.status, "'house'" in found.told) == ("fail", True)
 
 
-HERE = Seen(("one", "/work/1"), "3.11.7", "/bin/python", {"pyspark": "4.1.4"}, True)
+HERE = Seen(("one", "/executors/1"), "3.11.7", "/bin/python", {"pyspark": "4.1.4"}, True)
 
 
 def of(seen, *, shared=True, answers=1, tmp_path="/x", names=("pyspark",)):
@@ -105,7 +105,7 @@ def of(seen, *, shared=True, answers=1, tmp_path="/x", names=("pyspark",)):
 
 
 def test_executors_that_fit(tmp_path):
-    other = dataclasses.replace(HERE, executor=("two", "/work/1"), gpus=("0",))
+    other = dataclasses.replace(HERE, executor=("two", "/executors/1"), gpus=("0",))
     found = of([HERE, HERE, other], tmp_path=tmp_path)
     assert found["executors"].told == "2 on 2 host(s), 4 task slots, 1 GPU(s); spark://x:1"
     assert set(statuses(found.values()).values()) == {"ok"}

@@ -15,6 +15,7 @@ from lake_tables import DEEDS, NOTES, OTHER, PLAIN, ROADS, START, commit_of, put
 
 from assay.runtime.conditions import Condition
 from assay.runtime.plane import Output
+from assay.runtime.spark_plane import by_hash_of_rank, by_rank
 from assay.runtime.tables import TIME
 
 pytestmark = pytest.mark.spark
@@ -266,3 +267,13 @@ def test_a_large_table_of_the_driver_goes_to_tasks_through_files(planes):
     flow = plane.rows_of(NOTES, NOTES.schema(), table)
     assert len(pickle.dumps(flow.shares())) < table.nbytes / 1_000
     assert flow.collect().sort_by("row").equals(table)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 7])
+@pytest.mark.parametrize("way", [by_rank, by_hash_of_rank])
+def test_each_rank_has_a_partition_of_its_number(spark, way, ranks):
+    """By number where Spark can (4.1), by a hash that leads there where it cannot (4.0)."""
+    frame = spark.range(60).selectExpr(f"CAST(id % {ranks} AS INT) AS rank", "id")
+    found = way(frame, ranks).selectExpr("rank", "spark_partition_id() AS place", "id").toPandas()
+    assert (found["rank"] == found["place"]).all()
+    assert sorted(found["id"]) == list(range(60))

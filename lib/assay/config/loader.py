@@ -201,7 +201,7 @@ def _parse_date(text: str | None) -> dt.datetime | None:
     if text is None:
         return None
     try:
-        moment = dt.datetime.fromisoformat(text)
+        moment = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))  # which Python 3.10 does not read
     except ValueError:
         raise ConfigError(f"--date {text}: not a date; write it as 2015-06-30 or 2015-06-30T12:00:00+00:00") from None
     if not FIRST_YEAR <= moment.year <= LAST_YEAR:

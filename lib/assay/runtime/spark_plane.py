@@ -189,7 +189,7 @@ class SparkPlane(Plane):
             assert isinstance(flow, SparkFlow)
             frames.append(_in_arrow(flow.frame, Pack(index, flow.schema, ranks, whole), PACKED))
         # Parts arrive in any order: sorted, so that the same table gives every rank the same rows in the same order.
-        dealt = functools.reduce(lambda a, b: a.unionAll(b), frames).repartitionById(ranks, "rank")
+        dealt = by_rank(functools.reduce(lambda a, b: a.unionAll(b), frames), ranks)
 
         extended = extensions.carried()
 
@@ -318,3 +318,20 @@ class SparkFlow(Flow):
         if output.weight is None:
             return int(rows.count())
         return int(rows.agg(F.sum(quoted(output.weight))).collect()[0][0] or 0)
+
+
+def by_rank(frame: DataFrame, ranks: int) -> DataFrame:
+    """Rows whose `rank` is r in partition r, of `ranks` partitions."""
+    if hasattr(frame, "repartitionById"):  # from Spark 4.1 on
+        return frame.repartitionById(ranks, "rank")
+    return by_hash_of_rank(frame, ranks)
+
+
+def by_hash_of_rank(frame: DataFrame, ranks: int) -> DataFrame:
+    """The same where Spark partitions by hash alone: by a number for each rank whose hash leads to its partition."""
+    from pyspark.sql import functions as F  # noqa: N812
+
+    hashed = frame.sparkSession.range(64 * ranks + 64).selectExpr("id", f"pmod(hash(id), {ranks}) AS place")
+    leads = {row["place"]: row["id"] for row in hashed.collect()}
+    numbers = F.array(*(F.lit(leads[rank]).cast("bigint") for rank in range(ranks)))
+    return frame.withColumn("place", F.element_at(numbers, F.col("rank") + 1)).repartition(ranks, "place").drop("place")

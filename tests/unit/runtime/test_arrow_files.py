@@ -109,7 +109,9 @@ micros = st.integers(-(2**52), 2**52).map(
 def test_bounds_of_times_hold_every_microsecond_of_the_file(tmp_path_factory, times):
     root = tmp_path_factory.mktemp("stats")
     stats = stats_of(root, pa.schema([("time", TIME)]), [[{"time": t}] for t in times], ["time"])
-    low, high = (dt.datetime.fromisoformat(stats[end]["time"]) for end in ("minValues", "maxValues"))
+    low, high = (
+        dt.datetime.fromisoformat(stats[end]["time"].replace("Z", "+00:00")) for end in ("minValues", "maxValues")
+    )
     millisecond = dt.timedelta(milliseconds=1)
     assert low <= min(times) < low + millisecond
     assert high - millisecond < max(times) <= high

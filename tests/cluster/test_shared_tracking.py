@@ -28,11 +28,11 @@ WRITE = """
 import sys
 from pathlib import Path
 from assay.config import load_run
-from assay.runtime.tracking import open_tracking
+from assay.runtime.tracking import Tracking
 dataset, workspace, uri, number, runs, rounds = sys.argv[1:]
 number, runs, rounds = int(number), int(runs), int(rounds)
 overrides = [f"runtime.tracking_uri={uri}"]
-tracking = open_tracking(load_run(dataset=Path(dataset), workspace=Path(workspace), overrides=overrides))
+tracking = Tracking(load_run(dataset=Path(dataset), workspace=Path(workspace), overrides=overrides))
 for run in range(runs):
     with tracking.run("train", f"writer {number} run {run}"):
         tracking.rounds({"tune_rmse": [number + i / rounds for i in range(rounds)]})

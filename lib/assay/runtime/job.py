@@ -20,7 +20,7 @@ from assay.runtime.lake import check_on_record, lake_folder, lake_of
 from assay.runtime.plane import Commit, Plane, Written
 from assay.runtime.progress import Reporter
 from assay.runtime.session import SparkSettings, import_spark, open_session, session_is_given, ship_extensions
-from assay.runtime.tracking import PastRun, Tracking, open_tracking
+from assay.runtime.tracking import PastRun, Tracking
 from assay.version import __version__
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _in_background(make: Callable[[], Tracking]) -> concurrent.futures.Future[Tr
 
 def _opened(config: RunConfig) -> Tracking:
     import_spark()  # MLflow would, beside the thread that starts Spark
-    return open_tracking(config)
+    return Tracking(config)
 
 
 def choose_plane(context: JobContext, *, here: bool = False) -> Plane:

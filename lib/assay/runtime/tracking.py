@@ -61,13 +61,20 @@ class Tracking:
         make_store(self.uri)
         self.mlflow = mlflow
         self.client = client_of(self.uri, self.registry_uri)
-        name = experiment_of(config)
+        self.experiment_id = self._experiment(experiment_of(config))
+
+    def _experiment(self, name: str) -> str:
+        """Id of the experiment, made where there is none. Of jobs that do so at once all but the first find it made."""
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
-            location = (config.workspace / "mlartifacts").as_uri() if self.uri.startswith("sqlite") else None
-            self.experiment_id = _created(self.client, name, location, self.uri)
-        else:
-            self.experiment_id = experiment.experiment_id
+            location = (self.config.workspace / "mlartifacts").as_uri() if self.uri.startswith("sqlite") else None
+            try:
+                return _created(self.client, name, location, self.uri)
+            except self.mlflow.MlflowException as error:
+                if error.error_code != MADE_MEANWHILE:
+                    raise
+            experiment = self.client.get_experiment_by_name(name)
+        return str(experiment.experiment_id)
 
     def finished(self, job: str, identity: str) -> PastRun | None:
         """The newest finished run of this job with this identity, unless what it left was removed."""
@@ -204,7 +211,7 @@ def _created(client: Any, name: str, location: str | None, uri: str) -> str:
     try:
         return str(client.create_experiment(name, artifact_location=location))
     except MlflowException as error:
-        if not is_databricks(uri):
+        if not is_databricks(uri) or error.error_code == MADE_MEANWHILE:
             raise
         raise PreflightError(
             f"experiment {name} cannot be made: {str(error).splitlines()[0]}; `databricks workspace mkdirs "
@@ -297,15 +304,3 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
             yield from _flatten(value, f"{name}.")
         else:
             yield name, value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-
-
-def open_tracking(config: RunConfig) -> Tracking:
-    """The store of a job. Of several jobs that make one experiment at the same time, all but the first find it made."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return Tracking(config)
-    except MlflowException as error:
-        if error.error_code != MADE_MEANWHILE:
-            raise
-        return Tracking(config)

@@ -25,7 +25,6 @@ from assay.runtime.tracking import (
     Tracking,
     git_tags,
     make_store,
-    open_tracking,
     this_process,
     tracking_uri,
 )
@@ -232,7 +231,7 @@ def test_an_experiment_that_another_job_makes_meanwhile_is_taken(workspace, monk
         return None if len(looked) == 1 else look(client, name)
 
     monkeypatch.setattr(mlflow.MlflowClient, "get_experiment_by_name", late)
-    assert open_tracking(config).experiment_id == made
+    assert Tracking(config).experiment_id == made
     assert looked == ["assay/towns"] * 2
 
 

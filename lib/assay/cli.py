@@ -9,11 +9,11 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from assay import completion, errors, tables_command
+from assay import completion, ending, errors, tables_command
 from assay.config.options import ConfFile, Dataset, Date, Json, Master, Overrides, Profile, Where, Workspace
 from assay.deployment import registry_command
 from assay.describing import command as describer
@@ -258,7 +258,7 @@ def _run(
     from assay.runtime.submission import submission_of
 
     set_up_logging()
-    name = name or job.name
+    name, asked = name or job.name, workspace
     with failures_told(name, as_json, lambda: workspace):
         config = load_run(
             dataset=dataset,
@@ -275,7 +275,9 @@ def _run(
         workspace = config.workspace
         with contextlib.closing(JobContext(config, settings, Reporter())) as context:
             result = job.run(context)
-    _print(name, result, context)
+    ending.tell(name, result, context.tracking.ui_command())
+    if name == "pipeline" and result.status != "refused" and not where:
+        print(f"next, every day: {ending.command_of_each_day(dataset, profile, asked, overrides or ())}", flush=True)
     if as_json:
         print(json.dumps({**result.as_dict(), "job": name}), flush=True)
     if result.status == "refused":
@@ -303,16 +305,6 @@ def _print_submission(name: str, submission: Submission, as_json: bool) -> None:
         print(f"assay {name}: secrets are masked as {MASK}: put them back before you run this", file=sys.stderr)
     if as_json:
         print(json.dumps({"job": name, "status": "dry run", **submission.as_dict()}), flush=True)
-
-
-def _print(name: str, result: Any, context: Any) -> None:
-    """What a person wants to know at the end, on standard output."""
-    for line in result.summary:
-        print(line)
-    print(f"{name}: {result.status}")
-    if result.report:
-        print(f"report: {result.report}")
-    print(f"MLflow: {context.tracking.ui_command()}", flush=True)
 
 
 def _version(value: bool) -> None:

@@ -176,4 +176,11 @@ def pipeline(
     return run("pipeline", dataset, workspace, **options)
 
 
+def daily(
+    dataset: str | Path | RunConfig, workspace: str | Path | None = None, **options: Unpack[Options]
+) -> JobResult:
+    """A day's work: new rows, their predictions, how the champion does, and what is to be done about it."""
+    return run("daily", dataset, workspace, **options)
+
+
 predict = score

@@ -166,17 +166,57 @@ def segment(context: JobContext) -> Result:
 
 def pipeline(context: JobContext) -> Result:
     """All stages in order, as one MLflow run with the stages nested below it. Ends at the first refusal."""
+    last = (segment,) if context.config.profile.segmentation.enabled else ()
+    return _in_turn("pipeline", context, (ingest, build_features, train, score, evaluate, *last))
+
+
+DAY = (ingest, build_features, score, monitor, retrain, deploy)
+
+
+def daily(context: JobContext) -> Result:
+    """What `DAY` says, as one MLflow run. Targets without a champion are trained first, and then evaluated, too.
+
+    A refusal ends it, but that of a model that `retrain` made: the champion serves on, and the result is refused.
+
+    Raises:
+        UserError: the run is of a slice.
+    """
+    if context.config.where:
+        raise UserError("daily knows no slices, as a champion is of all rows: leave out --where")
+    missing = _without_champion(context)
+    if not missing:
+        return _in_turn("daily", context, DAY)
+
+    def begin(context: JobContext) -> Result:
+        tuned = context.config.training.enable_hyperparameter_tuning
+        results = [(name, _train(context, "train", tune=tuned, only=name)) for name in missing]
+        return _merged("train", context, results, run_id=results[0][1].run_id)
+
+    return _in_turn("daily", context, (ingest, build_features, begin, score, evaluate, *DAY[3:]))
+
+
+def _without_champion(context: JobContext) -> list[str]:
+    """Targets that no model serves yet."""
+    from assay.model.registry import model_name
+    from assay.model.versions import CHAMPION, aliases_of
+
+    config, client = context.config, context.tracking.client
+    names = [target.name for target in config.dataset.targets]
+    return [name for name in names if CHAMPION not in (aliases_of(client, model_name(config, name)) or {})]
+
+
+def _in_turn(name: str, context: JobContext, stages: Sequence[Callable[[JobContext], Result]]) -> Result:
+    """Stages one after another, until one is refused; a champion serves on where a new model is."""
     tracking = context.tracking
     first = context.config.dataset.targets[0].name
     results: list[tuple[str, Result]] = []
-    with tracking.run("pipeline", context.config.hash_of()[:16]) as run_id:
-        last = (segment,) if context.config.profile.segmentation.enabled else ()
-        for stage in (ingest, build_features, train, score, evaluate, *last):
+    with tracking.run(name, context.config.hash_of()[:16]) as run_id:
+        for stage in stages:
             result = stage(context)
             results.append((first, result))
-            if result.status == REFUSED:
+            if result.status == REFUSED and stage is not retrain:
                 break
-        merged = _merged("pipeline", context, results, run_id=run_id)
+        merged = _merged(name, context, results, run_id=run_id)
         tracking.metrics(merged.metrics)
         tracking.finish(REFUSED if merged.status == REFUSED else DONE)
     return merged
@@ -302,6 +342,15 @@ JOBS: dict[str, Job] = {
             "all tables, a model, a report",
             "assay pipeline --dataset conf/datasets/kc_house.yml --workspace workspace/kc",
             pipeline,
+        ),
+        Job(
+            "daily",
+            "A day's work, for a scheduler: new rows, their predictions, how the champion does, and what is to be done "
+            "about it. Where there is no champion yet, it is trained.",
+            "the dataset's source",
+            "what ingest, build_features, score, monitor, retrain and deploy write",
+            "assay daily --dataset conf/datasets/txhousing.yml --workspace workspace/tx",
+            daily,
         ),
     )
 }

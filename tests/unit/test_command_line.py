@@ -45,7 +45,7 @@ def test_alone_it_teaches_the_jobs_in_pipeline_order(run):
     names = [*JOBS, "demo", "serve", "init", "generate", "season", "tables", "doctor", "completion", "registry"]
     listed = [line.split()[1] for line in out if line.startswith("│ ") and line.split()[1] in names]
     stages = ["ingest", "build_features", "train", "tune", "calibrate", "score", "evaluate", "segment"]
-    stages += ["monitor", "retrain", "deploy", "pipeline"]
+    stages += ["monitor", "retrain", "deploy", "pipeline", "daily"]
     assert listed == [*stages, *names[len(JOBS) :]]
     assert "assay demo" in text
     assert "assay pipeline --dataset FILE" in " ".join(text.split())

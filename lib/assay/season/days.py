@@ -17,7 +17,7 @@ from assay.errors import AssayError, GateRefused
 from assay.model.deployments import deployments_in
 from assay.model.registry import registered_name
 from assay.model.versions import CHALLENGER
-from assay.pipeline import JOBS, run_job
+from assay.pipeline import DAY, JOBS, run_job
 from assay.runtime.deployment_tables import DEPLOYMENTS
 from assay.runtime.job import REFUSED, Result
 from assay.runtime.session import SparkSettings
@@ -30,7 +30,7 @@ from assay.season.record import Record
 from assay.workspace import Workspace
 
 DATASET, TARGET = "season", "price"
-DAILY = ("ingest", "build_features", "score", "monitor", "retrain", "deploy")
+DAILY = tuple(stage.__name__ for stage in DAY)
 TABLES = {"ingest": ("observations", "observations_quarantine"), "score": ("predictions",)}  # that a job leaves
 ADDRESS = "ASSAY_SEASON_WEBHOOK_URL"
 SETTINGS = (

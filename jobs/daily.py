@@ -1,0 +1,3 @@
+from assay.cli import job_main
+
+job_main("daily")

@@ -171,28 +171,29 @@ def pipeline(context: JobContext) -> Result:
 
 
 DAY = (ingest, build_features, score, monitor, retrain, deploy)
+BY_TIME = (monitor, retrain)  # jobs of a day that have nothing to look at where rows have no time
 
 
 def daily(context: JobContext) -> Result:
     """What `DAY` says, as one MLflow run. Targets without a champion are trained first, and then evaluated, too.
 
-    A refusal ends it, but that of a model that `retrain` made: the champion serves on, and the result is refused.
+    Where rows have no time, `BY_TIME` is left out. A refusal ends it, but that of a model that `retrain` made: the champion serves on, and the result is refused.
 
     Raises:
         UserError: the run is of a slice.
     """
     if context.config.where:
         raise UserError("daily knows no slices, as a champion is of all rows: leave out --where")
-    missing = _without_champion(context)
-    if not missing:
-        return _in_turn("daily", context, DAY)
+    stages = [stage for stage in DAY if context.config.dataset.time.dated or stage not in BY_TIME]
+    if not (missing := _without_champion(context)):
+        return _in_turn("daily", context, stages)
 
     def begin(context: JobContext) -> Result:
         tuned = context.config.training.enable_hyperparameter_tuning
         results = [(name, _train(context, "train", tune=tuned, only=name)) for name in missing]
         return _merged("train", context, results, run_id=results[0][1].run_id)
 
-    return _in_turn("daily", context, (ingest, build_features, begin, score, evaluate, *DAY[3:]))
+    return _in_turn("daily", context, (*stages[:2], begin, score, evaluate, *stages[3:]))
 
 
 def _without_champion(context: JobContext) -> list[str]:

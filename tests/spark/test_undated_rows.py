@@ -89,6 +89,24 @@ def test_the_same_rows_are_drawn_again_and_another_target_value_moves_none(undat
     assert again.metrics["test_rmse"] == pytest.approx(result.metrics["test_rmse"], rel=0.2)
 
 
+def test_a_day_has_no_windows_and_versions_are_compared_in_their_place(undated, run_in):
+    """Last but one: it scores again by the champion of the test above."""
+    folder, dataset, _ = undated
+    day = run_in(folder, "daily", dataset, overrides=SETTINGS)
+    assert day.status == "done", day.summary
+    assert {"observations", "features", "predictions"} <= set(day.tables)
+    assert not (folder / "lake" / "drift_detections").exists()
+    with pytest.raises(ConfigError, match=r"rows of things have no time, .*: set monitoring\.reference_version and "):
+        run_in(folder, "monitor", dataset, overrides=SETTINGS)
+    newest = DeltaTable(folder / "lake" / "features").version()
+    versions = [f"monitoring.{which}_version={newest}" for which in ("reference", "current")]
+    same = run_in(folder, "monitor", dataset, overrides=[*SETTINGS, *versions])
+    assert same.status == "done"
+    found = rows_of(folder, "drift_detections")
+    assert set(found["column"]) == {"size", "kind"}
+    assert not found["drifted"].any()
+
+
 def test_what_needs_a_time_is_refused_where_there_is_none(undated, run_in, tmp_path):
     _, dataset, _ = undated
     for change, told in (

@@ -13,7 +13,7 @@ from assay.config import TargetConfig
 from assay.config.dataset import stored_name
 from assay.config.monitoring import MonitoringConfig
 from assay.conformal.following import own_step_days
-from assay.errors import DataError
+from assay.errors import ConfigError, DataError
 from assay.model.registry import Champion, champion
 from assay.monitoring.windows import LEAST_DAYS, Window, windows_of
 from assay.runtime.conditions import Condition
@@ -111,7 +111,17 @@ class Watching:
 
     @cached_property
     def windows(self) -> tuple[Window, Window]:
-        """The reference and the current window."""
+        """The reference and the current window.
+
+        Raises:
+            ConfigError: rows have no time, and no versions are named; or what `windows_of` raises.
+        """
+        if not self.context.config.dataset.time.dated and self.config.reference_version < 0:
+            raise ConfigError(
+                f"rows of {self.context.config.dataset.name} have no time, so there is no window of the newest ones: set "
+                "monitoring.reference_version and monitoring.current_version, two versions of the table features "
+                "(`assay tables` has their numbers)"
+            )
         test = self.champion.judged.facts["split"]["test"]
         return windows_of(self.config, test, version=self.features, newest=self.newest, step_days=self._step_days)
 

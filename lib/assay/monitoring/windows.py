@@ -27,10 +27,15 @@ class Window:
     more: tuple[Condition, ...] = ()
 
     @property
+    def span(self) -> list[Condition]:
+        """What a row's time must fulfil."""
+        found = [Condition("time", ">=", self.start)] if self.start is not None else []
+        return [*found, *([Condition("time", "<", self.end)] if self.end is not None else [])]
+
+    @property
     def conditions(self) -> list[Condition]:
         """What a row must fulfil."""
-        found = [Condition("time", ">=", self.start)] if self.start is not None else []
-        return [*found, *([Condition("time", "<", self.end)] if self.end is not None else []), *self.more]
+        return [*self.span, *self.more]
 
 
 def windows_of(

@@ -16,6 +16,7 @@ from assay.pages import formats
 from assay.pages.canvas import BLUE, GREEN, GRID, INK, MUTED, ORANGE, compact, date_axis, label, new_figure, subtitle
 
 ROLLING_DAYS = 7  # of errors; of coverage, which needs more outcomes, four times as many
+MOST_MOVES = 12  # that are drawn: more would cover what they stand in
 SHOWN = {  # moves that are drawn: in words, and their colour
     State.WATCHED: ("serves all", GREEN),
     State.ROLLED_BACK: ("taken back", ORANGE),
@@ -34,11 +35,13 @@ def health(history: Sequence[tuple[dt.date, float]], deployments: Sequence[Deplo
     axes.plot(days, scores, color=BLUE, linewidth=1.8, marker="o", markersize=3)
     axes.set_ylim(0, 104)
     label(axes, f"{scores[-1]:.0f}", (days[-1], scores[-1]), color=BLUE)
-    for day, words, colour in _moves(deployments, days[0]):
+    moves = _moves(deployments, days[0])
+    for day, words, colour in moves[-MOST_MOVES:]:
         axes.axvline(day, color=colour, linewidth=1, linestyle=(0, (3, 2)))
         label(axes, words, (day, 8), color=colour, rotation=90, va="bottom", xytext=(3, 0))
     date_axis(axes)
-    subtitle(figure, axes, "100 is as it was tested; below 40 (grey) is HIGH; dashed: moves of deployments")
+    which = f"the newest {MOST_MOVES} moves" if len(moves) > MOST_MOVES else "moves"
+    subtitle(figure, axes, f"100 is as it was tested; below 40 (grey) is HIGH; dashed: {which} of deployments")
     return figure
 
 

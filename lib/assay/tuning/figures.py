@@ -123,7 +123,7 @@ def contour(surrogate: Surrogate, trials: Sequence[Trial], one: str, other: str)
     """The loss over two parameters, averaged over all others, with the trials."""
     space = surrogate.space
     figure, (axes,) = new_figure(f"Loss over {short(one)} and {short(other)}", height=4.0)
-    subtitle(figure, axes, "Expected loss, averaged over all others: the deeper the blue, the less; dots are trials")
+    subtitle(figure, axes, "Expected loss, averaged over all others: deeper is better; dots are trials")
     surface = surrogate.effect(one, other)
     x, y = ([_axis_value(space, name, share) for share in levels()] for name in (one, other))
     low, high = float(surface.min()), float(surface.max())

@@ -40,8 +40,8 @@ def health(history: Sequence[tuple[dt.date, float]], deployments: Sequence[Deplo
         axes.axvline(day, color=colour, linewidth=1, linestyle=(0, (3, 2)))
         label(axes, words, (day, 8), color=colour, rotation=90, va="bottom", xytext=(3, 0))
     date_axis(axes)
-    which = f"newest {MOST_MOVES} moves" if len(moves) > MOST_MOVES else "moves"
-    subtitle(figure, axes, f"100: as it was tested; below 40 (grey): HIGH; dashed: {which} of deployments")
+    which = f"the newest {MOST_MOVES} moves" if len(moves) > MOST_MOVES else "moves of deployments"
+    subtitle(figure, axes, f"100 is as it was tested; below 40 (grey) is HIGH; dashed: {which}")
     return figure
 
 

@@ -214,7 +214,8 @@ def test_a_page_tells_of_health(finished, monitored, run_in):
     assert f"price is at {whole['score'][-1]:.0f} of 100" in text
     alerts = finished.table("alerts").filter(pl.col("status") == "open")
     assert alerts.height
-    assert f"<strong>{alerts.height}</strong><span>alerts are open" in text
+    words = "alert is" if alerts.height == 1 else "alerts are"
+    assert f"<strong>{alerts.height}</strong><span>{words} open" in text
     none = run_in(finished.folder, "monitor", finished.dataset, overrides=(*settings, "monitoring.report=false"))
     assert none.report is None
     assert path.read_text(encoding="utf-8") == text

@@ -72,8 +72,8 @@ def confusion_plot(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> Fig
     axes.grid(visible=False)
     for true in range(len(classes)):
         for said in range(len(classes)):
-            colour = GREEN if true == said else ORANGE
-            axes.barh(true, 0.94, left=said - 0.47, height=0.9, color=colour, alpha=0.06 + 0.6 * shares[true, said])
+            colour = GREEN if true == said else ORANGE  # no deeper than text can be read on
+            axes.barh(true, 0.94, left=said - 0.47, height=0.9, color=colour, alpha=0.06 + 0.4 * shares[true, said])
             words = f"{100 * shares[true, said]:.0f} %\n{counts[true, said]:,}"
             axes.annotate(words, (said, true), ha="center", va="center", size=8, color=INK)
     names = [short(name, 16) for name in classes]

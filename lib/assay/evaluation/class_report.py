@@ -20,6 +20,7 @@ from assay.evaluation.rivals import RESAMPLES
 from assay.evaluation.segments import BestAndWorst, best_and_worst
 from assay.evaluation.story_wording import drift_sentence, rivals_sentence
 from assay.pages.canvas import to_svg
+from assay.pages.formats import count, day, number, percent
 from assay.runtime.tables import level_label
 
 CAPTIONS = {
@@ -49,6 +50,7 @@ class ClassSegments:
 def render_classes(content: ClassContent) -> str:
     """The page."""
     drawn = {name: figure for name, figure in content.figures.items() if figure is not None}
+    alternatives = _alternatives(content)
     state, words = wording.gate_outcome(content)
     there = content.segments["segment_column"].unique(maintain_order=True)
     shown_columns = there if content.columns is None else [c for c in content.columns if c in there]
@@ -71,12 +73,35 @@ def render_classes(content: ClassContent) -> str:
             verdict=wording.verdict,
             quality_sentence=wording.quality_sentence(content.data),
             captions=CAPTIONS,
-            figures={name: to_svg(figure, name, CAPTIONS[name]) for name, figure in drawn.items()},
+            figures={name: to_svg(figure, name, alternatives[name]) for name, figure in drawn.items()},
             segment_metrics=metrics,
             segment_views=[_view(content, column, metrics) for column in columns],
             shown_segments=SHOWN_SEGMENTS,
         )
     )
+
+
+def _alternatives(content: ClassContent) -> dict[str, str]:
+    """What each figure says, for those who do not see it."""
+    metrics, classes = content.metrics, count(len(content.classes), "class", "classes")
+    levels = " and ".join(percent(result.level, 0) for result in content.coverage)
+    emptiest = next(iter(content.data.missing), "") if content.data else ""
+    return {
+        "reliability": "Share that came true against the probability that was said, in ten bins; mean distance "
+        f"{percent(metrics['calibration_error'])}.",
+        "confusion": f"Rows by the class that came true and the likeliest one, of {classes}; "
+        f"{percent(metrics['accuracy'])} are right.",
+        "loss": f"Log loss of the model and of the strongest rule from {day(content.start)} to {day(content.end)}; "
+        f"over all rows {number(metrics['log_loss'])}.",
+        "classes": f"Share of the rows of each class whose {levels} sets hold it, beside the range that chance allows.",
+        "rivals": "How much smaller the model's log loss is than that of each simple rule and of the champion before.",
+        "over_time": f"Share of outcomes in the {levels} sets over time, beside the range that chance allows.",
+        "coverage": f"Share of outcomes in the {levels} sets, per segment, beside the range that chance allows.",
+        "importance": "Features with the largest share of the model's gain.",
+        "contributions": "What inputs add to single predictions: the range of 9 in 10 rows, and the mean for low and "
+        "high values.",
+        "missing": f"Share of empty cells per column; {emptiest} has most of them.",
+    }
 
 
 def _view(content: ClassContent, column: str, metrics: list[str]) -> ClassSegments:

@@ -12,15 +12,17 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from assay.model.deployments import Deployment, State
+from assay.pages import formats
 from assay.pages.canvas import BLUE, GREEN, GRID, INK, MUTED, ORANGE, compact, date_axis, label, new_figure, subtitle
 
 ROLLING_DAYS = 7  # of errors; of coverage, which needs more outcomes, four times as many
+MOST_MOVES = 12  # that are drawn: more would cover what they stand in
 SHOWN = {  # moves that are drawn: in words, and their colour
     State.WATCHED: ("serves all", GREEN),
     State.ROLLED_BACK: ("taken back", ORANGE),
     State.SPLIT: ("serves some", MUTED),
 }
-ROLES = (("champion", BLUE, 1.8), ("shadow", ORANGE, 1.2))
+STYLES = {"champion": (BLUE, 1.8), "shadow": (ORANGE, 1.2)}  # of a role: colour, and width of its line
 
 
 def health(history: Sequence[tuple[dt.date, float]], deployments: Sequence[Deployment]) -> Figure | None:
@@ -33,11 +35,13 @@ def health(history: Sequence[tuple[dt.date, float]], deployments: Sequence[Deplo
     axes.plot(days, scores, color=BLUE, linewidth=1.8, marker="o", markersize=3)
     axes.set_ylim(0, 104)
     label(axes, f"{scores[-1]:.0f}", (days[-1], scores[-1]), color=BLUE)
-    for day, words, colour in _moves(deployments, days[0]):
+    moves = _moves(deployments, days[0])
+    for day, words, colour in moves[-MOST_MOVES:]:
         axes.axvline(day, color=colour, linewidth=1, linestyle=(0, (3, 2)))
         label(axes, words, (day, 8), color=colour, rotation=90, va="bottom", xytext=(3, 0))
     date_axis(axes)
-    subtitle(figure, axes, "100 is as it was tested; below 40 (grey) is HIGH; dashed: moves of deployments")
+    which = f"the newest {MOST_MOVES} moves" if len(moves) > MOST_MOVES else "moves of deployments"
+    subtitle(figure, axes, f"100 is as it was tested; below 40 (grey) is HIGH; dashed: {which}")
     return figure
 
 
@@ -45,18 +49,19 @@ def error(days: pl.DataFrame) -> Figure | None:
     """Error by day of outcome: RMSE, of classes log loss, over seven days; None with fewer than two days."""
     name = "rmse" if days["rmse"].is_not_null().any() else "log_loss"
     column = "mse" if name == "rmse" else name
-    figure = None
-    for role, colour, width in ROLES:
-        known = _rolled(days.filter(pl.col("role") == role), column, ROLLING_DAYS)
-        if known.height < 2:
-            continue
-        if figure is None:
-            figure, (axes,) = new_figure("Error over time", 3.2)
-        shown = known["rolled"].sqrt() if name == "rmse" else known["rolled"]
-        axes.plot(known["day"].to_list(), shown.to_list(), color=colour, linewidth=width)
-        label(axes, role, (known["day"][-1], shown[-1]), color=colour)
-    if figure is None:
+    found = [(role, _rolled(days.filter(pl.col("role") == role), column, ROLLING_DAYS)) for role in STYLES]
+    lines = [(role, known, known["rolled"].sqrt() if name == "rmse" else known["rolled"]) for role, known in found]
+    lines = [line for line in lines if line[1].height >= 2]
+    if not lines:
         return None
+    figure, (axes,) = new_figure("Error over time", 3.2)
+    # Labels of lines that end at one place stand above one another.
+    top = max(lines, key=lambda line: line[2][-1])
+    for role, known, shown in lines:
+        colour, width = STYLES[role]
+        axes.plot(known["day"].to_list(), shown.to_list(), color=colour, linewidth=width)
+        side = "center" if len(lines) == 1 else "bottom" if role == top[0] else "top"
+        label(axes, role, (known["day"][-1], shown[-1]), color=colour, va=side)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(compact)
     date_axis(axes)
@@ -79,11 +84,27 @@ def coverage(days: pl.DataFrame, levels: Sequence[tuple[str, float]]) -> Figure 
     for (promise, rows), colour in zip(found, (BLUE, GREEN, ORANGE, INK) * len(found), strict=False):
         axes.axhline(100 * promise, color=colour, linewidth=0.9, linestyle=(0, (3, 2)))
         axes.plot(rows["day"].to_list(), (100 * rows["rolled"]).to_list(), color=colour, linewidth=1.6)
-        label(axes, f"{promise:.10g}", (rows["day"][-1], 100 * rows["rolled"][-1]), color=colour)
+        label(axes, f"{100 * promise:.10g} %", (rows["day"][-1], 100 * rows["rolled"][-1]), color=colour)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
     date_axis(axes)
     subtitle(figure, axes, f"outcomes inside, of {4 * ROLLING_DAYS} days each; dashed: what is promised")
     return figure
+
+
+def alternatives(
+    history: Sequence[tuple[dt.date, float]], days: pl.DataFrame, levels: Sequence[float]
+) -> dict[str, str]:
+    """What each figure says, for those who do not see it."""
+    scores = [score for _, score in sorted(history)]
+    mine = days.filter(pl.col("role") == "champion", pl.col("known") > 0)["day"]
+    promises = " and ".join(formats.percent(level, 0) for level in levels)
+    health_says = f", from {scores[0]:.0f} to {scores[-1]:.0f}; the lowest is {min(scores):.0f}" if scores else ""
+    ends = f", of {formats.count(mine.n_unique(), 'day')} until {formats.day(mine.max())}" if mine.len() else ""  # type: ignore[arg-type]
+    return {
+        "health": f"Health on {formats.count(len(scores), 'monitored day')}{health_says}.",
+        "error": f"Error of the champion, and of models beside it{ends}, over {ROLLING_DAYS} days each.",
+        "coverage": f"Share of outcomes inside the {promises} intervals{ends}, beside what is promised.",
+    }
 
 
 def _rolled(days: pl.DataFrame, column: str, length: int) -> pl.DataFrame:

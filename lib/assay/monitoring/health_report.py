@@ -29,6 +29,11 @@ CAPTIONS = {
     "error": "Days whose outcomes are known by now; the newest may still gain some.",
     "coverage": "Where a line stays below its dashed one, intervals are too narrow.",
 }
+NOT_DRAWN = {  # what a figure would show
+    "health": "health",
+    "error": "errors, of days whose outcomes are known",
+    "coverage": "how many outcomes intervals hold",
+}
 Row = Mapping[str, Any]
 
 
@@ -71,7 +76,7 @@ def draw(watching: Watching) -> Path:
     tracking = watching.context.tracking
     tracking.text(text, "health.html")
     for name, figure in drawn.items():
-        tracking.text(to_svg(figure, name, name), f"plots/{name}.svg")
+        tracking.text(to_svg(figure, name, CAPTIONS[name]), f"plots/{name}.svg")
     return publish(report_path(watching.context.config, "health", watching.target.name), text)
 
 
@@ -120,14 +125,17 @@ def figures_of(view: HealthView) -> dict[str, Figure]:
 def page(view: HealthView, drawn: Mapping[str, Figure]) -> str:
     """The HTML page; it makes no request and needs no script."""
     moves = [(one, move) for one in view.deployments for move in one.moves]
+    alternatives = health_plots.alternatives(view.history, view.days, view.levels)
     return (
         templates("assay.monitoring")
         .get_template("health.html.j2")
         .render(
             view=view,
-            figures={name: to_svg(figure, name, CAPTIONS[name]) for name, figure in drawn.items()},
+            as_of=dt.date.fromisoformat(view.as_of),
+            figures={name: to_svg(figure, name, alternatives[name]) for name, figure in drawn.items()},
+            missing=[words for name, words in NOT_DRAWN.items() if name not in drawn],
             captions=CAPTIONS,
-            moves=moves[::-1][:SHOWN],
+            moves=moves[::-1],
             shown=SHOWN,
             headline=headline(view),
         )

@@ -18,8 +18,12 @@ from matplotlib.transforms import blended_transform_factory
 
 INK, MUTED, GRID = "#1f2a37", "#5a6675", "#dfe4ea"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
+# Text needs more contrast than a line: what stands beside a coloured one has a deeper shade of its colour.
+TEXT = {BLUE: "#00639c", ORANGE: "#b34700", GREEN: "#00704f"}
 # In a page each colour is a CSS variable with itself as the default, so that a dark page can set its own.
-THEME = {INK: "ink", MUTED: "muted", GRID: "grid", BLUE: "blue", ORANGE: "orange", GREEN: "green"}
+THEME = {INK: "ink", MUTED: "muted", GRID: "grid", BLUE: "blue", ORANGE: "orange", GREEN: "green"} | {
+    shade: f"{name}-text" for shade, name in zip(TEXT.values(), ("blue", "orange", "green"), strict=True)
+}
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 WIDTH_INCHES = 5.0  # with 9-point text this stays legible at half a page and on a phone
 SMALL, TITLE_LEFT = 8.5, 0.01
@@ -55,9 +59,9 @@ def subtitle(figure: Figure, axes: Any, text: str) -> None:
 
 
 def label(axes: Any, text: str, at: tuple[Any, Any], color: str = MUTED, **options: Any) -> None:
-    """Text just right of a data point: a direct label needs no legend."""
+    """Text just right of a data point, in the colour of its line: a direct label needs no legend."""
     placed = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "size": SMALL, **options}
-    axes.annotate(text, at, color=color, **placed)
+    axes.annotate(text, at, color=TEXT.get(color, color), **placed)
 
 
 def date_axis(axes: Any, most_ticks: int = 7) -> None:

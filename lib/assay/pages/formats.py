@@ -7,11 +7,15 @@ import math
 
 NO_VALUE = "–"
 MINUS = "\u2212"
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NARROW_SPACE = "\u202f"  # keeps a number and its unit on one line
 
 
 def number(value: float | None, unit: str = "") -> str:
-    """Three significant digits, thousands grouped, the unit behind: 1234.5 is 1,234 and 0.01234 is 0.0123."""
+    """Three significant digits, thousands grouped, the unit behind: 1234.5 is 1,234, 0.01234 is 0.0123.
+
+    What is nearer to 0 than a thousandth has its power of ten: 0.000012 is 1.20·10⁻⁵.
+    """
     if value is None or math.isnan(value):
         return NO_VALUE
     if math.isinf(value):
@@ -22,7 +26,8 @@ def number(value: float | None, unit: str = "") -> str:
         rounded = abs(float(f"{value:.3g}"))  # 99.96 is 100 then, and not 100.0
         text = f"{value:.{max(0, 2 - math.floor(math.log10(rounded)))}f}"
     else:
-        text = f"{value:.2e}"
+        digits, power = f"{value:.2e}".split("e")
+        text = f"{digits}·10{str(int(power)).translate(RAISED)}"
     text = text.replace("-", MINUS, 1) if value < 0 else text
     return f"{text}\u00a0{unit}" if unit else text
 
@@ -64,6 +69,15 @@ def period(days: float | None) -> str:
         if abs(days - length) <= 0.02 * length:
             return f"1\u00a0{name}"
     return f"{days:.3g}\u00a0days" if days >= 1 else f"{24 * days:.3g}\u00a0hours"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 42 s, 61 min 42 s is 1 h 2 min."""
+    if seconds < 60:
+        return f"{seconds:.3g}\u00a0s"
+    minutes = round(seconds / 60)
+    hours = f"{minutes // 60:,}\u00a0h\u00a0" if minutes >= 60 else ""
+    return f"{hours}{minutes % 60}\u00a0min" if minutes % 60 or not hours else hours[:-1]
 
 
 def count(value: int, noun: str = "", nouns: str = "") -> str:

@@ -18,6 +18,7 @@ COMMON: tuple[Callable[..., str], ...] = (
     formats.share,
     formats.points,
     formats.period,
+    formats.duration,
 )
 
 

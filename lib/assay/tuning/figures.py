@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -16,7 +17,10 @@ from assay.tuning.surrogate import Surrogate, levels
 
 MOST_SLICES = 8
 MOST_STUDIES = 6
+MOST_DOTS = 400  # of trials in a panel: a page of thousands would not open on a phone
+MOST_IN_HISTORY = 1_500
 BAR_INCHES = 0.28
+DEPTHS = 12  # of the surface of a loss
 
 
 def best_so_far(trials: Sequence[Trial]) -> list[tuple[int, float, float]]:
@@ -31,11 +35,20 @@ def best_so_far(trials: Sequence[Trial]) -> list[tuple[int, float, float]]:
     return found
 
 
+def sample(trials: Sequence[Trial], most: int) -> list[Trial]:
+    """At most so many of them, at even steps from the least loss to the largest, which are both among them."""
+    ranked = sorted(trials, key=lambda t: (t.loss or 0.0, t.number))
+    if len(ranked) <= most:
+        return ranked
+    return [ranked[place] for place in np.linspace(0, len(ranked) - 1, most).round().astype(int)]
+
+
 def history(trials: Sequence[Trial]) -> Figure:
     """Losses in the order in which trials ended, and the best so far."""
     figure, (axes,) = new_figure("Optimisation history")
     subtitle(figure, axes, "Loss of each trial, in the order in which they ended; the line is the best so far")
     ended = sorted((t for t in trials if t.loss is not None), key=lambda t: t.at_s)
+    drawn = sample(ended, MOST_IN_HISTORY)
     order = {t.number: place for place, t in enumerate(sorted(trials, key=lambda t: t.at_s), start=1)}
     styles: list[tuple[bool, str, dict[str, str]]] = [
         (True, COMPLETE, {"color": MUTED, "marker": "x"}),
@@ -43,12 +56,12 @@ def history(trials: Sequence[Trial]) -> Figure:
         (False, COMPLETE, {"color": BLUE}),
     ]
     for screened, state, style in styles:
-        some = [t for t in ended if t.state == state and (t.share < 1) == screened]
+        some = [t for t in drawn if t.state == state and (t.share < 1) == screened]
         axes.scatter([order[t.number] for t in some], [t.loss for t in some], s=20, linewidths=1, zorder=3, **style)
     line = best_so_far(trials)
     axes.step([p[0] for p in line], [p[2] for p in line], where="post", color=ORANGE, linewidth=1.6)
     _upper_limit(axes, [t.loss for t in ended if t.loss is not None])
-    axes.set_xlabel("trial")
+    axes.set_xlabel(f"trial{_few(drawn, ended)}")
     axes.set_ylabel("loss")
     return figure
 
@@ -67,20 +80,21 @@ def importance(shares: Mapping[str, float]) -> Figure:
 def interactions(space: Space, pairs: Mapping[tuple[str, str], float]) -> Figure:
     """What each pair of parameters does beyond what its two do alone."""
     names = list(space.parameters)
-    table = np.full((len(names), len(names)), np.nan)
+    table = np.zeros((len(names), len(names)))
     for (one, other), share in pairs.items():
         table[names.index(other), names.index(one)] = 100 * share
     figure, (axes,) = new_figure("Interaction of parameters", height=1.6 + 0.36 * len(names))
     subtitle(figure, axes, "Share of the loss's variance that two parameters explain only together, in percent")
-    axes.imshow(table, cmap="Blues", vmin=0, vmax=max(float(np.nanmax(table)), 1.0), aspect="auto")
     axes.grid(visible=False)
-    axes.set_xticks(range(len(names)), [short(name, 14) for name in names], rotation=40, ha="right")
-    axes.set_yticks(range(len(names)), [short(name, 18) for name in names])
-    for row, column in zip(*np.nonzero(~np.isnan(table)), strict=True):
-        dark = table[row, column] > 0.6 * np.nanmax(table)
-        axes.text(
-            column, row, f"{table[row, column]:.1f}", ha="center", va="center", size=8, color="white" if dark else INK
-        )
+    axes.set_xticks(range(len(names) - 1), [short(name, 14) for name in names[:-1]], rotation=40, ha="right")
+    axes.set_yticks(range(1, len(names)), [short(name, 18) for name in names[1:]])
+    axes.set(xlim=(-0.5, len(names) - 1.5), ylim=(len(names) - 0.5, 0.5))
+    # Depth by opacity instead of a colour map, and no deeper than text can be read on, of a light and of a dark page.
+    depth = 0.06 + 0.42 * table / max(float(table.max()), 1.0)
+    for row, column in zip(*np.tril_indices(len(names), -1), strict=True):
+        axes.barh(row, 0.94, left=column - 0.47, height=0.9, color=BLUE, alpha=depth[row, column])
+        if table[row, column] >= 0.05:
+            axes.text(column, row, f"{table[row, column]:.1f}", ha="center", va="center", size=8, color=INK)
     return figure
 
 
@@ -90,13 +104,16 @@ def slices(space: Space, trials: Sequence[Trial], names: Sequence[str]) -> Figur
     rows = -(-len(names) // 2)
     figure, panels = new_figure("Slices", height=0.7 + 1.9 * rows, columns=2, rows=rows)
     complete = [t for t in trials if t.state == COMPLETE and t.loss is not None]
-    best = min(complete, key=lambda t: t.loss or 0.0)
+    best, losses = min(complete, key=lambda t: t.loss or 0.0), [t.loss for t in complete if t.loss is not None]
+    drawn = sample(complete, MOST_DOTS)
     for axes, name in zip(panels, names, strict=False):
         note(axes, short(name, 28))
         _axis(axes, "x", space, name)
-        axes.scatter([_at(space, name, t) for t in complete], [t.loss for t in complete], s=12, color=BLUE)
+        axes.scatter([_at(space, name, t) for t in drawn], [t.loss for t in drawn], s=12, color=BLUE)
         axes.scatter([_at(space, name, best)], [best.loss], s=50, marker="D", color=ORANGE, zorder=4)
-        _upper_limit(axes, [t.loss for t in complete if t.loss is not None])
+        _upper_limit(axes, losses)
+    if few := _few(drawn, complete):
+        figure.supxlabel(few.removeprefix(": "), size=8, color=MUTED)
     for axes in panels[len(names) :]:
         axes.set_visible(False)
     return figure
@@ -106,13 +123,16 @@ def contour(surrogate: Surrogate, trials: Sequence[Trial], one: str, other: str)
     """The loss over two parameters, averaged over all others, with the trials."""
     space = surrogate.space
     figure, (axes,) = new_figure(f"Loss over {short(one)} and {short(other)}", height=4.0)
-    subtitle(figure, axes, "Expected loss, averaged over all other parameters: darker is better; dots are trials")
+    subtitle(figure, axes, "Expected loss, averaged over all others: deeper is better; dots are trials")
     surface = surrogate.effect(one, other)
     x, y = ([_axis_value(space, name, share) for share in levels()] for name in (one, other))
-    axes.contourf(x, y, surface.T, levels=12, cmap="Blues_r", alpha=0.8)
+    low, high = float(surface.min()), float(surface.max())
+    ends = np.linspace(low, max(high, low + 1e-9 * max(abs(low), 1.0)), DEPTHS + 1)  # of a flat one they differ, too
+    shades = [to_rgba(BLUE, depth) for depth in np.linspace(0.62, 0.04, DEPTHS)]
+    axes.contourf(x, y, surface.T, levels=ends, colors=shades)
     complete = [t for t in trials if t.state == COMPLETE and t.loss is not None]
-    best = min(complete, key=lambda t: t.loss or 0.0)
-    axes.scatter([_at(space, one, t) for t in complete], [_at(space, other, t) for t in complete], s=12, color=INK)
+    best, drawn = min(complete, key=lambda t: t.loss or 0.0), sample(complete, MOST_DOTS)
+    axes.scatter([_at(space, one, t) for t in drawn], [_at(space, other, t) for t in drawn], s=12, color=INK)
     axes.scatter([_at(space, one, best)], [_at(space, other, best)], s=60, marker="D", color=ORANGE, zorder=4)
     _axis(axes, "x", space, one)
     _axis(axes, "y", space, other)
@@ -165,6 +185,10 @@ def _axis(axes: Any, which: str, space: Space, name: str) -> None:
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
         (axes.xaxis if which == "x" else axes.yaxis).set_minor_formatter(NullFormatter())
     axes.tick_params(which="minor", color=GRID)
+
+
+def _few(drawn: Sequence[Trial], trials: Sequence[Trial]) -> str:
+    return f": {len(drawn):,} of {len(trials):,} trials, from best to worst" if len(drawn) < len(trials) else ""
 
 
 def _upper_limit(axes: Any, losses: Sequence[float]) -> None:

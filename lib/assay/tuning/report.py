@@ -14,23 +14,24 @@ from matplotlib.figure import Figure
 
 from assay.config.dataset import stored_name
 from assay.pages.canvas import to_png, to_svg
+from assay.pages.formats import MINUS, count, number, percent
 from assay.pages.published import publish
 from assay.pages.templates import templates
 from assay.runtime.job import JobContext, reports_folder
 from assay.tuning import figures
 from assay.tuning.journal import COMPLETE, FAILED, PRUNED, Record, Trial, read
 from assay.tuning.space import Space
-from assay.tuning.surrogate import fitted, is_choice
+from assay.tuning.surrogate import LEAST_TRIALS, fitted, is_choice
 
 SHOWN_TRIALS = 20
 CAPTIONS = {
     "history": "Filled dots are complete trials, hollow ones were ended early at the loss they had come to, crosses "
     "learned from a part of the rows. Hopeless ones are cut off above.",
     "importance": "From a forest fitted to complete trials: what is left is due to parameters together.",
-    "interactions": "A large share says that the best value of one parameter depends on the other.",
+    "interactions": "A large share says that the best value of one parameter depends on the other. Empty: under 0.05.",
     "slices": "Complete trials that learned from as many rows; the diamond is the best. A best value at the edge of "
     "its range asks for a wider one (tuning.space).",
-    "contour": "The two parameters that matter most.",
+    "contour": "The two parameters with numbers that matter most. The diamond is the best trial.",
     "comparison": "Studies that were judged by the same rows; this one is drawn thick.",
 }
 
@@ -135,8 +136,10 @@ def draw(view: StudyView) -> tuple[dict[str, Figure], dict[str, Any]]:
 
 def page(view: StudyView, drawn: Mapping[str, Figure]) -> str:
     """The HTML page; it makes no request and needs no script."""
-    environment = templates("assay.tuning")
-    environment.filters["short"] = lambda value: f"{value:.5g}" if isinstance(value, float) else str(value)
+    environment = templates("assay.tuning", [exact, setting])
+    start = view.start.loss if view.start is not None else None
+    best = view.best.loss
+    alternatives = _alternatives(view)
     ranked = sorted((t for t in view.trials if t.state == COMPLETE and t.share == 1), key=lambda t: (t.loss, t.number))
     return environment.get_template("report.html.j2").render(
         view=view,
@@ -144,11 +147,40 @@ def page(view: StudyView, drawn: Mapping[str, Figure]) -> str:
         pruned=view.count(PRUNED),
         failed=view.count(FAILED),
         seconds=max(t.at_s for t in view.trials),
-        ranked=ranked[:SHOWN_TRIALS],
+        gain=1 - best / start if start and best is not None and best < start else None,
+        ranked=ranked,
+        shown=SHOWN_TRIALS,
+        least=LEAST_TRIALS,
         names=list(view.space.parameters),
-        figures={name: to_svg(figure, name, CAPTIONS[name]) for name, figure in drawn.items()},
+        figures={name: to_svg(figure, name, alternatives[name]) for name, figure in drawn.items()},
         captions=CAPTIONS,
     )
+
+
+def exact(loss: float | None) -> str:
+    """A loss with the digits in which trials differ."""
+    return number(loss) if loss is None else f"{loss:,.5g}".replace("-", MINUS)
+
+
+def setting(value: object) -> str:
+    """A parameter's value as people read it."""
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def _alternatives(view: StudyView) -> dict[str, str]:
+    """What each figure says, for those who do not see it."""
+    trials, parameters = count(len(view.trials), "trial"), count(len(view.space.parameters), "parameter")
+    gained = ""
+    if view.start is not None and view.start.loss and view.best.loss is not None:
+        gained = f", {percent(view.best.loss / view.start.loss, 1)} of what it was with the parameters as they were"
+    return {
+        "history": f"Loss of {trials} in the order in which they ended; the best is {exact(view.best.loss)}{gained}.",
+        "importance": f"Share of the variance of the loss that each of {parameters} explains alone, largest on top.",
+        "interactions": f"Share of the variance of the loss that pairs of {parameters} explain only together.",
+        "slices": "Loss over each parameter, a panel for each, with the best trial marked.",
+        "contour": "Expected loss over the two parameters with numbers that matter most, with the trials.",
+        "comparison": f"Best loss so far of this study and {count(len(view.others), 'other')}, by trials and seconds.",
+    }
 
 
 def write(view: StudyView, context: JobContext) -> str:

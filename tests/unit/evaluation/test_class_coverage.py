@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from class_pages import THREE, TWO, content_of, rows_of, tallied
 from report_pages import parse, text_of
-from test_class_report import THREE, TWO, content_of, rows_of, tallied
 
 from assay.class_metrics import log_losses
 from assay.evaluation import class_plots

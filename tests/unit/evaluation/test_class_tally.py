@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from test_class_report import LEVELS, THREE, TWO, rows_of, tallied
+from class_pages import LEVELS, THREE, TWO, rows_of, tallied
 
 from assay.class_counts import BUCKET, bucket_of, counted_metrics, counted_ranking
 from assay.class_metrics import checked, class_metrics, confusion, log_losses, ranking, reliability, top_lift

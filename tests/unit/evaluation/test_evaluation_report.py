@@ -268,7 +268,7 @@ def test_verdicts(share, low, high, words):
     ("value", "text"),
     [
         *((1234.5, "1,234"), (99.96, "100"), (0.75, "0.750"), (12.345, "12.3"), (-0.5493, "−0.549"), (0, "0")),
-        *((0.00001, "1.00e-05"), (math.nan, "–"), (None, "–"), (math.inf, "no bound"), (1e9, "1,000,000,000")),
+        *((0.00001, "1.00·10⁻⁵"), (math.nan, "–"), (None, "–"), (math.inf, "no bound"), (1e9, "1,000,000,000")),
     ],
 )
 def test_numbers_for_people(value, text):

@@ -177,7 +177,8 @@ BY_TIME = (monitor, retrain)  # jobs of a day that have nothing to look at where
 def daily(context: JobContext) -> Result:
     """What `DAY` says, as one MLflow run. Targets without a champion are trained first, and then evaluated, too.
 
-    Where rows have no time, `BY_TIME` is left out. A refusal ends it, but that of a model that `retrain` made: the champion serves on, and the result is refused.
+    Where rows have no time, `BY_TIME` is left out. A refusal ends the day, but that of a model that `retrain` made: the
+    champion serves on, and the result is refused.
 
     Raises:
         UserError: the run is of a slice.

@@ -71,7 +71,7 @@ class Drift:
             return [inputs]
         said = plane.schema(PREDICTIONS.name)
         names = tuple(f.name for f in said if f.name == "prediction" or f.name.startswith("width_"))
-        # What was drawn for the test may hang on columns that predictions lack; of the rows before them none was scored.
+        # A test that was drawn may hang on columns that predictions lack; rows that were not drawn have none.
         reference, current = (
             Side(self.watching.predictions, (self.watching.of_target, *window.span)) for window in windows
         )

@@ -118,8 +118,8 @@ class Watching:
         """
         if not self.context.config.dataset.time.dated and self.config.reference_version < 0:
             raise ConfigError(
-                f"rows of {self.context.config.dataset.name} have no time, so there is no window of the newest ones: set "
-                "monitoring.reference_version and monitoring.current_version, two versions of the table features "
+                f"rows of {self.context.config.dataset.name} have no time, so there is no window of the newest ones: "
+                "set monitoring.reference_version and monitoring.current_version, two versions of the table features "
                 "(`assay tables` has their numbers)"
             )
         test = self.champion.judged.facts["split"]["test"]

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from assay.config import DatasetConfig
-from assay.config.dataset import stored_name
+from assay.config.dataset import EPOCHS, stored_name
 from assay.config.profile import ScoringConfig
 from assay.errors import AssayError, DataError
 from assay.features.job import champion_plan
@@ -233,4 +233,7 @@ def _example(dataset: DatasetConfig, batches: Batches) -> dict[str, Any] | None:
 def _written(moment: dt.datetime, dataset: DatasetConfig) -> str:
     from zoneinfo import ZoneInfo
 
+    if dataset.time.format in EPOCHS:
+        since = moment - dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+        return str(since // dt.timedelta(microseconds=1) * EPOCHS[dataset.time.format] // 1_000_000)
     return moment.astimezone(ZoneInfo(dataset.time.zone)).strftime(str(dataset.time.format))

@@ -153,7 +153,9 @@ def load_pricer(context: JobContext, limits: Limits) -> Pricer:
 
     def read(columns: Sequence[str]) -> Batches:
         flow = context.plane.read(OBSERVATIONS.name, version=version, columns=columns, where=where)
-        assert isinstance(flow, ArrowFlow)
+        if not isinstance(flow, ArrowFlow):
+            batches: Batches = flow.collect().to_batches()
+            return batches
         return (batch for share in flow.shares(1) for batch in share.batches() if batch.num_rows)
 
     champions = {target.name: champion(context.tracking, target.name) for target in dataset.targets}

@@ -82,7 +82,8 @@ class MemoryEngine(Protocol):
     """A learner that one task of the cluster fits in memory, on a sample drawn by a hash of `row_id`.
 
     kinds: of outcomes that it can predict.  An attribute `params` may be a dataclass of what `engine.params` may hold,
-    with defaults, and `sample_rows` the most rows that it learns from (100,000).
+    with defaults, `sample_rows` the most rows that it learns from (100,000), and `space` what `tune` tries, the most
+    telling parameters first, in the words of `tuning.space`: `{"alpha": {"low": 0.1, "high": 10, "log": True}}`.
     """
 
     name: str

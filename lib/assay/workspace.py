@@ -17,7 +17,7 @@ from assay.model.registry import load_registered, registered_models
 from assay.model.versions import CHAMPION, pick, versions_of
 from assay.pages.cards import Card
 from assay.runtime.deployment_tables import DEPLOYMENT_TABLES
-from assay.runtime.lake import lake_on_record, store_on_record
+from assay.runtime.lake import dataset_on_record, lake_on_record, store_on_record
 from assay.runtime.monitoring_tables import MONITORING_TABLES
 from assay.runtime.session import SparkSettings, open_session
 from assay.runtime.snapshots import Snapshots, snapshots_at
@@ -226,7 +226,7 @@ class Workspace:
             AssayError: a file of it was changed.
         """
         client, uri = self._client(), store_on_record(self.folder)
-        names = {of: name for name, of in registered_models(uri).items()}
+        names = {of: name for name, of in registered_models(uri, dataset_on_record(self.folder)).items()}
         of = next(iter(names)) if target is None and len(names) == 1 else target
         if of not in names:
             known = ", ".join(sorted(names)) or "none"

@@ -13,14 +13,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 import yaml
+from polars.testing import assert_frame_equal
 
+from assay import open_workspace
 from assay.errors import AssayError
 from assay.runtime import jars
 from job_process import environment, finished, started
+from server_process import check_numbers, serving
 
 COMMIT = f"_delta_log/{0:020d}.json"
 SETTINGS = (  # without draws, so that the order in which a road brings rows is no matter
@@ -29,14 +33,20 @@ SETTINGS = (  # without draws, so that the order in which a road brings rows is 
 )
 KILLED = {"build_features": "features", "score": "predictions"}  # job -> the table that it is writing
 TABLES = ("observations", "features", "predictions", "segment_metrics")
+ROWS = 360  # of six towns and 60 months
 READ = """
 import sys
 from assay import open_workspace
 from assay.cli import main
+from assay.scoring.udf import champion_of, model_struct, predict_udf
 workspace, folder, conf, *names = sys.argv[1:]
 opened = open_workspace(workspace, conf_file=conf)
 for name in names:
     opened.table(name).write_parquet(f"{folder}/{name}.parquet")
+champion, features = champion_of(workspace), opened.spark_table("features")
+said = features.select("row_id", predict_udf(champion)(model_struct(champion, row_ids=True)).alias("said"))
+said = said.select("row_id", "said.prediction", "said.lower_80", "said.upper_90").toPandas()
+said.assign(model_version=champion.model.version).to_parquet(f"{folder}/udf.parquet")
 main(["tables", "--workspace", workspace, "--conf-file", conf, "--json"])
 """
 SECONDS = 400
@@ -55,6 +65,65 @@ class Story:
     conf: Path
     count: Callable[[str], int]
     seconds: dict[str, float] = field(default_factory=dict)
+    killed: dict[str, bool] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    rows: dict[str, pl.DataFrame] = field(default_factory=dict)
+    tables: list[dict[str, Any]] = field(default_factory=list)
+
+    def told(self) -> Story:
+        """The pipeline killed in the middle of two tables, then run to its end; what is then there; the quiet one."""
+        self.killed = {job: self.kill_while_writing(table) for job, table in KILLED.items()}
+        self.result = self.run("after the kills", self.in_lake())
+        self.run("quiet", self.arguments("--workspace", str(self.folder / "quiet")))
+        self.rows, self.tables = self.read()
+        print("SECONDS", self.lake, self.seconds)
+        return self
+
+    def quiet(self, table: str) -> pl.DataFrame:
+        """A table of the run here that never died."""
+        return open_workspace(self.folder / "quiet").table(table)
+
+    def check_tables_are_there_alone(self) -> None:
+        """In the lake are all that the pipeline wrote, and nothing is in the workspace."""
+        assert self.killed == dict.fromkeys(KILLED, True)
+        assert self.result["status"] == "done"
+        places = {table["location"] for table in self.result["tables"].values()}
+        assert places == {f"{self.lake}/{name}" for name in self.result["tables"]}
+        listed = {row["table"]: row["rows"] for row in self.tables}
+        assert listed.keys() >= {*self.result["tables"]} - {"conformity_scores", "certificates"}
+        assert listed["observations"] == listed["features"] == ROWS
+        assert not (self.workspace / "lake").exists()
+        assert self.committed("features")
+
+    def check_rows(self, name: str) -> None:
+        """A table has, bit for bit, the rows of the quiet run."""
+        quiet = self.quiet(name)
+        assert quiet.height == ROWS
+        assert_frame_equal(self.rows[name], quiet, check_row_order=False, check_column_order=False, check_exact=True)
+
+    def check_predictions(self) -> None:
+        """Predictions are those of the quiet run, and of the UDF where the same model says them."""
+        found, quiet = (frame.sort("row_id") for frame in (self.rows["predictions"], self.quiet("predictions")))
+        assert found["row_id"].to_list() == quiet["row_id"].to_list()
+        assert (found["prediction"] / quiet["prediction"] - 1).abs().max() < 1e-9
+        assert found.select((pl.col("lower_90") <= pl.col("upper_90")).all()).item()
+        said = pl.read_parquet(self.folder / "udf.parquet")
+        both = found.join(said, on=["row_id", "model_version"], suffix="_of_udf")
+        assert both.height >= 6  # the towns' last month at least, which no model has learned from
+        for name in ("prediction", "lower_80", "upper_90"):
+            assert both[name].to_list() == both[f"{name}_of_udf"].to_list()
+
+    def check_server(self) -> None:
+        """A server that reads the lake says the numbers that are in `predictions`."""
+        begun = time.monotonic()
+        options = [*self.settings(), "--profile", "development", "--conf-file", str(self.conf)]
+        options += ["--set", f"runtime.lake={self.lake}"]
+        with serving(self.dataset, self.workspace, *options) as server:
+            self.seconds["server ready"] = round(time.monotonic() - begun, 1)
+            assert check_numbers(server, self.folder / "towns.csv", self.rows["observations"], self.rows["predictions"])
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(60) == 0
+        print("SECONDS", self.lake, self.seconds)
 
     @property
     def workspace(self) -> Path:
@@ -64,7 +133,12 @@ class Story:
     def arguments(self, *more: str) -> list[str]:
         """Of the pipeline."""
         told = ["pipeline", "--dataset", str(self.dataset), "--profile", "development", "--master", "local[2]"]
-        return [*told, *(word for setting in SETTINGS for word in ("--set", setting)), "--json", *more]
+        return [*told, *self.settings(), "--json", *more]
+
+    @staticmethod
+    def settings() -> list[str]:
+        """Of every command."""
+        return [word for setting in SETTINGS for word in ("--set", setting)]
 
     def in_lake(self) -> list[str]:
         """Of the pipeline with tables in the lake."""

@@ -8,14 +8,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import polars as pl
 import pyspark
 import pytest
 import requests
-from lake_story import KILLED, fetched, free_port, running, story_of
-from polars.testing import assert_frame_equal
+from lake_story import fetched, free_port, running, story_of
 
-from assay import open_workspace
 from assay.config import conf_root
 from assay.runtime.java import java_program
 
@@ -55,48 +52,22 @@ def story(hdfs, towns, tmp_path_factory):
     uri, count = hdfs
     folder = tmp_path_factory.mktemp("story")
     tree = towns(folder, towns=6, months=60)
-    told = story_of(
-        folder, tree, f"{uri}/assay/towns", conf_root() / "spark" / "local.conf", lambda p: count(f"assay/towns/{p}")
-    )
-    killed = {job: told.kill_while_writing(table) for job, table in KILLED.items()}
-    result = told.run("hdfs, after the kills", told.in_lake())
-    told.run("quiet", told.arguments("--workspace", str(folder / "quiet")))
-    rows, tables = told.read()
-    print("SECONDS", told.seconds)
-    return told, killed, result, rows, tables
+    conf = conf_root() / "spark" / "local.conf"
+    return story_of(folder, tree, f"{uri}/assay/towns", conf, lambda path: count(f"assay/towns/{path}")).told()
 
 
-def test_it_was_killed_while_files_were_in_hdfs_and_no_commit(story):
-    assert story[1] == dict.fromkeys(KILLED, True)
-
-
-def test_tables_are_in_hdfs_alone(story):
-    told, _, result, _, tables = story
-    assert result["status"] == "done"
-    assert {table["location"] for table in result["tables"].values()} == {f"{told.lake}/{n}" for n in result["tables"]}
-    assert {row["table"] for row in tables} >= {*result["tables"]} - {"conformity_scores", "certificates"}
-    assert not (told.workspace / "lake").exists()
-    assert told.committed("features")
+def test_it_was_killed_while_files_were_there_and_no_commit_and_tables_are_there_alone(story):
+    story.check_tables_are_there_alone()
 
 
 @pytest.mark.parametrize("name", ["observations", "features"])
 def test_rows_are_those_of_a_run_here_that_never_died(story, name):
-    told, _, _, rows, tables = story
-    quiet = open_workspace(told.folder / "quiet").table(name)
-    assert quiet.height == 360
-    assert_frame_equal(rows[name], quiet, check_row_order=False, check_column_order=False, check_exact=True)
-    (listed,) = [row for row in tables if row["table"] == name]
-    assert listed["rows"] == 360
+    story.check_rows(name)
 
 
-def test_predictions_are_those_of_a_run_here(story):
-    told, _, _, rows, _ = story
-    found, quiet = (
-        frame.sort("row_id")
-        for frame in (rows["predictions"], open_workspace(told.folder / "quiet").table("predictions"))
-    )
-    assert found["row_id"].to_list() == quiet["row_id"].to_list()
-    error = (found["prediction"] / quiet["prediction"] - 1).abs().max()
-    print("PREDICTIONS differ by", error)
-    assert error < 1e-9
-    assert found.select((pl.col("lower_90") <= pl.col("upper_90")).all()).item()
+def test_predictions_are_those_of_a_run_here_and_of_the_udf(story):
+    story.check_predictions()
+
+
+def test_a_server_says_what_batch_has_said(story):
+    story.check_server()

@@ -10,11 +10,9 @@ import sys
 
 import pytest
 import requests
-from lake_story import KILLED, free_port, running, story_of
-from polars.testing import assert_frame_equal
+from lake_story import free_port, running, story_of
 from pyarrow import fs
 
-from assay import open_workspace
 from assay.config import conf_root
 
 pytestmark = [pytest.mark.heavy, pytest.mark.cluster]
@@ -74,45 +72,28 @@ def story(s3, towns, tmp_path_factory):
         below = fs.FileSelector(f"{lake}/{path}", recursive=True, allow_not_found=True)
         return sum(found.is_file for found in s3[1].get_file_info(below))
 
-    told = story_of(folder, tree, f"s3a://{lake}", conf, count)
-    killed = {job: told.kill_while_writing(table) for job, table in KILLED.items()}
-    result = told.run("s3, after the kills", told.in_lake())
-    told.run("quiet", told.arguments("--workspace", str(folder / "quiet")))
-    rows, tables = told.read()
-    print("SECONDS", told.seconds)
-    return told, killed, result, rows, tables
+    return story_of(folder, tree, f"s3a://{lake}", conf, count).told()
 
 
-def test_it_was_killed_while_objects_were_there_and_no_commit(story):
-    assert story[1] == dict.fromkeys(KILLED, True)
-
-
-def test_tables_are_in_the_bucket_alone(story):
-    told, _, result, _, tables = story
-    assert result["status"] == "done"
-    assert {table["location"] for table in result["tables"].values()} == {f"{told.lake}/{n}" for n in result["tables"]}
-    assert {"observations", "features", "predictions", "segment_metrics"} <= {row["table"] for row in tables}
-    assert not (told.workspace / "lake").exists()
+def test_it_was_killed_while_objects_were_there_and_no_commit_and_tables_are_there_alone(story):
+    story.check_tables_are_there_alone()
 
 
 @pytest.mark.parametrize("name", ["observations", "features"])
 def test_rows_are_those_of_a_run_here_that_never_died(story, name):
-    told, _, _, rows, _ = story
-    quiet = open_workspace(told.folder / "quiet").table(name)
-    assert quiet.height == 360
-    assert_frame_equal(rows[name], quiet, check_row_order=False, check_column_order=False, check_exact=True)
+    story.check_rows(name)
 
 
-def test_predictions_are_those_of_a_run_here(story):
-    told, _, _, rows, _ = story
-    quiet = open_workspace(told.folder / "quiet").table("predictions").sort("row_id")
-    found = rows["predictions"].sort("row_id")
-    assert found["row_id"].to_list() == quiet["row_id"].to_list()
-    assert (found["prediction"] / quiet["prediction"] - 1).abs().max() < 1e-9
+def test_predictions_are_those_of_a_run_here_and_of_the_udf(story):
+    story.check_predictions()
+
+
+def test_a_server_says_what_batch_has_said(story):
+    story.check_server()
 
 
 def test_no_key_is_written_anywhere(story):
-    told = story[0]
+    told = story
     texts = [p for p in told.workspace.rglob("*") if p.is_file() and p.suffix in {".json", ".log", ".html", ".db"}]
     assert len(texts) > 5
     assert not [str(path) for path in texts if SECRET.encode() in path.read_bytes()]

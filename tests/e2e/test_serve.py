@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import http.client
 import json
-import re
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -21,11 +13,10 @@ import yaml
 from deltalake import DeltaTable
 
 from benchmarks import serve as benchmark
-from job_process import CODE, environment, finished
+from job_process import finished
+from server_process import Server, check_numbers, serving
 
 pytestmark = pytest.mark.e2e
-
-SECONDS = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -40,71 +31,19 @@ def workspace(towns, tmp_path_factory):
     return dataset, folder / "ws"
 
 
-class Server:
-    """A server process."""
-
-    def __init__(self, dataset: Path, folder: Path, *options: str) -> None:
-        arguments = ["serve", "--dataset", str(dataset), "--workspace", str(folder), "--port", "0", *options]
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", CODE, *arguments], env=environment(), stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        found = re.search(r"serving \w+ at http://127\.0\.0\.1:(\d+) ", line)
-        assert found is not None, line
-        self.port = int(found[1])
-
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        connection.request(method, path, None if body is None else json.dumps(body))
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
-
-    def wait_until_ready(self) -> None:
-        end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
-            assert self.process.poll() is None, "the server ended"
-            with contextlib.suppress(OSError):
-                if self.ask("GET", "/ready")[0] == 200:
-                    return
-            time.sleep(0.2)
-        raise AssertionError("the server never became ready")
-
-
-@contextlib.contextmanager
-def serving(dataset: Path, folder: Path, *options: str) -> Iterator[Server]:
-    server = Server(dataset, folder, *options)
-    try:
-        server.wait_until_ready()
-        yield server
-    finally:
-        if server.process.poll() is None:
-            server.process.kill()
-        server.process.wait()
-
-
-def check_numbers(server: Server, dataset: Path, folder: Path) -> None:
-    """Rows of the source, as they stand there, have the numbers of the table `predictions`."""
+def check(server: Server, dataset: Path, folder: Path) -> None:
+    """The server's numbers are those of the table `predictions`."""
     source = yaml.safe_load(dataset.read_text(encoding="utf-8"))["source"]["path"]
-    with open(source, encoding="utf-8", newline="") as file:
-        raw = list(csv.DictReader(file))
-    tables = {
-        name: pl.from_arrow(DeltaTable(folder / "lake" / name).to_pyarrow_table())
-        for name in ("observations", "predictions")
-    }
-    wanted = tables["predictions"].join(tables["observations"].select("row_id", "source_row"), on="row_id").to_dicts()
-    rows = [{k: v for k, v in raw[row["source_row"] - 1].items() if k != "price"} for row in wanted]
-    code, answer = server.ask("POST", "/predict", {"rows": rows})
-    assert code == 200
-    for found, expected in zip(answer["predictions"], wanted, strict=True):
-        for name in ("prediction", "lower_80", "upper_90", "segment", "model_version", "calibration_version"):
-            assert found[name] == expected[name]
+    tables = [
+        pl.from_arrow(DeltaTable(folder / "lake" / name).to_pyarrow_table()) for name in ("observations", "predictions")
+    ]
+    assert check_numbers(server, Path(source), *tables)
 
 
 def test_a_server_gives_the_numbers_of_batch_and_ends_when_it_is_told(workspace):
     dataset, folder = workspace
     with serving(dataset, folder) as server:
-        check_numbers(server, dataset, folder)
+        check(server, dataset, folder)
         assert server.ask("GET", "/health") == (200, {"status": "ok"})
         code, about = server.ask("GET", "/version")
         assert (code, about["targets"]["price"]["registry_version"]) == (200, "1")
@@ -144,7 +83,7 @@ def test_several_processes_serve_one_port(workspace):
     dataset, folder = workspace
     with serving(dataset, folder, "--workers", "2") as server:
         time.sleep(1)
-        check_numbers(server, dataset, folder)
+        check(server, dataset, folder)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) == 0
 

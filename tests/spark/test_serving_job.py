@@ -14,9 +14,10 @@ import polars as pl
 import pytest
 
 from assay.config import load_run
-from assay.errors import AssayError, DataError, UserError
+from assay.errors import AssayError, DataError, PreflightError, UserError
 from assay.runtime.progress import Reporter
 from assay.runtime.session import SparkSettings
+from assay.runtime.spark_plane import SparkPlane
 from assay.serving import packed
 from assay.serving.job import ServeOptions, ServingContext, save
 from assay.serving.pricer import load_pricer, versions
@@ -72,6 +73,17 @@ def test_requests_have_the_very_numbers_of_batch(pricer, scored):
     assert set(scored["model_version"]) == {one.scorer.model.version for one in (model, model.tested)}
     for place in range(0, scored.height, 29):
         check_answers(pricer.price(rows_of(scored[place]), []).answers, scored[place])
+
+
+def test_a_lake_that_spark_alone_reads_has_the_same_numbers(spark, finished, scored):
+    told = [*finished.settings, "runtime.lake=s3a://nowhere/towns"]
+    elsewhere = context_of(finished.folder, told)
+    with pytest.raises(PreflightError, match=r"its tables lie in file:///.*, not in s3a://nowhere/towns"):
+        _ = elsewhere.plane
+    elsewhere.__dict__["plane"] = SparkPlane(lambda: spark, (finished.folder / "lake").as_uri())
+    by_spark = load_pricer(elsewhere, Limits())
+    check_answers(by_spark.price(rows_of(scored), []).answers, scored)
+    assert by_spark.versions == versions(elsewhere) == versions(context_of(finished.folder, finished.settings))
 
 
 def test_a_bad_row_is_flagged_among_good_ones(pricer, scored):

@@ -10,7 +10,7 @@ import zoneinfo
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from assay.config.dataset import DatasetConfig, JdbcConfig, SourceConfig, stored_name
+from assay.config.dataset import EPOCHS, DatasetConfig, JdbcConfig, SourceConfig, stored_name
 from assay.config.events_consistency import check_events
 from assay.config.quality import parse_check
 from assay.config.strict import check_repeats, nearest
@@ -103,7 +103,7 @@ def _check_time(dataset: DatasetConfig, origin: str) -> None:
             f"{origin}: source.removed_files=keep and time.align: merged rows cannot be told apart again, so all files "
             "are read whenever one changes; set removed_files to drop or refuse"
         )
-    if time.format is None:
+    if time.format is None or time.format in EPOCHS:
         return
     directives = set(re.findall(r"%[-_0^#:.]*\d*([A-Za-z+%])", time.format))
     if not directives & set("YyGgDFcxs+"):

@@ -118,12 +118,16 @@ class AlignConfig:
     aggregate: Literal["last", "first", "mean", "sum", "min", "max"] = "last"
 
 
+EPOCHS = {"%s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000, "epoch_ns": 1_000_000_000}  # units a second
+
+
 @dataclass(frozen=True, config=STRICT)
 class TimeConfig:
     """The time of an observation.
 
     column: where it stands. Without one, rows have no time: nothing has a history, and parts of rows are drawn.
-    format: strptime format of a text column; without it ISO dates and timestamps are understood.
+    format: strptime format of a text column; without it ISO dates and timestamps are understood. Of numbers since 1970:
+        `%s` of seconds, `epoch_ms`, `epoch_us` and `epoch_ns` of thousandths, millionths and billionths of one.
     zone: IANA zone of times that carry none; everything is stored in UTC.
     future: what to do with rows later than now: they are not known yet. Rows that `quarantine` has set aside come
         back by themselves once their time has come. (`--date` leaves later rows out of features and everything after.)

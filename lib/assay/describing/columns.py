@@ -93,9 +93,9 @@ def _column(raw: pl.Series, typed: bool) -> Column:
     name, rows = raw.name, len(raw)
     found = times_in(raw)
     if found is not None and found.read > 0.9:
-        return _of(name, "time", found.values, rows, times=found)
+        return column_of(name, "time", found.values, times=found)
     if raw.dtype == pl.Boolean:
-        return _of(name, "truth", raw.cast(pl.String), rows)
+        return column_of(name, "truth", raw.cast(pl.String))
     number, bad = as_number(raw)
     filled = rows - number.null_count() - int(number.is_nan().sum() or 0) + int(bad.sum())
     if raw.dtype.is_numeric() or (raw.dtype == pl.String and filled and not _coded(raw)):
@@ -111,9 +111,8 @@ def _column(raw: pl.Series, typed: bool) -> Column:
             wrong_ones = stray + endless
             told = f"{wrong_ones:,} of {rows:,} values are no finite numbers: ingest sets those rows aside"
             told = told if wrong_ones else ""
-            return _of(
-                name, "number", number.alias(name), rows, whole=whole, markers=() if typed else markers, trouble=told
-            )
+            shown = () if typed else markers
+            return column_of(name, "number", number.alias(name), whole=whole, markers=shown, trouble=told)
     text = as_text(raw)
     sample = text.drop_nulls()
     grouped = len(sample) and float(sample.str.contains(GROUPED).mean() or 0) > 0.95  # type: ignore[arg-type]
@@ -121,7 +120,7 @@ def _column(raw: pl.Series, typed: bool) -> Column:
         f"looks like numbers, written as {sample[0]!r}: take signs and commas out in the source" if grouped else ""
     )
     kind: Literal["truth", "text"] = "truth" if set(sample.unique().str.to_lowercase()) == {"true", "false"} else "text"
-    return _of(name, kind, text, rows, trouble=trouble)
+    return column_of(name, kind, text, trouble=trouble)
 
 
 def _coded(raw: pl.Series) -> bool:
@@ -129,7 +128,9 @@ def _coded(raw: pl.Series) -> bool:
     return bool(raw.str.contains(r"^\s*0\d").any())
 
 
-def _of(name: str, kind: Any, values: pl.Series, rows: int, **more: Any) -> Column:
+def column_of(name: str, kind: Any, values: pl.Series, **more: Any) -> Column:
+    """A column of values of a kind. more: what else is known of it."""
+    rows = len(values)
     codes = values.rank("dense").fill_null(0).to_numpy().astype(np.int64)
     distinct = int(codes.max()) if rows else 0
     return Column(name, kind, values, codes, distinct, values.null_count() / rows, **more)

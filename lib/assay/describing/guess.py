@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+import polars as pl
 
-from assay.config.dataset import stored_name
+from assay.config.dataset import EPOCHS, stored_name
 from assay.config.strict import nearest
-from assay.describing.columns import Column, columns_of, count_distinct
+from assay.describing.columns import Column, column_of, columns_of, count_distinct
 from assay.describing.granularity import Grain, Looked, with_grains
 from assay.describing.leaks import Leak, find_leaks
 from assay.describing.names import AFTER, words
+from assay.describing.parts import Parts, are_the_time, is_series, parts_of_time, without_parts
 from assay.describing.roles import (
     UNIQUE,
     EntityRole,
@@ -28,6 +30,7 @@ from assay.describing.roles import (
 from assay.describing.sampling import SLICE, Sample
 from assay.describing.segments import Segment, find_segments
 from assay.describing.targets import MOST_CLASSES, Candidate, candidate, candidates
+from assay.describing.times import YEAR, units_since_1970
 from assay.errors import UserError
 
 MOST_CATEGORIES = 1_000
@@ -129,11 +132,24 @@ def _looked(
     if entity:
         own = given_entity(entity, columns, role.column if role else None, part)
         return with_grains(Looked(columns, role, own, part))
-    if role is None and (years := time_of_years(keys, part)) is not None:
+    parts = parts_of_time(columns) if role is None else None
+    coarse = without_parts(keys, parts) if parts else keys
+    if role is None and (years := time_of_years(coarse, part)) is not None:
         role, own = years
+    elif parts is not None and are_the_time(keys, parts, part):
+        raise _in_parts(parts, sample)
     else:
         own = find_entity(keys, role.column if role else None, part)
     return with_grains(Looked(columns, role, own, part))
+
+
+def _in_parts(parts: Parts, sample: Sample) -> UserError:
+    """What is said where rows have a time that no column holds."""
+    series = "; the rows are one series, so add one with the same value in all rows, too" if is_series(parts) else ""
+    return UserError(
+        f"{sample.source.path}: {parts.told()} are the time of the rows together, and time.column is one column: "
+        f"{parts.advice()}{series}"
+    )
 
 
 def _ranked(looked: Looked) -> list[Candidate]:
@@ -267,6 +283,27 @@ def _documents(looked: Looked) -> str | None:
     return None
 
 
+def _look_at_time(looked: Looked) -> list[str]:
+    """What may be a time, or the rest of it, and was not taken for it."""
+    time, found = looked.time, []
+    parts = parts_of_time(looked.columns) if time is None else None
+    if time is not None and time.column.times is not None and time.column.times.format == YEAR:
+        parts = parts_of_time({**looked.columns, time.column.name: _as_number(time.column)})
+        parts = parts if parts is not None and parts.names[0] == time.column.name else None
+    if parts is not None:
+        found.append(f"{parts.told()}: are they the rows' time together? Then {parts.advice()}")
+    for column in looked.columns.values() if time is None else ():
+        units = units_since_1970(column.values) if column.kind == "number" and column.distinct > 1 else None
+        if units is not None:
+            told = {"%s": "seconds"}.get(units, f"1 / {EPOCHS[units]:,} seconds")
+            found.append(f"{column.name!r}: its numbers may be {told} since 1970; --time makes it the time")
+    return found
+
+
+def _as_number(column: Column) -> Column:
+    return column_of(column.name, "number", column.values.dt.year().cast(pl.Float64), whole=True)
+
+
 def _later(looked: Looked, now: dt.datetime) -> float:
     """Share of rows whose time has not come yet."""
     return float((looked.time.column.values > now).fill_null(False).mean() or 0) if looked.time else 0.0  # type: ignore[arg-type]
@@ -298,6 +335,7 @@ def _look_at(
     later = _later(looked, now)
     if later:
         found.append(f"time: {later:.1%} of rows are later than now, and not used until then")
+    found += _look_at_time(looked)
     if looked.time is None:
         found.append("no column of times: rows have no history. Is there none? --time COL")
     elif looked.time.column.times is not None and looked.time.column.times.doubtful:

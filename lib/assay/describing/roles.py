@@ -13,7 +13,7 @@ import polars as pl
 
 from assay.describing.columns import Codes, Column, count_distinct, determined, joined
 from assay.describing.names import KEY, words
-from assay.describing.times import NAMES, YEAR, Steps, Times, microseconds, steps_of, year_in
+from assay.describing.times import NAMES, YEAR, Steps, Times, microseconds, since_1970, steps_of, year_in
 from assay.errors import UserError
 
 UNIQUE = 0.98  # share of rows that entity and time tell apart in a panel; a few doubles are faults
@@ -136,6 +136,11 @@ def given_entity(names: Sequence[str], columns: Mapping[str, Column], time: Colu
     codes = joined(*(columns[name].codes for name in names))
     shape: Any = "panel" if time is not None and _moments(codes, time) >= MOMENTS else "identity"
     return _role(tuple(names), shape, codes, time, part, "as you said (--entity)")
+
+
+def find_panel(columns: Mapping[str, Column], time: Column, part: Codes) -> EntityRole | None:
+    """The smallest set of columns that makes a panel with a time; None where there is none."""
+    return _panel(_keys(columns, {time.name}), time, part)
 
 
 def _keys(columns: Mapping[str, Column], without: set[str]) -> dict[str, Column]:
@@ -313,7 +318,8 @@ def time_given(name: str, columns: Mapping[str, Column]) -> TimeRole:
     """
     column = columns[name]
     if column.kind != "time":
-        times: Times | None = year_in(column.values) if column.kind == "number" else None
+        number = column.kind == "number"
+        times: Times | None = (year_in(column.values) or since_1970(column.values)) if number else None
         if times is None:
             some = ", ".join(repr(v) for v in column.values.drop_nulls().head(3).to_list())
             raise UserError(f"--time {name}: holds no times that can be read (such as {some})")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from assay.config.dataset import TimeConfig
+from assay.config.dataset import EPOCHS, TimeConfig
 from assay.describing.names import words
 from assay.ingest.values import parse_time
 
@@ -21,10 +21,12 @@ DATES = (
     *("%d%b%Y", "%a %b %d %Y", "%b %Y", "%B %Y", "%b-%Y", "%m/%Y", "%Y %b", "%Y %B", "%Y-%b"),
 )
 CLOCKS = ("", " %H:%M:%S", " %H:%M", "T%H%M%S", " %H:%M:%S%.f", " %I:%M:%S %p", " %I:%M %p", "%H%M%S", "T%H:%M:%S")
-YEAR, SECONDS = "%Y", "%s"
+YEAR, MONTH = "%Y", "%Y%m"
+SINCE = (631_152_000, 2_208_988_800)  # seconds since 1970 of 1990 and 2040: other numbers are seldom there
 NAMES = frozenset(
     {"date", "time", "timestamp", "datetime", "ts", "ds", "day", "week", "month", "year", "epoch", "unix"}
 )
+FEWEST_MONTHS = 6  # numbers such as 201501 that are months without a name that says so
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 STEPS = {  # median step in microseconds, and how it is called
@@ -94,7 +96,7 @@ def year_in(raw: pl.Series) -> Times | None:
 
 
 def _numbers(raw: pl.Series) -> Times | None:
-    """20141013, or seconds since 1970 where their name or their being whole minutes says so."""
+    """20141013 or 201410; or numbers since 1970 where their name, or their being round, says so."""
     number = raw.cast(pl.Float64, strict=False).drop_nulls()
     if not len(number) or not bool((number == number.round(0)).all()):
         return None
@@ -106,11 +108,28 @@ def _numbers(raw: pl.Series) -> Times | None:
         and _share(number.unique(), "%y%m%d") > ENOUGH
     ):
         return _read(raw, "%y%m%d")
-    if bool(number.is_between(631_152_000, 2_208_988_800).all()) and len(number.unique()) > 1:
-        minutes = float((number % 60 == 0).mean() or 0)  # type: ignore[arg-type]
-        if minutes >= 0.9 or words(raw.name) & NAMES:
-            return _read(raw, SECONDS)
-    return None
+    if bool(number.is_between(180_001, 220_012).all() and (number % 100).is_between(1, 12).all()):
+        return _read(raw, MONTH) if number.n_unique() >= FEWEST_MONTHS or words(raw.name) & NAMES else None
+    units = units_since_1970(number)
+    if units is None or number.n_unique() < 2:
+        return None
+    whole = float((number % (60 if units == "%s" else 1_000) == 0).mean() or 0)  # type: ignore[arg-type]
+    return _read(raw, units) if whole >= 0.9 or words(raw.name) & NAMES else None
+
+
+def units_since_1970(number: pl.Series) -> str | None:
+    """The format of numbers that may be seconds, or parts of them, since 1970, by where they lie; else None."""
+    number = number.drop_nulls()
+    if not len(number) or not bool((number == number.round(0)).all()):
+        return None
+    first, last = SINCE
+    return next((n for n, units in EPOCHS.items() if number.is_between(first * units, last * units).all()), None)
+
+
+def since_1970(raw: pl.Series) -> Times | None:
+    """Numbers that lie as those since 1970 do, as times, whatever else they may be."""
+    units = units_since_1970(raw.cast(pl.Float64, strict=False)) if raw.dtype.is_numeric() else None
+    return _read(raw, units) if units is not None else None
 
 
 def _share(values: pl.Series, pattern: str | None) -> float:
@@ -119,7 +138,7 @@ def _share(values: pl.Series, pattern: str | None) -> float:
 
 def _read(raw: pl.Series, pattern: str | None) -> Times:
     filled = len(raw) - raw.null_count()
-    if (raw.dtype == pl.String and pattern == "%Y%m%d") or pattern in {YEAR, SECONDS}:
+    if (raw.dtype == pl.String and pattern == "%Y%m%d") or pattern in {YEAR, MONTH, *EPOCHS}:
         raw = raw.cast(pl.Float64, strict=False)
     try:
         values = parse_time(raw, TimeConfig(column=raw.name or "time", format=pattern))

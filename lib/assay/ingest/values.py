@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from assay.config.dataset import FIRST_YEAR, LAST_YEAR, TimeConfig
+from assay.config.dataset import EPOCHS, FIRST_YEAR, LAST_YEAR, TimeConfig
 
 if TYPE_CHECKING:
     import polars as pl
 
 FUTURE = "in the future"
 UNDATED = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)  # stands for the time of rows that have none
+LAST_SECOND = 9_000_000_000  # since 1970, in the year 2255; in billionths still an integer of 64 bits
 LARGEST_WHOLE = 2**53  # above it, a float cannot tell one whole number from the next
 ISO = (
     *("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"),
@@ -78,6 +79,8 @@ def _read(column: pl.Series, config: TimeConfig, *, zone: str) -> pl.Series:
     import polars as pl
 
     kind = column.dtype
+    if config.format in EPOCHS and (kind.is_numeric() or kind == pl.String):
+        return _since_1970(column, EPOCHS[config.format])
     if kind.is_numeric() and config.format is not None:
         column, kind = column.cast(pl.Int64, strict=False).cast(pl.String), pl.String()
     if kind == pl.String:
@@ -92,6 +95,18 @@ def _read(column: pl.Series, config: TimeConfig, *, zone: str) -> pl.Series:
     else:
         return pl.Series(column.name, [None] * len(column), dtype=pl.Datetime("us", "UTC"))
     return _in_utc(parsed, zone)
+
+
+def _since_1970(column: pl.Series, units: int) -> pl.Series:
+    """Numbers of so many units a second, of UTC whatever the zone of other times; no fractions of a microsecond."""
+    import polars as pl
+
+    if column.dtype == pl.String:
+        column = column.str.strip_chars().str.replace(r"\.0*$", "")
+    number = column.cast(pl.Int64, strict=False)
+    number = number.set((number.abs() > LAST_SECOND * units).fill_null(True), None)
+    micro = number * (1_000_000 // units) if units < 1_000_000 else number // (units // 1_000_000)
+    return micro.cast(pl.Datetime("us", "UTC")).alias(column.name)
 
 
 def _in_utc(parsed: pl.Series, zone: str) -> pl.Series:

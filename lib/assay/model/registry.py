@@ -310,12 +310,13 @@ def version_label(tracking: Tracking, target: str, number: str) -> str:
     return label_of(number, tracking.client.get_model_version(name, number).tags)
 
 
-def registered_models(tracking_uri: str) -> dict[str, str]:
-    """Name of each registered model of an MLflow store that has a champion -> its target."""
+def registered_models(tracking_uri: str, dataset: str = "") -> dict[str, str]:
+    """Name of each registered model of an MLflow store that has a champion -> its target. dataset: only those of it."""
     client = client_of(tracking_uri)
     found = {}
     for model in client.search_registered_models():
-        if CHAMPION in model.aliases:
+        own = model.name.startswith(f"{dataset}.") or model.name.rpartition(".")[2].startswith(f"{dataset}__")
+        if CHAMPION in model.aliases and (own or not dataset):
             version = client.get_model_version_by_alias(model.name, CHAMPION)
             found[model.name] = client.get_run(version.tags["assay.run_id"]).data.tags["assay.target"]
     return found

@@ -46,6 +46,11 @@ def store_on_record(workspace: Path) -> str:
     return _on_record(workspace, "tracking_uri") or f"sqlite:///{workspace / 'mlflow.db'}"
 
 
+def dataset_on_record(workspace: Path) -> str:
+    """The dataset that a workspace holds, by its mark; empty where it says none."""
+    return _on_record(workspace, "dataset")
+
+
 def _on_record(workspace: Path, name: str) -> str:
     try:
         return str(json.loads((workspace / MARK).read_text(encoding="utf-8")).get(name) or "")

@@ -23,6 +23,7 @@ from assay.errors import DataError
 from assay.model.registry import Calibrated, Champion, load_registered, registered_models
 from assay.model.row_sample import ROW
 from assay.model.versions import CHAMPION
+from assay.runtime.lake import dataset_on_record, store_on_record
 from assay.runtime.session import ship_extensions
 from assay.scoring.scorer import Scorer
 
@@ -33,17 +34,19 @@ if TYPE_CHECKING:
 def champion_of(workspace: str | Path, target: str | None = None, *, which: str = CHAMPION) -> Champion:
     """The champion of a workspace folder, or another version by its number or alias; every file's hash is checked.
 
+    From the MLflow store that its jobs used last; where its tables lie is no matter.
+
     target: needed where the workspace has models of several.
 
     Raises:
         DataError: there is no MLflow store, no such model, or more than one and `target` does not say which.
         AssayError: a file was changed.
     """
-    store = Path(workspace).absolute() / "mlflow.db"
-    if not store.is_file():
+    folder = Path(workspace).absolute()
+    own, uri = folder / "mlflow.db", store_on_record(folder)
+    if uri == f"sqlite:///{own}" and not own.is_file():
         raise DataError(f"{workspace} has no mlflow.db: run the jobs with --workspace {workspace} first")
-    uri = f"sqlite:///{store}"
-    names = {found: name for name, found in registered_models(uri).items()}
+    names = {found: name for name, found in registered_models(uri, dataset_on_record(folder)).items()}
     if target is None and len(names) == 1:
         (target,) = names
     if target not in names:

@@ -23,6 +23,12 @@ def serve(
         typer.Option("--workspace", metavar="DIR", help="Where the pipeline ran. Default: workspace/NAME-OF-DATASET."),
     ] = None,
     set_: Overrides = None,
+    conf_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--conf-file", metavar="FILE", help="Spark settings file, where runtime.lake is another file system."
+        ),
+    ] = None,
     date: Annotated[
         str | None, typer.Option("--date", metavar="DATE", help="Know nothing that is later than this date.")
     ] = None,
@@ -79,6 +85,7 @@ def serve(
         profile=profile,
         workspace=str(workspace.absolute()) if workspace is not None else None,
         overrides=tuple(set_ or ()),
+        conf_file=str(conf_file.absolute()) if conf_file is not None else None,
         date=date,
         host=host,
         port=port,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from assay.config import load_run
 from assay.errors import AssayError, DataError, UserError
 from assay.features.job import champion_plan
-from assay.runtime.job import JobContext
+from assay.runtime.job import JobContext, choose_plane
 from assay.runtime.lake import lake_folder
 from assay.runtime.local_plane import LocalPlane
 from assay.runtime.plane import Plane
@@ -41,29 +41,28 @@ APP = "assay.serving.job:app_of_environment"
 
 
 class ServingContext(JobContext):
-    """A context that reads tables in this process."""
+    """A context that reads tables in this process: files by itself, those of another file system by a Spark in it."""
 
     @cached_property
     def plane(self) -> Plane:
-        """The lake's files.
+        """The lake.
 
         Raises:
-            UserError: tables are not files.
+            UserError: tables are in a catalog, or in another lake than the workspace's.
         """
         runtime, lake = self.config.profile.runtime, lake_folder(self.config)
-        if runtime.catalog or runtime.road == "spark":
-            raise UserError("serve reads tables as files: leave runtime.catalog empty, and runtime.road as it is")
+        if runtime.catalog:
+            raise UserError("serve reads tables by their place: leave runtime.catalog empty")
         if lake is None:
-            raise UserError(
-                f"serve reads tables as files, but runtime.lake is {runtime.lake}: copy its tables `observations` and "
-                "`deployments` into a folder, and set runtime.lake to that: file:///FOLDER"
-            )
+            return choose_plane(self)
+        if runtime.road == "spark":
+            raise UserError("serve reads tables of this machine as files: leave runtime.road as it is")
         return LocalPlane(lake, rows_per_task=runtime.rows_per_task)
 
 
 @dataclasses.dataclass(frozen=True)
 class ServeOptions:
-    """What a server is told. port: 0 takes a free one.  workers: processes."""
+    """What a server is told. port: 0 takes a free one.  workers: processes.  conf_file: of Spark, if it reads."""
 
     dataset: str
     profile: str = "production"
@@ -75,6 +74,7 @@ class ServeOptions:
     workers: int = 1
     refresh_minutes: float = 1.0
     limits: Limits = dataclasses.field(default_factory=Limits)
+    conf_file: str | None = None
 
     def context(self) -> JobContext:
         """What the workspace is.
@@ -91,7 +91,8 @@ class ServeOptions:
         )
         if not (config.workspace / MARK).is_file():
             raise DataError(f"--workspace {config.workspace}: no job has run there: run `{program()} pipeline` first")
-        return ServingContext(config, SparkSettings(), Reporter(quiet=True))
+        settings = SparkSettings(conf_file=Path(self.conf_file) if self.conf_file is not None else None)
+        return ServingContext(config, settings, Reporter(quiet=True))
 
     def served(self, **options: Any) -> Served:
         """What serves, not started yet."""

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from assay.config import DatasetConfig
-from assay.config.dataset import stored_name
+from assay.config.dataset import EPOCHS, stored_name
 from assay.config.profile import ScoringConfig
 from assay.errors import AssayError, DataError
 from assay.features.job import champion_plan
@@ -153,7 +153,9 @@ def load_pricer(context: JobContext, limits: Limits) -> Pricer:
 
     def read(columns: Sequence[str]) -> Batches:
         flow = context.plane.read(OBSERVATIONS.name, version=version, columns=columns, where=where)
-        assert isinstance(flow, ArrowFlow)
+        if not isinstance(flow, ArrowFlow):
+            batches: Batches = flow.collect().to_batches()
+            return batches
         return (batch for share in flow.shares(1) for batch in share.batches() if batch.num_rows)
 
     champions = {target.name: champion(context.tracking, target.name) for target in dataset.targets}
@@ -233,4 +235,7 @@ def _example(dataset: DatasetConfig, batches: Batches) -> dict[str, Any] | None:
 def _written(moment: dt.datetime, dataset: DatasetConfig) -> str:
     from zoneinfo import ZoneInfo
 
+    if dataset.time.format in EPOCHS:
+        since = moment - dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+        return str(since // dt.timedelta(microseconds=1) * EPOCHS[dataset.time.format] // 1_000_000)
     return moment.astimezone(ZoneInfo(dataset.time.zone)).strftime(str(dataset.time.format))

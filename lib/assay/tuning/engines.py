@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from assay.config.profile import SAMPLED, EngineConfig
+from assay import extensions
+from assay.config.members import samples
+from assay.config.profile import ENGINES, SAMPLED, EngineConfig
 from assay.errors import ConfigError
 from assay.model.encoding import Encoding
 from assay.model.outcome import VALUE, Outcome
@@ -15,7 +17,7 @@ from assay.model.scale import TargetScale
 from assay.training import catboost_params, learner_params, xgboost_params
 from assay.training.linear_engine import check_penalty
 from assay.training.monotone import directions
-from assay.training.sampled_engine import SAMPLE_ROWS
+from assay.training.sampled_engine import sample_rows
 from assay.training.tuned import own_names
 from assay.training.weights import Weights
 from assay.tuning.space import Choice, Space
@@ -38,14 +40,21 @@ def check_names(engine: EngineConfig, space: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: the engine has no trials, or a parameter is not the search's to choose.
     """
-    if engine.name not in TUNED:
-        raise ConfigError(f"engine.name={engine.name} cannot be tuned; choose among {', '.join(TUNED)}")
+    if not _is_tuned(engine.name):
+        own = "" if engine.name in ENGINES else ", or give the extension `learn` in place of `fit`"
+        raise ConfigError(f"engine.name={engine.name} cannot be tuned; choose among {', '.join(TUNED)}{own}")
     for name in space:
         if name in FIXED_BY_DATA:
             raise ConfigError(
                 f"tuning.space.{name}: the matrix is built once for all trials, so its bins are not tuned; set "
                 f"engine.params.{name}"
             )
+
+
+def _is_tuned(name: str) -> bool:
+    """Ours in `TUNED`, and extensions that learn in memory: what `fit` needs beside rows, slots do not have."""
+    found = None if name in ENGINES else extensions.find("engine", name)
+    return name in TUNED or (found is not None and hasattr(found.item, "learn") and not hasattr(found.item, "fit"))
 
 
 def setting(
@@ -87,7 +96,7 @@ def setting(
         try:
             resolved({**own, **end})
         except ConfigError as error:
-            raise ConfigError(_told(str(error), set(given) | set(space.parameters))) from None
+            raise ConfigError(_told(str(error), given, space.parameters, engine.name)) from None
     return Setting(
         engine=engine.name,
         encoding=encoding,
@@ -99,7 +108,7 @@ def setting(
         stopping=engine.early_stopping_rounds,
         seed=engine.seed,
         threads=threads,
-        sample_rows=engine.sample_rows or SAMPLE_ROWS.get(engine.name, 0),
+        sample_rows=engine.sample_rows or (sample_rows(engine.name) if samples(engine.name) else 0),
     )
 
 
@@ -134,6 +143,13 @@ def _ends(space: Space) -> list[dict[str, Any]]:
     ]
 
 
-def _told(message: str, names: set[str]) -> str:
-    """A message about `engine.params` of which some are the space's."""
-    return re.sub(r"engine\.params\.(\w+)", lambda m: f"tuning.space.{m[1]}" if m[1] in names else m[0], message)
+def _told(message: str, given: Collection[str], space: Collection[str], engine: str) -> str:
+    """A message about `engine.params` of which some are the space's: the configuration's, or an extension's own."""
+    found = None if engine in ENGINES else extensions.find("engine", engine)
+    own, of = ("tuning.space", "") if found is None else ("space", f" (module {found.module})")
+
+    def place(match: re.Match[str]) -> str:
+        name = match[1]
+        return f"tuning.space.{name}" if name in given else f"{own}.{name}{of}" if name in space else match[0]
+
+    return re.sub(r"engine\.params\.(\w+)", place, message)

@@ -14,7 +14,7 @@ from assay.model.scale import Floats
 from assay.runtime.barrier import Batches, RankContext
 from assay.training.learner_params import resolve
 from assay.training.learner_rows import KeptRows, RowReader
-from assay.training.learners import LEARNERS
+from assay.training.learners import learner_named
 from assay.training.linear_engine import LinearTask, solve
 from assay.training.logistic import LogisticTask
 from assay.training.weights import Weights
@@ -42,7 +42,7 @@ class LearnerBench:
         setting, losses = self.setting, []
         told = resolve(setting.engine, {**setting.params, **params})
         for train, validate in self.rows:
-            learn = LEARNERS[setting.engine]
+            learn = learner_named(setting.engine)
             learner = learn(
                 train, setting.encoding, told, seed=setting.seed, threads=setting.threads, outcome=setting.outcome
             )

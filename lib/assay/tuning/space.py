@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from assay.config.strict import nearest
+from assay import extensions
+from assay.config.strict import check, nearest
 from assay.config.tuning import ParameterConfig
 from assay.errors import ConfigError
 from assay.model.outcome import VALUE, Outcome
@@ -80,6 +81,7 @@ class Choice:
 
 Parameter = Number | Choice
 BAYESIAN = "Bayesian"
+EXAMPLE = '{"alpha": {"low": 0.1, "high": 10, "log": True}}'
 
 # The most telling parameters first: a grid that is small has more values of these.
 SPACES: dict[str, dict[str, Parameter]] = {
@@ -211,7 +213,7 @@ def _levels(parameter: Parameter, count: int) -> list[Any]:
 
 def own_space(engine: str, fixed: Mapping[str, Any], outcome: Outcome = VALUE) -> dict[str, Parameter]:
     """What the engine's own space is for a kind of outcome. fixed: what `engine.params` says."""
-    found = dict(SPACES.get(engine, {}))
+    found = dict(SPACES[engine]) if engine in SPACES else _of_extension(engine)
     if engine == "catboost" and _drawn_by(fixed, outcome) == BAYESIAN:
         found["bagging_temperature"] = Number(0.0, 2.0)
     idle = without_use(engine, fixed, outcome)
@@ -253,7 +255,7 @@ def space_of(
         if name in idle:
             continue
         if told is not None:
-            found[name] = _parameter(name, told)
+            found[name] = _parameter(f"tuning.space.{name}", told)
         elif name in own:
             found.pop(name, None)
         else:
@@ -264,18 +266,34 @@ def space_of(
     if not found:
         raise ConfigError(
             f"engine {engine} has nothing to tune: name parameters in tuning.space, such as "
-            "tuning.space.NAME={kind: float, low: 0.1, high: 10}"
+            f"tuning.space.NAME={{kind: float, low: 0.1, high: 10}}{_or_in_module(engine)}"
         )
     return Space(found)
 
 
-def _parameter(name: str, told: ParameterConfig) -> Parameter:
-    """One parameter as the configuration has it.
+def _of_extension(engine: str) -> dict[str, Parameter]:
+    """What an extension's attribute `space` says, in the words of `tuning.space`; nothing where it has none.
+
+    Raises:
+        ConfigError: names the module and the parameter.
+    """
+    found = extensions.find("engine", engine)
+    told = getattr(found.item, "space", {}) if found is not None else {}
+    if found is None or not told:
+        return {}
+    origin = f"module {found.module}"
+    if not isinstance(told, Mapping):
+        raise ConfigError(f"{origin}: `space` of engine {engine} is a {type(told).__name__}; expected {EXAMPLE}")
+    known = check(dict[str, ParameterConfig], told, origin=origin, prefix="space")
+    return {name: _parameter(f"{origin}: space.{name}", one) for name, one in known.items()}
+
+
+def _parameter(key: str, told: ParameterConfig) -> Parameter:
+    """One parameter as the configuration has it. key: where.
 
     Raises:
         ConfigError: bounds that are missing, in the wrong order, no whole numbers or without a logarithm.
     """
-    key = f"tuning.space.{name}"
     if told.kind == "choice":
         if told.low is not None or told.high is not None or told.log:
             raise ConfigError(f"{key}: low, high and log have no use with kind choice")
@@ -293,3 +311,9 @@ def _parameter(name: str, told: ParameterConfig) -> Parameter:
     if told.kind == "int" and not (told.low.is_integer() and told.high.is_integer()):
         raise ConfigError(f"{key}: low and high must be whole numbers with kind int")
     return Number(told.low, told.high, told.log, whole=told.kind == "int")
+
+
+def _or_in_module(engine: str) -> str:
+    """Where an extension can say what its parameters may be."""
+    found = None if engine in SPACES else extensions.find("engine", engine)
+    return f", or in module {found.module} as `space = {EXAMPLE}`" if found is not None else ""

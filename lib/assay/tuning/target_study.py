@@ -11,7 +11,9 @@ from typing import Any
 
 from assay.config import TargetConfig, canonical_json
 from assay.config.dataset import stored_name
+from assay.config.profile import ENGINES
 from assay.errors import AssayError, ConfigError
+from assay.extensions import digests
 from assay.runtime.job import Done, JobContext
 from assay.runtime.plane import Flow
 from assay.runtime.progress import figure
@@ -121,7 +123,9 @@ class TargetStudy:
 
     def told(self) -> dict[str, Any]:
         """What the study is a study of: everything that can change what a trial comes to or which ones are proposed."""
+        code = {} if self.engine.name in ENGINES else {"extensions": digests([("engine", self.engine.name)])}
         return {
+            **code,
             "target": self.target.name,
             "engine": self.engine.name,
             "judge": self.judge,

@@ -24,6 +24,21 @@ def times(values, dtype=None, **config):
 
 
 @pytest.mark.parametrize(
+    ("format_", "value"),
+    [("%s", 1_420_070_400), ("epoch_ms", 1_420_070_400_000), ("epoch_us", 1_420_070_400_000_000)],
+)
+def test_numbers_since_1970_are_utc_whatever_the_zone(format_, value):
+    wanted = [utc(2015, 1, 1), None, None, None]
+    assert times([value, None, 2**62, -(2**62)], format=format_, zone="America/Chicago") == wanted
+    assert times([f" {value}.0", "", "soon", "9" * 30], format=format_) == wanted
+    assert times([float(value), math.nan, math.inf, None], format=format_) == wanted
+
+
+def test_billionths_of_seconds_lose_what_is_less_than_a_microsecond():
+    assert times([1_420_070_400_000_001_999], format="epoch_ns") == [utc(2015, 1, 1, 0, 0, 0, 1)]
+
+
+@pytest.mark.parametrize(
     ("text", "moment"),
     [
         ("2015-06-30", utc(2015, 6, 30)),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 
 import pytest
 
 from assay.config import DatasetConfig
 from assay.config.strict import check
+from assay.serving.pricer import _written
 from assay.serving.request import Asked, BadRequest, Limits, Reader, parsed
 
 TREE = {
@@ -34,6 +36,17 @@ def read(rows, history=(), **changes):
     if isinstance(found, BadRequest):
         raise found
     return found
+
+
+@pytest.mark.parametrize(
+    ("format_", "text"), [("%s", "1583020800"), ("epoch_ms", "1583020800250"), ("epoch_ns", "1583020800250000000")]
+)
+def test_an_example_of_a_time_that_is_a_number_is_read_back(format_, text):
+    moment = dt.datetime(2020, 3, 1, 0, 0, 0, 250_000, dt.timezone.utc)
+    dataset = check(DatasetConfig, {**TREE, "time": {"column": "sold on", "format": format_}}, origin="test")
+    assert _written(moment, dataset) == text
+    asked = read([{**ROW, "sold on": int(text)}], time={"column": "sold on", "format": format_})
+    assert asked.rows["time"].to_list() == [moment if format_ != "%s" else moment.replace(microsecond=0)]
 
 
 @pytest.mark.parametrize(

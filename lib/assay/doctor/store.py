@@ -14,6 +14,7 @@ from assay.doctor.findings import Finding, fail, ok, refused, warn
 from assay.errors import PreflightError
 from assay.runtime import preflight
 from assay.runtime.environment import variable
+from assay.runtime.mlflow_client import client_of
 from assay.runtime.tracking import tracking_uri
 
 CHECK = "MLflow"
@@ -85,7 +86,7 @@ def listed(uri: str) -> Finding:
 
         set_up_logging()  # MLflow's import brings handlers of its own
         try:
-            client = mlflow.MlflowClient(uri, uri)
+            client = client_of(uri)
             experiments = [one.experiment_id for one in client.search_experiments()]
             runs = client.search_runs(experiments, max_results=1) if experiments else []
         except Exception as error:

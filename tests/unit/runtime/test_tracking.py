@@ -162,6 +162,15 @@ def test_a_stray_folder_does_not_redirect_the_store(workspace, monkeypatch):
     assert (workspace / "mlartifacts" / run_id / "artifacts" / "a.json").is_file()
 
 
+def test_nothing_is_left_where_the_user_stands(tmp_path, workspace, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    tracking = Tracking(config_in(workspace))
+    with tracking.run("ingest", "a1"):
+        tracking.json({"a": 1}, "a.json")
+    assert list(Path().iterdir()) == []
+
+
 def make_store_process(path):
     return subprocess.Popen([sys.executable, "-c", MAKE, str(path)], stderr=subprocess.DEVNULL, env=child_environment())
 

@@ -19,6 +19,7 @@ from assay.runtime.tracking import tracking_uri
 
 CHECK = "MLflow"
 REACH_SECONDS = 5
+OF_ANOTHER = ("out-of-date database schema", "Can't locate revision")  # the second of MLflow 3.8, whose store is newer
 ANOTHER = "name another store with --set runtime.tracking_uri=..."
 
 
@@ -97,7 +98,7 @@ def listed(uri: str) -> Finding:
 
 def refusal(uri: str, error: Exception) -> Finding:
     """What MLflow says of a store that it does not open."""
-    if "out-of-date database schema" in str(error):
+    if any(words in str(error) for words in OF_ANOTHER):
         return fail(
             CHECK,
             f"{uri}: was made by another version of MLflow ({_reason(error)})",

@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from assay import pipeline
 from assay.runtime.job import Result
+from assay.runtime.mlflow_client import client_of
 from assay.runtime.session import SparkSettings, open_session
 
 if TYPE_CHECKING:
@@ -70,10 +71,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated MLflow database without runs: copying it takes milliseconds, making it takes seconds."""
-    import mlflow
-
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    client_of(f"sqlite:///{path}").search_experiments()
     return path
 
 

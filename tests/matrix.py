@@ -112,7 +112,10 @@ def _make(cell: Cell, folder: Path, python: Path, sink: object) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     into = ["--python", str(python)]
     locks = ["--require-hashes", "--build-constraints", "requirements-uv.lock", "requirements-dev.lock"]
-    steps = [[uv, "venv", "--quiet", "--python", cell.python, str(folder)], [uv, "pip", "sync", *into, *locks]]
+    steps = [
+        [uv, "venv", "--quiet", "--seed", "--python", cell.python, str(folder)],
+        [uv, "pip", "sync", *into, *locks],
+    ]
     if cell.over:
         steps.append([uv, "pip", "install", *into, *(f"{name}=={version}" for name, version in cell.over.items())])
     steps.append([uv, "pip", "install", *into, "--no-deps", "--no-build-isolation", "--editable", "."])

@@ -30,6 +30,19 @@ _assay_spark_submit() {{
 complete -o default -F _assay_words assay
 complete -o default -F _assay_spark_submit spark-submit.sh"""
 
+# No blank after a setting here either. A file of `fpath` is read at the first TAB, which has to be answered, too.
+FOR_ZSH = f"""#compdef {PROGRAM}
+
+_assay_completion() {{
+    local answer joined=(-S '')
+    answer=$(env _TYPER_COMPLETE_ARGS="${{words[1,$CURRENT]}}" {ASKING}=complete_zsh {PROGRAM})
+    [[ $answer == *'="'[:\\)$'\\n']* ]] && answer=${{answer/_arguments/_arguments -O joined}}
+    eval $answer
+}}
+
+[[ ${{zsh_eval_context[-1]}} != loadautofunc ]] || _assay_completion
+compdef _assay_completion {PROGRAM}"""
+
 Shell = Annotated[Literal["bash", "zsh", "fish"], typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]
 
 
@@ -51,6 +64,8 @@ def completion(shell: Shell) -> None:
 
 def script(shell: Literal["bash", "zsh", "fish"]) -> str:
     """The completion script of a shell; that of bash completes ./spark-submit.sh as well."""
+    if shell == "zsh":
+        return FOR_ZSH
     from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
     text: str = get_completion_script(prog_name=PROGRAM, complete_var=ASKING, shell=shell)

@@ -18,6 +18,7 @@ from assay.model.versions import CHAMPION, pick, versions_of
 from assay.pages.cards import Card
 from assay.runtime.deployment_tables import DEPLOYMENT_TABLES
 from assay.runtime.lake import dataset_on_record, lake_on_record, store_on_record
+from assay.runtime.mlflow_client import client_of
 from assay.runtime.monitoring_tables import MONITORING_TABLES
 from assay.runtime.session import SparkSettings, open_session
 from assay.runtime.snapshots import Snapshots, snapshots_at
@@ -25,7 +26,6 @@ from assay.runtime.tables import SEGMENT_METRICS, TABLES
 from assay.runtime.training_tables import TRAINING_TABLES
 
 if TYPE_CHECKING:
-    import mlflow
     import pandas as pd
     import polars as pl
     import pyarrow as pa
@@ -273,11 +273,9 @@ class Workspace:
             if not token:
                 return
 
-    def _client(self) -> mlflow.MlflowClient:
-        import mlflow
-
+    def _client(self) -> Any:
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        return mlflow.MlflowClient(store_on_record(self.folder))
+        return client_of(store_on_record(self.folder))
 
     def artifact(self, run_id: str, path: str) -> Any:
         """A file that a run left in MLflow: JSON as plain data, anything else as text. run_id: of `runs`.
@@ -287,13 +285,14 @@ class Workspace:
         """
         import mlflow
 
+        client = self._client()
         with tempfile.TemporaryDirectory(prefix="assay-artifact-") as scratch:
             try:
                 found = mlflow.artifacts.download_artifacts(
                     run_id=run_id, artifact_path=path, dst_path=scratch, tracking_uri=store_on_record(self.folder)
                 )
             except mlflow.MlflowException as error:
-                known = ", ".join(one.path for one in self._client().list_artifacts(run_id))
+                known = ", ".join(one.path for one in client.list_artifacts(run_id))
                 raise DataError(f"run {run_id} has no file {path!r}; it has {known or 'none'}") from error
             text = Path(found).read_text(encoding="utf-8")
         return json.loads(text) if path.endswith(".json") else text

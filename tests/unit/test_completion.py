@@ -1,4 +1,7 @@
-"""Consumes command lines that are not finished, checks what a real bash offers, and what zsh and fish are told."""
+"""Consumes command lines that are not finished, checks what a real bash, zsh and fish offer: each where it is.
+
+Where zsh or fish is not, what they are told is checked alone.
+"""
 
 import os
 import shutil
@@ -23,6 +26,24 @@ COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
 "${BASH_REMATCH[1]}" "$1" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
 for word in "${COMPREPLY[@]}"; do echo "$word"; done
 """
+# A line editor of its own, in a terminal of its own; `told` gets the line as it is after TAB.
+ZSH = r"""
+zmodload zsh/zpty
+folder=$1; shift
+zpty z zsh -f -i
+zpty -w z "cd ${(q)PWD}; fpath=(${(q)folder} \$fpath); autoload -Uz compinit; compinit -u -D"
+zpty -w z 'tell() { zle complete-word; print -r -- "${BUFFER}|" >>$TOLD; BUFFER= }; zle -N tell; bindkey "^T" tell'
+for line in "$@"; do zpty -w -n z "$line"$'\x14'; done
+zpty -w z exit
+while zpty -r z output; do :; done
+"""
+CASES = [
+    (["assay", "tr"], ["train"]),
+    (["assay", "registry", "pro"], ["promote"]),
+    (["assay", "train", "--profile", "re"], ["research"]),
+    (["assay", "score", "--set", "engine.rou"], ["engine.rounds="]),
+    (["assay", "tables", "predi"], ["predictions"]),
+]
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +76,7 @@ def tab(shell):
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 @pytest.mark.parametrize(
     ("words", "offered"),
-    [
-        (["assay", "tr"], ["train"]),
-        (["assay", "registry", "pro"], ["promote"]),
-        (["assay", "train", "--profile", "re"], ["research"]),
-        (["assay", "score", "--set", "engine.rou"], ["engine.rounds="]),
-        (["assay", "train", "--dataset", "conf/d"], []),  # so bash offers files
-        (["assay", "tables", "predi"], ["predictions"]),
-    ],
+    [*CASES, (["assay", "train", "--dataset", "conf/d"], [])],  # so bash offers files
 )
 def test_bash_completes(tab, words, offered):
     assert tab(*words) == offered
@@ -89,6 +103,35 @@ def test_another_script_of_that_name_is_not_started(tab, tmp_path):
     (tmp_path / "spark-submit.sh").chmod(0o755)
     assert tab("./spark-submit.sh", "tr", cwd=tmp_path) == []
     assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh")
+def test_zsh_completes_from_the_first_tab_on(shell, tmp_path):
+    environment = shell[1]
+    (tmp_path / "_assay").write_text(script("zsh") + "\n")
+    lines = [*(" ".join(words) for words, _ in CASES), "assay train --dataset conf/prof", "assay dep"]
+    command = ["zsh", "-f", "-c", ZSH, "zsh", str(tmp_path), *lines]
+    told = tmp_path / "told"
+    subprocess.run(command, env={**environment, "TOLD": str(told)}, cwd=ROOT, timeout=120, check=True)
+    expected = [" ".join([*words[:-1], word]) + ("" if word[-1] == "=" else " ") for words, (word,) in CASES]
+    assert [line.removesuffix("|") for line in told.read_text().splitlines()] == [
+        *expected,
+        "assay train --dataset conf/profiles/",
+        "assay deploy ",  # whose description has a `section`, which is no command
+    ]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish")
+def test_fish_completes(shell, tmp_path):
+    environment = shell[1]
+    (tmp_path / "assay.fish").write_text(script("fish"))
+    cases = CASES[1::2]  # fish asks twice for each
+    lines = [*(" ".join(words) for words, _ in cases), "assay train --dataset conf/prof"]
+    asked = f"source {tmp_path / 'assay.fish'}; for line in $argv; complete -C $line; end"
+    command = ["fish", "--no-config", "-c", asked, *lines]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    offered = [line.partition("\t")[0] for line in done.stdout.splitlines()]
+    assert offered == [*(word for _, (word,) in cases), "conf/profiles/"]
 
 
 @pytest.mark.parametrize("kind", ["zsh", "fish"])

@@ -14,10 +14,12 @@ from assay.doctor.findings import Finding, fail, ok, refused, warn
 from assay.errors import PreflightError
 from assay.runtime import preflight
 from assay.runtime.environment import variable
+from assay.runtime.mlflow_client import client_of
 from assay.runtime.tracking import tracking_uri
 
 CHECK = "MLflow"
 REACH_SECONDS = 5
+OF_ANOTHER = ("out-of-date database schema", "Can't locate revision")  # the second of MLflow 3.8, whose store is newer
 ANOTHER = "name another store with --set runtime.tracking_uri=..."
 
 
@@ -85,7 +87,7 @@ def listed(uri: str) -> Finding:
 
         set_up_logging()  # MLflow's import brings handlers of its own
         try:
-            client = mlflow.MlflowClient(uri, uri)
+            client = client_of(uri)
             experiments = [one.experiment_id for one in client.search_experiments()]
             runs = client.search_runs(experiments, max_results=1) if experiments else []
         except Exception as error:
@@ -96,7 +98,7 @@ def listed(uri: str) -> Finding:
 
 def refusal(uri: str, error: Exception) -> Finding:
     """What MLflow says of a store that it does not open."""
-    if "out-of-date database schema" in str(error):
+    if any(words in str(error) for words in OF_ANOTHER):
         return fail(
             CHECK,
             f"{uri}: was made by another version of MLflow ({_reason(error)})",

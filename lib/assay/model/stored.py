@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +35,9 @@ def version_files(tracking_uri: str, name: str, number: str, told: str, *, regis
                 artifact_uri=source, dst_path=folder, tracking_uri=tracking_uri, registry_uri=registry
             )
         except (OSError, mlflow.MlflowException) as error:
-            if getattr(error, "error_code", "") not in {"", *ABSENT}:
+            # MLflow 3.8 has no code of its own for files that are not there.
+            gone = os.strerror(errno.ENOENT) in str(error)
+            if not gone and getattr(error, "error_code", "") not in {"", *ABSENT}:
                 raise
             why = str(error).strip().splitlines()[-1]
             raise AssayError(f"{told}: its files cannot be read ({why}); refusing to load it") from None

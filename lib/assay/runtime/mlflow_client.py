@@ -6,19 +6,22 @@ for nothing but a name, give pages, and tell neither tags nor aliases. `UnityCli
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from assay.config import RunConfig
 from assay.config.profile import RuntimeConfig
-from assay.errors import UserError
+from assay.errors import PreflightError, UserError
 
 UNITY = "databricks-uc"
 FOLDER, DATABRICKS_FOLDER = "assay", "/Shared/assay"  # of experiments, where `runtime.experiment_folder` names none
 LONGEST = 200  # characters of a model's own name; the catalog takes 255
 PLAIN = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
+STRAY = "mlruns"  # the folder that MLflow takes where nobody names one
 OURS, THEIRS = "assay.", "assay_"  # how keys of our tags begin, and how they do in Unity Catalog
 
 
@@ -75,11 +78,41 @@ def unity_name(schema: str, dataset: str, target: str) -> str:
 
 
 def client_of(tracking_uri: str, registry_uri: str = "") -> Any:
-    """The client of an MLflow store and of its registry, by default its own."""
+    """The client of an MLflow store and of its registry, by default its own.
+
+    Raises:
+        PreflightError: MLflow 3.8, in a folder that nobody may write to.
+    """
     import mlflow
 
-    client = mlflow.MlflowClient(tracking_uri, registry_uri=registry_uri or tracking_uri)
+    with _nothing_left_here():
+        client = mlflow.MlflowClient(tracking_uri, registry_uri=registry_uri or tracking_uri)
     return UnityClient(client) if is_unity(registry_uri or tracking_uri) else client
+
+
+@contextlib.contextmanager
+def _nothing_left_here() -> Iterator[None]:
+    """MLflow 3.8 makes a folder in the current one when it opens a SQL store: for files, and ours lie elsewhere.
+
+    One that was there before, or holds anything, is somebody's and stays.
+
+    Raises:
+        PreflightError: nobody may make a folder here.
+    """
+    theirs = Path(STRAY).exists()
+    try:
+        yield
+    except OSError as error:
+        if Path(str(error.filename)).name != STRAY:
+            raise
+        raise PreflightError(
+            f"{Path.cwd()}: this version of MLflow makes a folder {STRAY!r} in the current one, for a moment, and "
+            f"may not ({error.strerror}): start in a folder that you may write to, or install a later MLflow"
+        ) from None
+    finally:
+        if not theirs:
+            with contextlib.suppress(OSError):
+                Path(STRAY).rmdir()
 
 
 class UnityClient:

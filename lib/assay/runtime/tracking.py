@@ -230,7 +230,6 @@ def make_store(uri: str) -> None:
 
     Two processes may do so at the same time; the first one's store stays.
     """
-    import mlflow
     import psutil
 
     path = Path(uri.removeprefix("sqlite:///"))
@@ -242,7 +241,7 @@ def make_store(uri: str) -> None:
             old.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    mlflow.MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
+    client_of(f"sqlite:///{part}").search_experiments(max_results=1)
     try:
         os.link(part, path)
     except FileExistsError:

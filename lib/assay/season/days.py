@@ -20,6 +20,7 @@ from assay.model.versions import CHALLENGER
 from assay.pipeline import DAY, JOBS, run_job
 from assay.runtime.deployment_tables import DEPLOYMENTS
 from assay.runtime.job import REFUSED, Result
+from assay.runtime.mlflow_client import client_of
 from assay.runtime.session import SparkSettings
 from assay.season.corruption import champion_file, put
 from assay.season.faults import CANARY, FIRST_DAY, HARM_DAYS, WINDOW_DAYS, Calendar
@@ -233,10 +234,7 @@ class Player:
         return self.record.folder / f"twin-{job}"
 
     def _client(self) -> Any:
-        import mlflow
-
-        uri = f"sqlite:///{self.record.workspace / 'mlflow.db'}"
-        return mlflow.MlflowClient(uri, registry_uri=uri)
+        return client_of(f"sqlite:///{self.record.workspace / 'mlflow.db'}")
 
 
 def _noon(day: dt.date) -> str:

@@ -24,6 +24,7 @@ from assay.runtime.preflight import (
 
 DELTA = version("delta-spark")
 SPARK_LINE = ".".join(pyspark.__version__.split(".")[:2])
+OTHER_LINE = "4.1" if SPARK_LINE == "4.0" else "4.0"
 
 
 def run_of(folder, *, name="flats", tracking_uri=""):
@@ -151,7 +152,7 @@ def test_jars_that_fit(conf):
         {"spark_jars": f"file:///x/delta-spark_3.5_2.13-{DELTA}.jar"},
         {"spark_jars": "file:///x/.ivy2/jars/io.delta_delta-spark_2.12-3.2.0.jar"},
         {"spark_jars_packages": "io.delta:delta-spark_2.13:4.0.0"},
-        {"spark_jars_packages": f"org.x:y:1,io.delta:delta-spark_4.0_2.13:{DELTA}"},
+        {"spark_jars_packages": f"org.x:y:1,io.delta:delta-spark_{OTHER_LINE}_2.13:{DELTA}"},
     ],
 )
 def test_jars_of_another_version(conf):

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from assay.config import load_run
+from assay.errors import PreflightError
 from assay.runtime import tracking as tracking_module
 from assay.runtime.tracking import (
     PROCESS,
@@ -160,6 +161,25 @@ def test_a_stray_folder_does_not_redirect_the_store(workspace, monkeypatch):
         tracking.json({"a": 1}, "a.json")
     assert not list((workspace / "mlruns").iterdir())
     assert (workspace / "mlartifacts" / run_id / "artifacts" / "a.json").is_file()
+
+
+def test_nothing_is_left_where_the_user_stands(tmp_path, workspace, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    tracking = Tracking(config_in(workspace))
+    with tracking.run("ingest", "a1"):
+        tracking.json({"a": 1}, "a.json")
+    assert list(Path().iterdir()) == []
+
+
+def test_where_nobody_may_write_a_store_opens_or_the_folder_is_named(tmp_path, workspace, monkeypatch):
+    config = config_in(workspace)
+    monkeypatch.chdir("/proc")
+    try:
+        said = Tracking(config).experiment_id
+    except PreflightError as error:  # MLflow 3.8
+        said = str(error)
+    assert said.isdigit() or said.startswith("/proc: this version of MLflow makes a folder 'mlruns'")
 
 
 def make_store_process(path):

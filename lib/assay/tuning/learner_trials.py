@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assay.class_metrics import log_losses
-from assay.model.outcome import every_class
 from assay.model.predictors import load_predictor
-from assay.model.scale import Floats
 from assay.runtime.barrier import Batches, RankContext
 from assay.training.learner_params import resolve
 from assay.training.learner_rows import KeptRows, RowReader
 from assay.training.learners import learner_named
 from assay.training.linear_engine import LinearTask, solve
 from assay.training.logistic import LogisticTask
+from assay.training.sampled_engine import LOSSES, losses_of
 from assay.training.weights import Weights
 from assay.training.xgboost_stream import EncodedChunks
 from assay.tuning.trials import Fold, Metric, Report, Scored, Setting
 
 EVERY = 1 << 40  # rows
-RMSE, LOG_LOSS = Metric("rmse"), Metric("log_loss")
+RMSE = Metric("rmse")
 
 
 class LearnerBench:
@@ -47,10 +46,9 @@ class LearnerBench:
                 train, setting.encoding, told, seed=setting.seed, threads=setting.threads, outcome=setting.outcome
             )
             predictor = load_predictor(setting.engine, learner.store(), threads=setting.threads)
-            found = predictor.predict(validate.matrix)
-            decides = setting.outcome.decides
-            losses.append(_log_loss(found, validate.target) if decides else _rmse(found, validate.target))
-        metric = LOG_LOSS if setting.outcome.decides else RMSE
+            mean = float(losses_of(setting.outcome, validate.target, predictor.predict(validate.matrix)).mean())
+            losses.append(math.sqrt(mean) if setting.outcome.kind == "value" else mean)
+        metric = Metric(LOSSES.get(setting.outcome.kind, "log_loss"))
         return Scored(metric.pooled(losses, [len(validate) for _, validate in self.rows]), 1)
 
 
@@ -128,11 +126,3 @@ class LogisticBench:
             loss, count = task.judged(self.context, [], validate, fitted)
             losses, rows = losses + loss, rows + count
         return Scored(losses / rows, 1)
-
-
-def _log_loss(predicted: Floats, actual: Floats) -> float:
-    return float(log_losses(actual, every_class(predicted)).mean())
-
-
-def _rmse(predicted: Floats, actual: Floats) -> float:
-    return float(((predicted - actual) ** 2).mean() ** 0.5)

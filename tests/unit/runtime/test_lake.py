@@ -95,12 +95,21 @@ def test_the_road_follows_the_place(run_of, overrides, kinds):
     assert choose_plane(context).location("features").removeprefix("file://") == f"{expected}/features"
 
 
-def test_serve_reads_files_wherever_they_are(run_of, workspace):
+def test_serve_reads_files_itself_and_other_file_systems_by_spark(run_of, workspace):
+    def plane(*told):
+        return ServingContext(run_of(*told), SparkSettings(), Reporter(quiet=True)).plane
+
     check_workspace(run_of(f"runtime.lake={HDFS}"))
-    with pytest.raises(UserError, match=r"serve reads tables as files, but runtime\.lake is hdfs://.*file:///FOLDER"):
-        _ = ServingContext(run_of(f"runtime.lake={HDFS}"), SparkSettings(), Reporter(quiet=True)).plane
-    copied = ServingContext(run_of("runtime.lake=file:///srv/copy"), SparkSettings(), Reporter(quiet=True)).plane
-    assert copied.location("observations") == "/srv/copy/observations"
+    remote = plane(f"runtime.lake={HDFS}")
+    assert (type(remote), remote.location("observations")) == (SparkPlane, f"{HDFS}/observations")
+    copied = plane("runtime.lake=file:///srv/copy")
+    assert (type(copied), copied.location("observations")) == (LocalPlane, "/srv/copy/observations")
+    for told, message in (
+        (["runtime.catalog=main.assay"], r"leave runtime\.catalog empty"),
+        (["runtime.road=spark"], r"leave runtime\.road as it is"),
+    ):
+        with pytest.raises(UserError, match=message):
+            plane(*told)
 
 
 def test_a_season_looks_at_files(tmp_path):

@@ -61,8 +61,8 @@ def test_a_study_that_screens_costs_what_its_budget_says_and_ends_with_the_best(
         whole = [t for t in study.trials if t.share == 1]
         parts = [t for t in study.trials if t.share < 1]
         assert 8 <= len(whole) + 0.1 * len(parts) < 10.1
-        assert study.trials[0].params == {} or study.trials[1].params == {}
-        by_number = {t.number: t for t in study.trials}
+        by_number = {t.number: t for t in study.trials}  # a slot may end its second trial before another its first
+        assert by_number[0].params == {}
         assert all(t.point == by_number[t.of].point for t in whole if t.params)
         # here a part of the rows says the same as all: the best that was screened is the best
         assert study.best.loss == min(t.loss for t in study.trials)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from assay.config import RunConfig, TargetConfig, canonical_json, load_run
@@ -62,13 +62,13 @@ def tune(context: JobContext) -> Result:
     return _train(context, "tune", tune=True)
 
 
-def _train(context: JobContext, job: str, *, tune: bool, only: str | None = None) -> Result:
-    """Train, calibrate and register all targets, or one."""
+def _train(context: JobContext, job: str, *, tune: bool, only: Collection[str] | None = None) -> Result:
+    """Train, calibrate and register all targets, or some."""
     from assay.conformal import job as conformal
     from assay.features import certificate
     from assay.training import job as training
 
-    wanted = [target for target in context.config.dataset.targets if only in {None, target.name}]
+    wanted = [target for target in context.config.dataset.targets if only is None or target.name in only]
     certified = run_stage(context, certificate.plan(context))
     results: list[tuple[str, Result]] = [(wanted[0].name, certified)]
     targets = wanted if certified.status != REFUSED else ()
@@ -141,7 +141,7 @@ def retrain(context: JobContext) -> Result:
     from assay.deployment import retrain_job
 
     tune = context.config.training.enable_hyperparameter_tuning
-    return retrain_job.run(context, lambda inside, target: _train(inside, "train", tune=tune, only=target))
+    return retrain_job.run(context, lambda inside, target: _train(inside, "train", tune=tune, only=[target]))
 
 
 def deploy(context: JobContext, order: Order | None = None, target: str | None = None) -> Result:
@@ -183,18 +183,18 @@ def daily(context: JobContext) -> Result:
     Raises:
         UserError: the run is of a slice.
     """
-    if context.config.where:
-        raise UserError("daily knows no slices, as a champion is of all rows: leave out --where")
-    stages = [stage for stage in DAY if context.config.dataset.time.dated or stage not in BY_TIME]
-    if not (missing := _without_champion(context)):
-        return _in_turn("daily", context, stages)
-
-    def begin(context: JobContext) -> Result:
+    context.refuse_slice("daily")
+    dated = context.config.dataset.time.dated
+    stages: list[Callable[[JobContext], Result]] = [stage for stage in DAY if dated or stage not in BY_TIME]
+    if missing := _without_champion(context):
         tuned = context.config.training.enable_hyperparameter_tuning
-        results = [(name, _train(context, "train", tune=tuned, only=name)) for name in missing]
-        return _merged("train", context, results, run_id=results[0][1].run_id)
 
-    return _in_turn("daily", context, (*stages[:2], begin, score, evaluate, *stages[3:]))
+        def begin(context: JobContext) -> Result:
+            return _train(context, "train", tune=tuned, only=missing)
+
+        place = stages.index(score)
+        stages[place : place + 1] = [begin, score, evaluate]
+    return _in_turn("daily", context, stages)
 
 
 def _without_champion(context: JobContext) -> list[str]:

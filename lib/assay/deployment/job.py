@@ -17,7 +17,7 @@ from assay.deployment.evidence import Evidence, figures_of, gathered, health_of,
 from assay.deployment.experiment_table import write_look
 from assay.deployment.moves import Known, next_move
 from assay.deployment.registry_verify import version_problems
-from assay.errors import AssayError, ConfigError, DataError, Overtaken, UserError
+from assay.errors import AssayError, ConfigError, DataError, Overtaken
 from assay.model.deployments import (
     FINAL,
     OURSELVES,
@@ -70,8 +70,7 @@ def plan(context: JobContext, target: TargetConfig, order: Order) -> Plan:
         ConfigError: the strategy needs days, and rows have no time.
         UserError: the run is of a slice.
     """
-    if context.config.where:
-        raise UserError("deploy knows no slices, as a champion is of all rows: leave out --where")
+    context.refuse_slice("deploy")
     plane = context.plane
     strategy = context.config.profile.deployment.strategy
     if not context.config.dataset.time.dated and strategy != "immediate":

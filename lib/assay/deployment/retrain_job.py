@@ -30,7 +30,7 @@ from assay.deployment.retrain_queue import (
     under_way,
 )
 from assay.deployment.retrain_table import JOB, QueueTable
-from assay.errors import AssayError, UserError, from_worker
+from assay.errors import AssayError, from_worker
 from assay.runtime.deployment_tables import RETRAIN_QUEUE, UNDERPERFORMERS
 from assay.runtime.failures import unexpected
 from assay.runtime.job import DONE, REFUSED, UNCHANGED, JobContext, Result, TableState, choose_plane
@@ -48,8 +48,7 @@ def run(context: JobContext, train: Train) -> Result:
         UserError: the run is of a slice; or monitoring has not run.
         AssayError: a retraining failed for good.
     """
-    if context.config.where:
-        raise UserError("retrain knows no slices, as a champion is of all rows: leave out --where")
+    context.refuse_slice("retrain")
     return _Run(context, train).run()
 
 

@@ -315,10 +315,11 @@ def registered_models(tracking_uri: str, dataset: str = "") -> dict[str, str]:
     client = client_of(tracking_uri)
     found = {}
     for model in client.search_registered_models():
-        own = model.name.startswith(f"{dataset}.") or model.name.rpartition(".")[2].startswith(f"{dataset}__")
-        if CHAMPION in model.aliases and (own or not dataset):
+        if CHAMPION in model.aliases:
             version = client.get_model_version_by_alias(model.name, CHAMPION)
-            found[model.name] = client.get_run(version.tags["assay.run_id"]).data.tags["assay.target"]
+            tags = client.get_run(version.tags["assay.run_id"]).data.tags
+            if dataset in {"", tags["assay.dataset"]}:
+                found[model.name] = tags["assay.target"]
     return found
 
 

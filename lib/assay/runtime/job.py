@@ -117,6 +117,15 @@ class JobContext:
         self._tracking: concurrent.futures.Future[Tracking] = _in_background(lambda: _opened(config))
         reporter.watch(lambda: self._session.sparkContext if self._session is not None else None)
 
+    def refuse_slice(self, job: str) -> None:
+        """For jobs about a champion, which is of all rows.
+
+        Raises:
+            UserError: the run is of a slice.
+        """
+        if self.config.where:
+            raise UserError(f"{job} knows no slices, as a champion is of all rows: leave out --where")
+
     def spark(self) -> SparkSession:
         """The Spark session, checked once when it starts."""
         if self._session is None:

@@ -9,13 +9,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from assay.class_metrics import log_losses
-from assay.metrics import pinball_losses
 from assay.model.catboost_predictor import CatBoostPredictor, Member
 from assay.model.encoding import Encoding
-from assay.model.outcome import VALUE, Outcome, every_class
-from assay.model.scale import Floats, TargetScale, as_floats
+from assay.model.outcome import VALUE, Outcome
+from assay.model.scale import TargetScale, as_floats
 from assay.runtime.plane import Flow
+from assay.training.losses import loss_name, loss_of, losses_of
 
 
 def judged(
@@ -31,9 +30,9 @@ def judged(
     rows = sum(sums.column("rows").to_pylist())
     if not rows:
         return {}
-    loss = {"value": "rmse", "quantiles": "pinball"}.get(outcome.kind, "log_loss")
+    loss = loss_name(outcome)
     means = {name: math.fsum(sums.column(name).to_pylist()) / rows for name in names}
-    return {f"tune_{loss}_{name}": math.sqrt(mean) if loss == "rmse" else mean for name, mean in means.items()}
+    return {f"tune_{loss}_{name}": loss_of(outcome, mean) for name, mean in means.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,17 +54,9 @@ class Judge:
             matrix = self.encoding.matrix(batch)
             alone = np.array([predictor.predict(matrix) for predictor in predictors])
             each = [np.tensordot(weights, alone, axes=1), *alone]
-            losses = [self._losses(truth, found).sum() for found in each]
+            losses = [losses_of(self.outcome, truth, found).sum() for found in each]
             rows, squares = rows + batch.num_rows, squares + losses
         if rows:
             names = ["merged", *(f"shard_{number}" for number in range(len(self.shards)))]
             columns = {name: pa.array([value]) for name, value in zip(names, squares.tolist(), strict=True)}
             yield pa.record_batch({"rows": pa.array([rows], pa.int64()), **columns})
-
-    def _losses(self, truth: Floats, found: Floats) -> Floats:
-        """Of each row, (n,)."""
-        if self.outcome.decides:
-            return log_losses(truth, every_class(found))
-        if self.outcome.levels:
-            return pinball_losses(truth, np.sort(found, axis=1), self.outcome.levels)
-        return (found - truth) ** 2

@@ -10,13 +10,10 @@ from typing import Any
 import numpy as np
 
 from assay import extensions
-from assay.class_metrics import log_losses
 from assay.errors import AssayError
-from assay.metrics import pinball_losses
-from assay.model.outcome import Kind, Outcome, every_class
+from assay.model.outcome import Kind
 from assay.model.predictors import load_predictor
 from assay.model.row_sample import ROW
-from assay.model.scale import Floats
 from assay.runtime.barrier import Batches, RankContext
 from assay.runtime.openmp import openmp
 from assay.runtime.plane import Plane
@@ -24,23 +21,12 @@ from assay.training.engine import FitRequest, FitResult, OnRound, Teaching
 from assay.training.learner_params import resolve
 from assay.training.learner_rows import RowReader
 from assay.training.learners import learner_named
+from assay.training.losses import loss_name, loss_of, losses_of
 
 # Most rows that each learns from, unless `engine.sample_rows` says otherwise: what takes a core minutes with 60 inputs.
 SAMPLE_ROWS = {"knn": 50_000, "svm": 20_000, "decision_tree": 500_000, "random_forest": 100_000}
 ROWS_OF_OTHERS = 100_000  # of an extension that does not say
 BLOCK_ROWS = 65_536
-
-LOSSES: dict[Kind, str] = {"value": "rmse", "quantiles": "pinball"}  # of classes it is the log loss
-
-
-def losses_of(outcome: Outcome, truth: Floats, predicted: Floats) -> Floats:
-    """What each row's loss is, (n,): squares on the model's scale, pinball losses, log losses.
-
-    truth: (n,), of classes their codes.  predicted: (n,), of quantiles (n, L), of classes as a predictor tells them.
-    """
-    if outcome.kind == "quantiles":
-        return pinball_losses(truth, predicted, outcome.levels)
-    return log_losses(truth, every_class(predicted)) if outcome.decides else (truth - predicted) ** 2
 
 
 def sample_rows(engine: str) -> int:
@@ -97,8 +83,7 @@ class SampledTask(Teaching):
 
     def _fit(self, shares: list[Batches]) -> dict[str, Any]:
         stored, rows = self._learn(shares[:1], RowReader(self.engine, self.encoding, self.scale, self.weights))
-        loss = LOSSES.get(self.outcome.kind, "log_loss")
-        history = {f"tune_{loss}": [self._error(stored, shares[1:])]} if len(shares) > 1 else {}
+        history = {f"tune_{loss_name(self.outcome)}": [self._error(stored, shares[1:])]} if len(shares) > 1 else {}
         if self.refit and len(shares) > 1:
             again, encoding, weights = self.again(shares)
             stored, rows = self._learn(again, RowReader(self.engine, encoding, self.scale, weights))
@@ -122,4 +107,4 @@ class SampledTask(Teaching):
             count += len(rows)
         if not count:
             return math.nan
-        return math.sqrt(total / count) if self.outcome.kind == "value" else total / count
+        return loss_of(self.outcome, total / count)

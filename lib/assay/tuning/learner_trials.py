@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from assay.training.learner_rows import KeptRows, RowReader
 from assay.training.learners import learner_named
 from assay.training.linear_engine import LinearTask, solve
 from assay.training.logistic import LogisticTask
-from assay.training.sampled_engine import LOSSES, losses_of
+from assay.training.losses import loss_name, loss_of, losses_of
 from assay.training.weights import Weights
 from assay.training.xgboost_stream import EncodedChunks
 from assay.tuning.trials import Fold, Metric, Report, Scored, Setting
@@ -46,9 +45,9 @@ class LearnerBench:
                 train, setting.encoding, told, seed=setting.seed, threads=setting.threads, outcome=setting.outcome
             )
             predictor = load_predictor(setting.engine, learner.store(), threads=setting.threads)
-            mean = float(losses_of(setting.outcome, validate.target, predictor.predict(validate.matrix)).mean())
-            losses.append(math.sqrt(mean) if setting.outcome.kind == "value" else mean)
-        metric = Metric(LOSSES.get(setting.outcome.kind, "log_loss"))
+            found = losses_of(setting.outcome, validate.target, predictor.predict(validate.matrix))
+            losses.append(loss_of(setting.outcome, float(found.mean())))
+        metric = Metric(loss_name(setting.outcome))
         return Scored(metric.pooled(losses, [len(validate) for _, validate in self.rows]), 1)
 
 

@@ -11,7 +11,7 @@ from engine_harness import labelled
 
 from assay import extensions
 from assay.metrics import pinball_losses
-from assay.training.sampled_engine import losses_of
+from assay.training.losses import losses_of
 
 
 class Same:

@@ -7,6 +7,7 @@ unit by the caller. Methods that keep one calibration see only the calibration p
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,9 +18,21 @@ Floats = npt.NDArray[np.float64]
 Bounds = tuple[Floats, Floats]
 SEGMENT_ROWS = 500  # fewer say little of a segment
 MONTH_ROWS = 100
-FIGURES = ("rows", "coverage", "worst_segment", "worst_month", "mean_width", "interval_score")
-COLUMNS = (
-    f"{'rows':>9s}{'coverage':>10s}{'segment':>9s}{'month':>8s}{'mean width':>12s}{'interval score':>16s}"  # of `line`
+WORST = {"worst_segment": "", "segment_by_chance": "±", "worst_month": "", "month_by_chance": "±"}
+DRAWS, DRAWS_SEED = 2_000, 7
+FIGURES = (
+    "rows",
+    "coverage",
+    "worst_segment",
+    "segment_by_chance",
+    "worst_month",
+    "month_by_chance",
+    "mean_width",
+    "interval_score",
+)
+COLUMNS = (  # of `line`
+    f"{'rows':>9s}{'coverage':>10s}{'segment':>9s}{'chance':>8s}{'month':>8s}{'chance':>8s}{'mean width':>12s}"
+    f"{'interval score':>16s}"
 )
 
 
@@ -133,23 +146,31 @@ def figures(
     y: Floats,
     bounds: Bounds,
     segments: npt.NDArray[np.object_],
-    months: npt.NDArray[Any],
+    times: npt.NDArray[np.datetime64],
     level: float,
 ) -> dict[str, float]:
-    """What intervals (n,) of outcomes (n,) are worth, in the outcomes' unit.
+    """What intervals (n,) of outcomes (n,) at times (n,) are worth, in the outcomes' unit.
 
     coverage; worst_segment and worst_month: coverage that is farthest from the level, of segments of `SEGMENT_ROWS` or
-    more and calendar months of `MONTH_ROWS` or more (NaN where there is none); mean_width; interval_score, less is
-    better (Gneiting and Raftery 2007).
+    more and calendar months of `MONTH_ROWS` or more (NaN where there is none); segment_by_chance and month_by_chance:
+    how far the worst one is in one draw of twenty where every day's misses are as likely too few as too many;
+    mean_width; interval_score, less is better (Gneiting and Raftery 2007).
     """
     lower, upper = bounds
     inside = (y >= lower) & (y <= upper)
     miss = 2 / (1 - level) * (np.maximum(lower - y, 0) + np.maximum(y - upper, 0))
+    days = times.astype("datetime64[D]")
+    (segment, segment_chance), (month, month_chance) = (
+        _worst(inside, groups, days, level, least)
+        for groups, least in ((segments, SEGMENT_ROWS), (times.astype("datetime64[M]"), MONTH_ROWS))
+    )
     return {
         "rows": float(len(y)),
         "coverage": float(inside.mean()),
-        "worst_segment": _worst(inside, segments, level, SEGMENT_ROWS),
-        "worst_month": _worst(inside, months, level, MONTH_ROWS),
+        "worst_segment": segment,
+        "segment_by_chance": segment_chance,
+        "worst_month": month,
+        "month_by_chance": month_chance,
         "mean_width": float((upper - lower).mean()),
         "interval_score": float((upper - lower + miss).mean()),
     }
@@ -157,10 +178,12 @@ def figures(
 
 def line(each: Mapping[str, float]) -> str:
     """Figures for people, under `COLUMNS`."""
-    segment, month = ("-" if np.isnan(each[name]) else f"{each[name]:.1%}" for name in ("worst_segment", "worst_month"))
+    segment, segment_chance, month, month_chance = (
+        "-" if np.isnan(each[name]) else f"{sign}{each[name]:.1%}" for name, sign in WORST.items()
+    )
     return (
-        f"{each['rows']:9,.0f}{each['coverage']:10.1%}{segment:>9s}{month:>8s}{each['mean_width']:12.5g}"
-        f"{each['interval_score']:16.5g}"
+        f"{each['rows']:9,.0f}{each['coverage']:10.1%}{segment:>9s}{segment_chance:>8s}{month:>8s}{month_chance:>8s}"
+        f"{each['mean_width']:12.5g}{each['interval_score']:16.5g}"
     )
 
 
@@ -169,9 +192,24 @@ def finite(each: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if np.isfinite(value) else None for name, value in each.items()}
 
 
-def _worst(inside: npt.NDArray[np.bool_], groups: npt.NDArray[Any], level: float, least: int) -> float:
+def _worst(
+    inside: npt.NDArray[np.bool_], groups: npt.NDArray[Any], days: npt.NDArray[Any], level: float, least: int
+) -> tuple[float, float]:
+    """Coverage of the group that is farthest from the level, and how far one is by chance.
+
+    By chance: the 95th percentile of the largest distance where all deviations of a day have one random sign (a wild
+    bootstrap of clusters; Cameron, Gelbach and Miller 2008), as rows of a day are hit or missed together.
+    """
     _, group = np.unique(groups.astype(str), return_inverse=True)
+    _, day = np.unique(days, return_inverse=True)
     rows = np.bincount(group)
-    held = np.bincount(group, weights=inside) / rows
-    held = held[rows >= least]
-    return float(held[np.argmax(np.abs(held - level))]) if len(held) else float("nan")
+    enough = rows >= least
+    if not enough.any():
+        return math.nan, math.nan
+    off = np.zeros((len(rows), int(day.max()) + 1))
+    np.add.at(off, (group, day), inside - level)
+    off = off[enough] / rows[enough, None]
+    signs = np.random.default_rng(DRAWS_SEED).choice((-1.0, 1.0), size=(off.shape[1], DRAWS))
+    deviations = off.sum(axis=1)
+    chance = np.quantile(np.abs(off @ signs).max(axis=0), 0.95)
+    return float(level + deviations[np.argmax(np.abs(deviations))]), float(chance)

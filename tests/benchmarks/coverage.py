@@ -12,8 +12,10 @@ Of each data set one model is trained on features, and its test period is scored
 
 The better one of a library is chosen by its score on the test period itself, which flatters it. `worst_segment` is the
 coverage farthest from the promise among segments of 500 rows or more, `worst_month` among calendar months of 100 rows
-or more. Widths and interval scores (Gneiting and Raftery 2007; less is better) are means in the target's unit. Data are
-looked for where their YAML says, in the current folder and in `$ASSAY_DATA`. `--only 'kc_house:*'` runs one.
+or more. `chance` beside each is how far off the worst one would be, in one of twenty draws, if every day's misses were
+as likely too few as too many: a worst one nearer than that says nothing against a method. Widths and interval scores
+(Gneiting and Raftery 2007; less is better) are means in the target's unit. Data are looked for where their YAML says,
+in the current folder and in `$ASSAY_DATA`. `--only 'kc_house:*'` runs one.
 """
 
 from __future__ import annotations
@@ -111,21 +113,21 @@ def _figures(context: Any, quantile_run: str) -> dict[tuple[str, float], dict[st
         lower, upper = (zero * np.exp(end) if log else zero + end for end in bounds)
         return lower, upper
 
-    y, months = in_unit((test.y, test.y))[0], frame["month"].to_numpy()
+    y, times = in_unit((test.y, test.y))[0], frame["time"].dt.replace_time_zone(None).to_numpy()
     every: dict[tuple[str, float], dict[str, float]] = {}
     cqr = _followed_cqr(found, (calibrate, known), (test, frame))
     for place, level in enumerate(LEVELS):
         label = f"{level * 100:g}"
         ours = (frame[f"lower_{label}"].to_numpy(), frame[f"upper_{label}"].to_numpy())
-        every[OURS, level] = figures(y, ours, test.segments, months, level)
+        every[OURS, level] = figures(y, ours, test.segments, times, level)
         bounds = in_unit(_fitted(calibration, test, frame, level))
-        every["assay_fitted", level] = figures(y, bounds, test.segments, months, level)
+        every["assay_fitted", level] = figures(y, bounds, test.segments, times, level)
         corrected = in_unit((cqr[0][:, place], cqr[1][:, place]))
-        every["assay_cqr", level] = figures(y, corrected, test.segments, months, level)
+        every["assay_cqr", level] = figures(y, corrected, test.segments, times, level)
         for method, kinds in OTHERS.items():
             told = [(_at(calibrate, level), _at(test, level), kind) for kind in kinds.values()]
             each = [
-                figures(y, in_unit(kind(known, new, level)), test.segments, months, level) for known, new, kind in told
+                figures(y, in_unit(kind(known, new, level)), test.segments, times, level) for known, new, kind in told
             ]
             every[method, level] = min(each, key=lambda one: one["interval_score"])
     return every
@@ -200,7 +202,7 @@ def _rows(context: Any, mean: Any, quantile: Any, period: str, difficulty: Any) 
     predictions = pl.from_arrow(scored)
     assert isinstance(predictions, pl.DataFrame)
     bounds = [f"{end}_{level * 100:g}" for level in LEVELS for end in ("lower", "upper")]
-    return rows, frame.join(predictions.select("row_id", "month", *bounds), on="row_id", how="left").sort("row_id")
+    return rows, frame.join(predictions.select("row_id", *bounds), on="row_id", how="left").sort("row_id")
 
 
 def _forecasts(context: Any, model: Any, period: Mapping[str, Any], difficulty: Any) -> Any:

@@ -1,7 +1,8 @@
 """Consumes real data sets, compares the three profiles: error, time and memory relative to `development`.
 
 `production_raw` is the profile production on raw columns (`training.enable_advanced_features=false`): beside it one
-sees what features alone cost, as the other profiles differ in rounds and refits, too.
+sees what features alone cost, as the other profiles differ in rounds and refits, too. `production_selected` is the
+profile production with the best 48 of its features (`preparation.selection`).
 
 Each contender is `build_features` and `train` (calibration included) on a workspace of its own that holds the
 observations. All are tested on the same later rows. The data are looked for where their YAML says, in the current
@@ -20,18 +21,20 @@ from benchmarks.accuracy import run
 from benchmarks.harness import Benchmark, Contender, Outcome
 
 DATASETS = ("kc_house", "walmart_weekly")
-PROFILES = ("development", "production_raw", "production", "research")
-FIRST = PROFILES[0]
-RAW = "_raw"
+RAW, SELECTED = "production_raw", "production_selected"
+VARIANTS = {
+    RAW: ["training.enable_advanced_features=false"],
+    SELECTED: ["preparation.selection={method: importance, max_features: 48}"],
+}
+FIRST = "development"
+PROFILES = (FIRST, RAW, "production", SELECTED, "research")
 FIGURES = ("test_rmse", "test_r2", "test_median_ape", "features")
 
 
 def prepare(data: Path, dataset: str, profile: str) -> Any:
     """A fresh workspace with its observations."""
-    told = ["training.force_production_quality=false"]
-    if profile.endswith(RAW):
-        told.append("training.enable_advanced_features=false")
-    return observed(dataset, data / "runs" / f"{dataset}-{profile}", told, profile.removesuffix(RAW))
+    told = ["training.force_production_quality=false", *VARIANTS.get(profile, [])]
+    return observed(dataset, data / "runs" / f"{dataset}-{profile}", told, profile.partition("_")[0])
 
 
 def outputs(metrics: Mapping[str, float]) -> Mapping[str, float]:
@@ -53,7 +56,7 @@ def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
                 f"{name:32s}{found['test_rmse']:10,.0f}{found['test_r2']:8.3f}{found['features']:10.0f}{seconds:9.1f}"
                 f"{peak:8,.0f}"
             )
-            for other in [FIRST] * (profile != FIRST) + [f"production{RAW}"] * (profile == "production"):
+            for other in [FIRST] * (profile != FIRST) + [RAW] * (profile in ("production", SELECTED)):
                 if (base := f"{dataset}:{other}") in outcome.outputs:
                     line[f"against_{other}"] = changes = _changes(outcome, name, base)
                     told = ", ".join(f"{figure} {change:+.0%}" for figure, change in changes.items())

@@ -106,7 +106,7 @@ def _figures(context: Any, method: str, known: list[Any], later: Any) -> dict[st
     conformal, dataset = context.config.profile.conformal, context.config.dataset
     log = dataset.targets[0].transform == "log"
     centre, zero = (later[name].to_numpy() for name in ("centre", "zero"))
-    segments, months = _labels(later), later["time"].dt.strftime("%Y-%m").to_numpy()
+    segments, times = _labels(later), later["time"].dt.replace_time_zone(None).to_numpy()
     calibration = fit(
         _errors(calibrate),
         _labels(calibrate),
@@ -127,7 +127,7 @@ def _figures(context: Any, method: str, known: list[Any], later: Any) -> dict[st
         lower, upper = SCORES[AbsoluteResidual.name].interval(Forecast.of(centre), found, LEVELS)
         for place, level in enumerate(LEVELS):
             bounds = in_unit(lower[:, place]), in_unit(upper[:, place])
-            each = figures(y, bounds, segments, months, level)
+            each = figures(y, bounds, segments, times, level)
             told |= {f"{name}|{level}|{figure}": value for figure, value in each.items()}
     return told
 

@@ -20,6 +20,10 @@ def rows(count, seed):
     return Rows(prediction + rng.normal(size=count), prediction, quantiles, segments)
 
 
+def days(count):
+    return np.datetime64("2020-01-01", "us") + np.arange(count) * np.timedelta64(1, "D")
+
+
 @pytest.mark.parametrize("method", [m for m in OTHERS if m != "quantiles"])
 def test_every_method_keeps_its_promise_on_exchangeable_rows(method):
     calibrate, test = rows(2_000, seed=1), rows(4_000, seed=2)
@@ -38,7 +42,7 @@ def test_libraries_agree_on_split_conformal():
 def test_figures_by_hand():
     y = np.array([0.0, 1.0, 2.0, 13.0])
     bounds = (np.zeros(4), np.full(4, 10.0))
-    found = figures(y, bounds, np.array(["a"] * 4, dtype=object), np.array(["2020-01"] * 4), 0.8)
+    found = figures(y, bounds, np.array(["a"] * 4, dtype=object), days(4), 0.8)
     assert (found["rows"], found["coverage"], found["mean_width"]) == (4, 0.75, 10)
     assert found["interval_score"] == pytest.approx(10 + 2 / 0.2 * 3 / 4)
     assert math.isnan(found["worst_segment"])
@@ -47,9 +51,36 @@ def test_figures_by_hand():
 def test_the_worst_segment_is_the_one_farthest_from_the_promise():
     inside = np.repeat([1.0, 0.0, 1.0, 0.0], [450, 50, 590, 10])
     segments = np.array(["a"] * 500 + ["b"] * 600, dtype=object)
+    times = np.repeat(days(60)[[0, 40]], [500, 600])
     bounds = (np.zeros(1_100), inside)
-    found = figures(np.full(1_100, 0.5), bounds, segments, segments, 0.9)
+    found = figures(np.full(1_100, 0.5), bounds, segments, times, 0.9)
     assert found["worst_segment"] == found["worst_month"] == pytest.approx(590 / 600)
+
+
+def test_what_is_far_by_chance_knows_that_rows_of_a_day_are_missed_together():
+    rng = np.random.default_rng(5)
+    months, each_day = 12, 50
+    times = np.repeat(days(30 * months), each_day)
+    together = np.repeat(rng.random(30 * months) < 0.8, each_day)
+    alone = rng.random(len(times)) < 0.8
+    segments = np.array(["a"] * len(times), dtype=object)
+    for inside, independent in ((together, 30), (alone, 30 * each_day)):
+        found = figures(np.full(len(times), 0.5), (np.zeros(len(times)), inside * 1.0), segments, times, 0.8)
+        expected = 2.87 * math.sqrt(0.8 * 0.2 / independent)  # the largest of 12 standard normals, 95 %
+        assert found["month_by_chance"] == pytest.approx(expected, rel=0.15)
+        assert abs(found["worst_month"] - 0.8) < 1.3 * found["month_by_chance"]
+        assert found["segment_by_chance"] == pytest.approx(expected * 1.96 / 2.87 / math.sqrt(months), rel=0.15)
+
+
+def test_a_month_that_is_off_day_after_day_is_farther_than_by_chance():
+    rng = np.random.default_rng(6)
+    times = np.repeat(days(300), 50)
+    late = times >= np.datetime64("2020-08-01")
+    inside = rng.random(len(times)) < np.where(late & (times < np.datetime64("2020-09-01")), 0.6, 0.8)
+    found = figures(
+        np.full(len(times), 0.5), (np.zeros(len(times)), inside * 1.0), np.full(len(times), "a", object), times, 0.8
+    )
+    assert abs(found["worst_month"] - 0.8) > 1.2 * found["month_by_chance"]
 
 
 def test_the_report_is_a_list_of_objects():

@@ -252,9 +252,10 @@ class Forecasts:
 
 
 def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
-    """A line per data set, method and level, and the same as a list of objects."""
+    """A line per data set, method and level, and what is worse than chance; the same as a list of objects."""
     lines = [f"{'':36s}{COLUMNS}"]
     found: list[dict[str, Any]] = []
+    beyond: dict[str, list[str]] = {method: [] for method in METHODS}
     for name, told in outcome.outputs.items():
         dataset = name.partition(":")[0]
         for level in LEVELS:
@@ -264,6 +265,11 @@ def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
                     continue
                 found.append({"dataset": dataset, "method": method, "level": level, **finite(each)})
                 lines.append(f"{f'{dataset} {level:.0%} {method}':36s}{line(each)}")
+                for kind in ("segment", "month"):
+                    if abs(each[f"worst_{kind}"] - level) > each[f"{kind}_by_chance"]:
+                        beyond[method].append(f"{kind} of {dataset} at {level:.0%}")
+    lines.append("Worst ones that are farther off than chance:")
+    lines += [f"  {method}: {', '.join(told) or 'none'}" for method, told in beyond.items()]
     return "\n".join(lines), {"coverage": found}
 
 

@@ -92,3 +92,18 @@ def test_the_report_is_a_list_of_objects():
     assert line["worst_segment"] is None
     assert line["mean_width"] is None
     assert "kc_house 80% split" in text
+
+
+def test_the_report_tells_what_is_farther_off_than_chance():
+    near = {
+        "rows": 900.0,
+        "worst_segment": 0.82,
+        "segment_by_chance": 0.03,
+        "worst_month": 0.76,
+        "month_by_chance": 0.05,
+    }
+    far = near | {"worst_month": 0.74}
+    told = {f"{m}|0.8|{name}": v for m, each in (("assay", near), ("split", far)) for name, v in each.items()}
+    text, _ = report(Outcome("coverage", 0, {}, {}, {}, 0.0, {}, {}, {"kc_house:assay": told}))
+    assert "\n  assay: none\n" in text
+    assert "\n  split: month of kc_house at 80%\n" in text

@@ -19,7 +19,7 @@ Bounds = tuple[Floats, Floats]
 SEGMENT_ROWS = 500  # fewer say little of a segment
 MONTH_ROWS = 100
 WORST = {"worst_segment": "", "segment_by_chance": "±", "worst_month": "", "month_by_chance": "±"}
-DRAWS, DRAWS_SEED = 2_000, 7
+DRAWS, DRAWS_SEED, ONE_IN_TWENTY = 2_000, 7, 0.95
 FIGURES = (
     "rows",
     "coverage",
@@ -153,24 +153,20 @@ def figures(
 
     coverage; worst_segment and worst_month: coverage that is farthest from the level, of segments of `SEGMENT_ROWS` or
     more and calendar months of `MONTH_ROWS` or more (NaN where there is none); segment_by_chance and month_by_chance:
-    how far the worst one is in one draw of twenty where every day's misses are as likely too few as too many;
-    mean_width; interval_score, less is better (Gneiting and Raftery 2007).
+    how far off the worst one is in one draw of twenty, see `_segment_by_chance` and `_month_by_chance`; mean_width;
+    interval_score, less is better (Gneiting and Raftery 2007).
     """
     lower, upper = bounds
     inside = (y >= lower) & (y <= upper)
     miss = 2 / (1 - level) * (np.maximum(lower - y, 0) + np.maximum(y - upper, 0))
-    days = times.astype("datetime64[D]")
-    (segment, segment_chance), (month, month_chance) = (
-        _worst(inside, groups, days, level, least)
-        for groups, least in ((segments, SEGMENT_ROWS), (times.astype("datetime64[M]"), MONTH_ROWS))
-    )
+    off, days, months = inside - level, times.astype("datetime64[D]"), times.astype("datetime64[M]")
     return {
         "rows": float(len(y)),
         "coverage": float(inside.mean()),
-        "worst_segment": segment,
-        "segment_by_chance": segment_chance,
-        "worst_month": month,
-        "month_by_chance": month_chance,
+        "worst_segment": level + _worst(off, segments, SEGMENT_ROWS),
+        "segment_by_chance": _segment_by_chance(off, segments, days),
+        "worst_month": level + _worst(off, months, MONTH_ROWS),
+        "month_by_chance": _month_by_chance(off, days),
         "mean_width": float((upper - lower).mean()),
         "interval_score": float((upper - lower + miss).mean()),
     }
@@ -192,24 +188,44 @@ def finite(each: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if np.isfinite(value) else None for name, value in each.items()}
 
 
-def _worst(
-    inside: npt.NDArray[np.bool_], groups: npt.NDArray[Any], days: npt.NDArray[Any], level: float, least: int
-) -> tuple[float, float]:
-    """Coverage of the group that is farthest from the level, and how far one is by chance.
-
-    By chance: the 95th percentile of the largest distance where all deviations of a day have one random sign (a wild
-    bootstrap of clusters; Cameron, Gelbach and Miller 2008), as rows of a day are hit or missed together.
-    """
+def _worst(off: Floats, groups: npt.NDArray[Any], least: int) -> float:
+    """Mean of the group of at least so many rows whose mean is farthest from 0."""
     _, group = np.unique(groups.astype(str), return_inverse=True)
-    _, day = np.unique(days, return_inverse=True)
     rows = np.bincount(group)
-    enough = rows >= least
+    means = (np.bincount(group, weights=off) / rows)[rows >= least]
+    return float(means[np.argmax(np.abs(means))]) if len(means) else math.nan
+
+
+def _segment_by_chance(off: Floats, segments: npt.NDArray[Any], days: npt.NDArray[Any]) -> float:
+    """How far the worst segment is off in one draw of twenty where all rows of a day have one random sign.
+
+    As rows of a day are hit or missed together, days are drawn and not rows (a wild bootstrap of clusters; Cameron,
+    Gelbach and Miller 2008).
+    """
+    _, segment = np.unique(segments.astype(str), return_inverse=True)
+    _, day = np.unique(days, return_inverse=True)
+    rows = np.bincount(segment)
+    enough = rows >= SEGMENT_ROWS
     if not enough.any():
-        return math.nan, math.nan
-    off = np.zeros((len(rows), int(day.max()) + 1))
-    np.add.at(off, (group, day), inside - level)
-    off = off[enough] / rows[enough, None]
-    signs = np.random.default_rng(DRAWS_SEED).choice((-1.0, 1.0), size=(off.shape[1], DRAWS))
-    deviations = off.sum(axis=1)
-    chance = np.quantile(np.abs(off @ signs).max(axis=0), 0.95)
-    return float(level + deviations[np.argmax(np.abs(deviations))]), float(chance)
+        return math.nan
+    sums = np.zeros((len(rows), int(day.max()) + 1))
+    np.add.at(sums, (segment, day), off)
+    means = sums[enough] / rows[enough, None]
+    signs = np.random.default_rng(DRAWS_SEED).choice((-1.0, 1.0), size=(means.shape[1], DRAWS))
+    return float(np.quantile(np.abs(means @ signs).max(axis=0), ONE_IN_TWENTY))
+
+
+def _month_by_chance(off: Floats, days: npt.NDArray[np.datetime64]) -> float:
+    """How far the worst month is off in one draw of twenty where the same days are dealt to the months anew.
+
+    Signs would say nothing of months of four weeks: all four agree in one draw of eight.
+    """
+    each, day = np.unique(days, return_inverse=True)
+    sums, rows = np.bincount(day, weights=off), np.bincount(day)
+    of_month = (each.astype("datetime64[M]")[:, None] == np.unique(each.astype("datetime64[M]"))).astype(float)
+    enough = rows @ of_month >= MONTH_ROWS
+    if not enough.any():
+        return math.nan
+    dealt = np.random.default_rng(DRAWS_SEED).permuted(np.tile(np.arange(len(each)), (DRAWS, 1)), axis=1)
+    means = (sums[dealt] @ of_month)[:, enough] / (rows[dealt] @ of_month)[:, enough]
+    return float(np.quantile(np.abs(means).max(axis=1), ONE_IN_TWENTY))

@@ -12,10 +12,10 @@ Of each data set one model is trained on features, and its test period is scored
 
 The better one of a library is chosen by its score on the test period itself, which flatters it. `worst_segment` is the
 coverage farthest from the promise among segments of 500 rows or more, `worst_month` among calendar months of 100 rows
-or more. `chance` beside each is how far off the worst one would be, in one of twenty draws, if every day's misses were
-as likely too few as too many: a worst one nearer than that says nothing against a method. Widths and interval scores
-(Gneiting and Raftery 2007; less is better) are means in the target's unit. Data are looked for where their YAML says,
-in the current folder and in `$ASSAY_DATA`. `--only 'kc_house:*'` runs one.
+or more. `chance` beside each is how far off the worst one is in one draw of twenty: of segments where every day's rows
+are as likely hit too often as too seldom, of months where the same days are dealt to them anew. Widths and interval
+scores (Gneiting and Raftery 2007; less is better) are means in the target's unit. Data are looked for where their YAML
+says, in the current folder and in `$ASSAY_DATA`. `--only 'kc_house:*'` runs one.
 """
 
 from __future__ import annotations

@@ -18,18 +18,14 @@ Floats = npt.NDArray[np.float64]
 Bounds = tuple[Floats, Floats]
 SEGMENT_ROWS = 500  # fewer say little of a segment
 MONTH_ROWS = 100
-WORST = {"worst_segment": "", "segment_by_chance": "±", "worst_month": "", "month_by_chance": "±"}
 DRAWS, DRAWS_SEED, ONE_IN_TWENTY = 2_000, 7, 0.95
-FIGURES = (
-    "rows",
-    "coverage",
-    "worst_segment",
-    "segment_by_chance",
-    "worst_month",
-    "month_by_chance",
-    "mean_width",
-    "interval_score",
-)
+WORST = {  # figure -> what stands before it
+    "worst_segment": "",
+    "segment_by_chance": "±",
+    "worst_month": "",
+    "month_by_chance": "±",
+}
+FIGURES = ("rows", "coverage", *WORST, "mean_width", "interval_score")
 COLUMNS = (  # of `line`
     f"{'rows':>9s}{'coverage':>10s}{'segment':>9s}{'chance':>8s}{'month':>8s}{'chance':>8s}{'mean width':>12s}"
     f"{'interval score':>16s}"
@@ -222,7 +218,8 @@ def _month_by_chance(off: Floats, days: npt.NDArray[np.datetime64]) -> float:
     """
     each, day = np.unique(days, return_inverse=True)
     sums, rows = np.bincount(day, weights=off), np.bincount(day)
-    of_month = (each.astype("datetime64[M]")[:, None] == np.unique(each.astype("datetime64[M]"))).astype(float)
+    months = each.astype("datetime64[M]")
+    of_month = (months[:, None] == np.unique(months)).astype(float)  # (days, months)
     enough = rows @ of_month >= MONTH_ROWS
     if not enough.any():
         return math.nan

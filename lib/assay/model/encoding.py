@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from assay.model.preparation import Preparation
 
 Matrix = npt.NDArray[np.float32]
+CACHED_ROWS = 1024
 
 
 class Seen(NamedTuple):
@@ -65,9 +66,9 @@ class Encoding:
         """XGBoost's names of the kinds: q for numbers, c for categories."""
         return ["q"] * len(self.numeric) + ["c"] * len(self.categories)
 
-    def matrix(self, batch: pa.RecordBatch) -> Matrix:
-        """Inputs of a batch as float32 (n, features), missing, infinite and unseen as NaN."""
-        result = np.empty((batch.num_rows, len(self.features)), dtype=np.float32)
+    def matrix(self, batch: pa.RecordBatch, *, order: Literal["C", "F"] = "C") -> Matrix:
+        """Inputs of a batch as float32 (n, features), missing, infinite and unseen as NaN; by rows, or by columns."""
+        result = np.empty((batch.num_rows, len(self.features)), dtype=np.float32, order=order)
         numbers = result[:, : len(self.numeric)]
         if self.preparation is None:
             read_numbers(batch, self.numeric, numbers)
@@ -103,6 +104,10 @@ class Encoding:
 
 def read_numbers(batch: pa.RecordBatch, names: Sequence[str], into: Matrix) -> None:
     """Fill (n, len(names)) with columns of a batch, missing and infinite as NaN."""
-    for position, name in enumerate(names):
-        into[:, position] = batch.column(name).to_numpy(zero_copy_only=False)
-    into[np.isinf(into)] = np.nan
+    columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in names]
+    for start in range(0, len(into), CACHED_ROWS):  # a matrix by rows has to be in cache while columns fill it
+        rows = slice(start, start + CACHED_ROWS)
+        part = into[rows]
+        for position, column in enumerate(columns):
+            part[:, position] = column[rows]
+        np.copyto(part, np.nan, where=np.isinf(part))

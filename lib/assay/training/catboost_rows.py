@@ -1,7 +1,7 @@
 """Consumes a rank's feature batches, produces the one array that CatBoost learns from, in an order of its own.
 
 CatBoost draws its permutations by position, so rows are put in the order of a hash of what is in them: neither how rows
-are cut into batches nor the order of batches shows. Chunks wait on local disk until their places are known, so that the
+are cut into batches nor the order of batches shows. Columns wait on local disk until the order is known, so that the
 data are in memory once, and CatBoost reads them where they are.
 """
 
@@ -10,24 +10,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from assay.errors import AssayError
 from assay.model.catboost_predictor import inputs
 from assay.model.encoding import Encoding, Matrix
-from assay.model.scale import TargetScale
+from assay.model.scale import TargetScale, as_floats
 from assay.runtime.barrier import Batches
 from assay.training.weights import RowWeights, Weights
-from assay.training.xgboost_stream import EncodedChunks, Labels
+from assay.training.xgboost_stream import CHUNK_ROWS, MEMORY_BYTES, Labels, coalesce, local_folder
 
 Hashes = npt.NDArray[np.uint64]
 ODD = np.uint64(0x9E3779B97F4A7C15)
 SHIFT = np.uint64(29)
+HASHED_ROWS = 8192  # at once: they stay in cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,41 +73,63 @@ def read_rows(shares: Sequence[Batches], encoding: Encoding, scale: TargetScale,
     Raises:
         AssayError: a target is no finite number on the model's scale.
     """
-    counts: list[RowWeights] = []
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for batch in itertools.chain.from_iterable(share() for share in shares):
+    hashes: list[Hashes] = []
+    labels: list[Labels] = [np.empty(0, np.float32)]
+    counts: list[RowWeights] = [np.empty(0, np.float32)]
+    with contextlib.closing(Columns(len(encoding.features))) as columns:
+        for batch in coalesce(itertools.chain.from_iterable(share() for share in shares), CHUNK_ROWS):
+            matrix = encoding.matrix(batch, order="F")
+            labels.append(scale.forward(as_floats(batch.column(scale.target)), batch).astype(np.float32))
+            hashes.append(_hash(matrix, labels[-1]))
             if weights is not None:
                 counts.append(weights(batch))
-            yield batch
-
-    hashes: list[Hashes] = []
-    labels: list[Labels] = []
-    with contextlib.closing(EncodedChunks(batches, encoding, scale)) as chunks:
-        for found in chunks:
-            hashes.append(_hash(found[0], found[1]))
-            labels.append(found[1])
-        weight = np.concatenate([np.empty(0, np.float32), *counts]) if weights is not None else None
+            columns.add(matrix)
         label = np.concatenate(labels)
+        weight = np.concatenate(counts) if weights is not None else None
         _refuse_strange(label, scale)
-        order = np.argsort(_mixed(np.concatenate(hashes), weight), kind="stable")
-        place = np.empty(len(order), np.intp)
-        place[order] = np.arange(len(order))
-        matrix = np.empty((len(order), len(encoding.features)), np.float32, order="F")
-        start = 0
-        for found in chunks:
-            where = place[start : start + len(found[0])]
-            for position in range(matrix.shape[1]):
-                matrix[where, position] = found[0][:, position]
-            start += len(where)
+        order = np.argsort(_mixed(np.concatenate([np.empty(0, np.uint64), *hashes]), weight), kind="stable")
+        matrix = columns.ordered(order)
     return Rows(matrix, label[order], weight[order] if weight is not None else None, len(encoding.numeric))
 
 
+class Columns:
+    """Matrices of some rows each, kept by columns: in memory while they are few, else in a file on local disk."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self._parts: list[tuple[int, int]] = []  # where each begins, and its rows
+        self._file = tempfile.SpooledTemporaryFile(MEMORY_BYTES, prefix="assay-columns-", dir=local_folder())  # noqa: SIM115
+
+    def add(self, matrix: Matrix) -> None:
+        """Keep (n, width), in Fortran order."""
+        self._parts.append((self._file.tell(), len(matrix)))
+        self._file.write(matrix.T.data)
+
+    def ordered(self, order: npt.NDArray[np.intp]) -> Matrix:
+        """All rows (n, width), in Fortran order, put in that order (n,) of theirs; one column at a time."""
+        result = np.empty((len(order), self.width), np.float32, order="F")
+        column = np.empty(len(order), np.float32)
+        for position in range(self.width):
+            start = 0
+            for begins, rows in self._parts:
+                self._file.seek(begins + 4 * position * rows)
+                column[start : start + rows] = np.frombuffer(self._file.read(4 * rows), np.float32)
+                start += rows
+            np.take(column, order, out=result[:, position], mode="clip")  # of the modes, the one without a copy
+        return result
+
+    def close(self) -> None:
+        """Give memory or disk back."""
+        self._file.close()
+
+
 def _hash(matrix: Matrix, label: Labels) -> Hashes:
-    """A hash (n,) of what is in each row."""
+    """A hash (n,) of what is in each row; matrix: in Fortran order."""
     found = label.view(np.uint32).astype(np.uint64)
-    for position in range(matrix.shape[1]):
-        found = _mixed(found, matrix[:, position])
+    for start in range(0, len(found), HASHED_ROWS):
+        part = found[start : start + HASHED_ROWS]
+        for column in matrix.T[:, start : start + HASHED_ROWS]:
+            part[:] = _mixed(part, column)
     return found
 
 

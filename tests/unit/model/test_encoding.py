@@ -46,6 +46,17 @@ def test_codes_are_positions_and_unseen_and_missing_values_are_nan():
     np.testing.assert_array_equal(found[:, 1], [2, 0, np.nan, np.nan, np.nan])
 
 
+def test_a_matrix_by_columns_is_the_one_by_rows_and_so_is_one_of_many_rows():
+    price = np.random.default_rng(7).normal(size=5000)
+    price[[3, 4000]] = np.inf, np.nan
+    told = batch(["Waco", "Reno"] * 2500, price)
+    rows, columns = CITY.matrix(told), CITY.matrix(told, order="F")
+    assert rows.flags.c_contiguous
+    assert columns.flags.f_contiguous
+    np.testing.assert_array_equal(rows, columns)
+    np.testing.assert_array_equal(rows[:, 0], np.where(np.isinf(price), np.nan, price).astype(np.float32))
+
+
 def test_missing_and_infinite_numbers_are_nan():
     found = CITY.matrix(batch(["Waco"] * 5, [1.5, None, np.nan, np.inf, -np.inf]))
     np.testing.assert_array_equal(found[:, 0], [1.5, np.nan, np.nan, np.nan, np.nan])

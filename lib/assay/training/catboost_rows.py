@@ -23,11 +23,12 @@ from assay.model.encoding import Encoding, Matrix
 from assay.model.scale import TargetScale, as_floats
 from assay.runtime.barrier import Batches
 from assay.training.weights import RowWeights, Weights
-from assay.training.xgboost_stream import CHUNK_ROWS, MEMORY_BYTES, Labels, coalesce, local_folder
+from assay.training.xgboost_stream import MEMORY_BYTES, Labels, coalesce, local_folder
 
 Hashes = npt.NDArray[np.uint64]
 ODD = np.uint64(0x9E3779B97F4A7C15)
 SHIFT = np.uint64(29)
+CHUNK_ROWS = 32_768  # small enough for the allocator to use their memory again: new pages cost as much as the work
 HASHED_ROWS = 8192  # at once: they stay in cache
 
 

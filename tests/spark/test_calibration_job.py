@@ -113,11 +113,57 @@ def test_widths_differ_within_a_segment_only_where_the_score_says_so(scored):
     assert (spread.max() < 1e-9) == (kind == "absolute")
 
 
-def test_a_scale_that_too_few_rows_teach_is_done_without(run_in, lake):
-    few = (*COMMON, "conformal.score=normalised", "conformal.scale_share=0.05")
+@pytest.fixture(scope="module")
+def scaled(run_in, lake):
+    """Calibrations of one model with normalised scores, by what taught their scale."""
     run_in(lake, "train", lake / "dataset.yml", overrides=COMMON)
-    run_in(lake, "calibrate", lake / "dataset.yml", overrides=few)
-    assert champion_of(lake, few).calibration["score"] == "absolute"
+    ways = {
+        "outcomes": (*COMMON, "conformal.score=normalised"),
+        "errors": (*COMMON, "conformal.score=normalised", "conformal.scale_from=errors"),
+        "few errors": (
+            *(*COMMON, "conformal.score=normalised", "conformal.scale_from=errors"),
+            "conformal.scale_share=0.05",
+        ),
+        "best": (*COMMON, "conformal.score=best"),
+    }
+    found = {}
+    for way, settings in ways.items():
+        summary = run_in(lake, "calibrate", lake / "dataset.yml", overrides=settings).summary
+        found[way] = champion_of(lake, settings), " ".join(summary)
+    return found
+
+
+def test_a_scale_of_outcomes_is_learned_from_older_rows_and_takes_none_of_those_that_calibrate(lake, scaled):
+    served, _ = scaled["outcomes"]
+    calibration = Calibration.from_dict(served.tested.calibration)
+    split = served.judged.facts["split"]
+    known = sum(split[period]["rows"] for period in ("train", "tune"))
+    assert calibration.difficulty.rows == known
+    assert calibration.quantiles[""].rows == split["calibrate"]["rows"]
+    assert calibration.difficulty.power in (0.5, 1.0)
+
+
+def test_a_scale_of_errors_takes_the_oldest_of_them(scaled):
+    served, _ = scaled["errors"]
+    calibration, rows = (
+        Calibration.from_dict(served.tested.calibration),
+        served.judged.facts["split"]["calibrate"]["rows"],
+    )
+    assert calibration.difficulty.power is None
+    assert 0 < calibration.difficulty.rows <= rows / 3
+    assert calibration.quantiles[""].rows == rows - calibration.difficulty.rows
+
+
+def test_a_scale_that_too_few_rows_teach_is_done_without(scaled):
+    assert scaled["few errors"][0].calibration["score"] == "absolute"
+
+
+def test_what_a_scale_was_believed_for_is_told(scaled):
+    served, told = scaled["best"]
+    power = served.calibration.get("difficulty", {}).get("power")
+    assert (served.calibration["score"] == "absolute") == (power is None)
+    assert "a scale per row changes the interval score by" in told
+    assert "if believed by 50%" in told
 
 
 # --- intervals that follow their misses -------------------------------------------------------------------------------

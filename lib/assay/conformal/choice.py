@@ -1,8 +1,8 @@
-"""Consumes calibration rows scored in two ways, produces which of them makes the better intervals of newer rows."""
+"""Consumes calibration rows scored in several ways, produces which makes the better intervals of newer rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,23 @@ from assay.conformal.calibration import Calibration, labels_in
 from assay.conformal.conformity import Older
 from assay.conformal.scores import AbsoluteResidual, Floats, NormalisedResidual, scores_in
 
-MARGIN = 0.05  # by how much a scale must better the intervals to be worth its rows and its time
+MARGIN = 0.05  # by how much a scale must better the intervals to be worth the rows that it takes
+POWER_MARGIN = 0.02  # the same for believing more of a scale that takes none
+POWERS = (0.5, 1.0)
+
+
+def chosen_power(relative: Mapping[float, float], *, plain: bool) -> float | None:
+    """How much of a scale is believed: more than the least only for intervals that are better by the margin.
+
+    relative: power -> interval score relative to that of absolute scores. plain: whether not at all will do, too.
+    None is not at all.
+    """
+    rising = sorted(relative)
+    found, score = (None, 1.0) if plain else (rising[0], relative[rising[0]])
+    for power in rising:
+        if relative[power] < (1.0 - POWER_MARGIN) * score:
+            found, score = power, relative[power]
+    return found
 
 
 def relative_interval_score(
@@ -19,8 +35,8 @@ def relative_interval_score(
 ) -> float:
     """Interval score of normalised intervals relative to that of absolute ones, its mean over levels.
 
-    absolute, normalised: rows of `SCORED`; normalised lacks those that its scale was learned from. Both kinds are
-    fitted to what they have of `older`, and judged by the other rows, which are the same.
+    absolute, normalised: rows of `SCORED`; normalised lacks those that its scale was learned from, if it was from any
+    of them. Both kinds are fitted to what they have of `older`, and judged by the other rows, which are the same.
     fitted: rows and kind -> calibration.
     Infinite where normalised intervals are, 1 where both are.
     """

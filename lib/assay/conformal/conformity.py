@@ -17,7 +17,7 @@ from assay.conformal.unpriced import UNPRICED, told_apart
 from assay.model.bundle import Model
 from assay.model.carried import Carried
 from assay.model.encoding import Encoding
-from assay.model.row_sample import row_hash
+from assay.model.row_sample import SampleRows, row_hash
 from assay.runtime.tables import TIME
 
 SCORED = pa.schema(
@@ -31,8 +31,11 @@ SCORED = pa.schema(
     ]
 )
 ERRORS = pa.schema([pa.field("inputs", pa.list_(pa.float32())), pa.field("error", pa.float64())])
+OUTCOMES = pa.schema(
+    [pa.field("row_id", pa.int64()), pa.field("inputs", pa.list_(pa.float32())), pa.field("outcome", pa.float64())]
+)
 BEST = "best"
-SCORED_APART, ERRORS_APART = SCORED.append(UNPRICED), ERRORS.append(UNPRICED)
+SCORED_APART, ERRORS_APART, OUTCOMES_APART = (each.append(UNPRICED) for each in (SCORED, ERRORS, OUTCOMES))
 
 
 def score_of(model: Model, asked: str, levels: Sequence[float]) -> str:
@@ -152,7 +155,32 @@ class ErrorRows:
 
     def price(self, model: Model, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Rows of `ERRORS`."""
-        matrix = self.encoding.matrix(batch)
-        inputs = pa.FixedSizeListArray.from_arrays(matrix.ravel(), matrix.shape[1]).cast(ERRORS.field(0).type)
         error = np.abs(model.truth(batch) - model.predict_scaled(batch))
-        return pa.record_batch([inputs, pa.array(error)], schema=ERRORS)
+        return pa.record_batch([inputs_of(batch, self.encoding), pa.array(error)], schema=ERRORS)
+
+
+@dataclasses.dataclass(frozen=True)
+class OutcomeRows:
+    """Kernel: inputs and outcomes on the model's scale of a sample of rows. threshold: see `ErrorRows`."""
+
+    carried: Carried
+    encoding: Encoding
+    threshold: int
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Rows of `OUTCOMES_APART`."""
+        model = self.carried.model()
+        rows = SampleRows(self.threshold)(batches)
+        chosen = (part for part in rows if part.num_rows)
+        return told_apart(lambda batch: self.taught(model, batch), chosen, OUTCOMES_APART, "outcome")
+
+    def taught(self, model: Model, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Rows of `OUTCOMES`."""
+        outcome = pa.array(model.truth(batch))
+        return pa.record_batch([batch.column("row_id"), inputs_of(batch, self.encoding), outcome], schema=OUTCOMES)
+
+
+def inputs_of(batch: pa.RecordBatch, encoding: Encoding) -> pa.Array:
+    """A list of inputs for each row."""
+    matrix = encoding.matrix(batch)
+    return pa.FixedSizeListArray.from_arrays(matrix.ravel(), matrix.shape[1]).cast(ERRORS.field("inputs").type)

@@ -1,8 +1,12 @@
-"""Consumes inputs and errors of rows, produces a model of how large an error is usual: the scale of normalised scores.
+"""Consumes inputs of rows with outcomes or errors, produces how large an error is usual: the scale of scores.
 
-A small booster learns the logarithm of the absolute error from the very inputs of the model. It is data: XGBoost's own
-ubj format inside the calibration, whose hash covers it. It keeps the encoding of those inputs: a model that is fitted
-again on newer rows numbers its categories anew, and the booster would take one for another.
+A small booster learns from the very inputs of the model. Of outcomes it learns quantiles, and the scale is how far
+apart these lie: rows that the model learned from can teach that, and all calibration rows are left to calibrate. Of
+errors it learns the logarithm of their size; only rows that the model has not seen can teach that.
+
+The booster is data: XGBoost's own ubj format inside the calibration, whose hash covers it. It keeps the encoding of
+those inputs: a model that is fitted again on newer rows numbers its categories anew, and the booster would take one for
+another.
 """
 
 from __future__ import annotations
@@ -35,6 +39,16 @@ PARAMS: dict[str, Any] = {
     "colsample_bytree": 0.5,
     "seed": 7,
 }
+ENDS = (0.05, 0.1, 0.9, 0.95)  # quantiles of outcomes
+NORMAL_WIDTHS = np.array([3.290, 2.563])  # of the outer and the inner two of a normal distribution, in deviations
+APART_PARAMS: dict[str, Any] = {
+    **PARAMS,
+    "objective": "reg:quantileerror",
+    "quantile_alpha": list(ENDS),
+    "max_depth": 5,
+    "max_bin": 64,
+}
+LEAST_APART = 0.1  # of the typical distance: quantiles of few rows may touch, or cross
 FLOOR = 0.05  # of the typical error: the least scale, so that no row gets an interval of no width
 LEAST_ROWS = 200  # fewer cannot tell which rows are harder
 
@@ -43,14 +57,17 @@ LEAST_ROWS = 200  # fewer cannot tell which rows are harder
 class Difficulty:
     """How large an error is usual for a row, on the model's scale.
 
-    stored: the booster.  typical: median error of the rows it learned from.  rows: how many those were.
-    encoding: of the inputs it learned from; None for those of whatever model it serves.
+    stored: the booster.  typical: median error of the rows it learned from, or median distance of their quantiles.
+    rows: how many those were.  encoding: of the inputs it learned from; None for those of whatever model it serves.
+    power: how much of the distances of quantiles is believed: 1 makes rows as unlike as these are, 0.5 half as much in
+    logarithms. None is a booster of errors.
     """
 
     stored: bytes
     typical: float
     rows: int
     encoding: Encoding | None = None
+    power: float | None = None
 
     @classmethod
     def learned(
@@ -70,20 +87,50 @@ class Difficulty:
         """
         import xgboost as xgb
 
-        found = np.asarray(errors, dtype=np.float64)
-        if found.shape != matrix.shape[:1]:
-            raise ValueError(f"errors have shape {found.shape}, inputs {matrix.shape}")
-        if len(found) < LEAST_ROWS:
-            raise ValueError(f"a scale needs {LEAST_ROWS} rows or more to learn from, found {len(found)}")
-        if not np.isfinite(found).all():
-            raise ValueError(f"{int((~np.isfinite(found)).sum())} of {len(found)} errors are missing or infinite")
+        found = _checked(matrix, errors, "errors")
         typical = float(np.median(found)) or float(found.mean()) or 1.0
         label = np.log(np.maximum(found, FLOOR * typical) / typical)
         data = xgb.QuantileDMatrix(matrix, label, feature_types=feature_types, enable_categorical=True, nthread=threads)
         rounds = min(ROUNDS, max(LEAST_ROUNDS, len(found) // ROWS_A_ROUND))
         booster = xgb.train({**PARAMS, "nthread": threads}, data, rounds, verbose_eval=False)
-        kept = dataclasses.replace(encoding, seen={}) if encoding is not None else None
-        return cls(bytes(booster.save_raw("ubj")), typical, len(found), kept)
+        return cls(bytes(booster.save_raw("ubj")), typical, len(found), _kept(encoding))
+
+    @classmethod
+    def learned_apart(
+        cls,
+        matrix: Matrix,
+        outcomes: npt.ArrayLike,
+        feature_types: list[str],
+        *,
+        encoding: Encoding | None = None,
+        threads: int = 1,
+    ) -> Difficulty:
+        """Of inputs (n, features) and outcomes (n,) on the model's scale, known before the rows that calibrate.
+
+        Quantiles of the outcomes given the inputs (Koenker and Bassett 1978), of which the distances are believed
+        whole.
+
+        Raises ValueError for fewer than `LEAST_ROWS` rows, shapes that differ and outcomes that are missing.
+        """
+        import xgboost as xgb
+
+        found = _checked(matrix, outcomes, "outcomes")
+        params = {**APART_PARAMS, "nthread": threads}
+        data = xgb.QuantileDMatrix(
+            matrix,
+            found,
+            feature_types=feature_types,
+            enable_categorical=True,
+            nthread=threads,
+            max_bin=params["max_bin"],
+        )
+        rounds = min(ROUNDS, max(LEAST_ROUNDS, len(found) // ROWS_A_ROUND))
+        booster = xgb.train(params, data, rounds, verbose_eval=False)
+        stored = bytes(booster.save_raw("ubj"))
+        typical = float(np.median(_apart(load_predictor(ENGINE, stored, threads=threads), matrix)))
+        return cls(
+            stored, typical if typical > 0 else float(found.std()) or 1.0, len(found), _kept(encoding), power=1.0
+        )
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -91,8 +138,11 @@ class Difficulty:
         return load_predictor(ENGINE, self.stored, threads=1)
 
     def scale(self, matrix: Matrix) -> Floats:
-        """Inputs (n, features) -> (n,) usual errors, at least `FLOOR` times the typical one."""
-        return self.typical * np.maximum(np.exp(self.predictor.predict(matrix)), FLOOR)
+        """Inputs (n, features) -> (n,) usual errors, above 0: at least some share of the typical one."""
+        if self.power is None:
+            return self.typical * np.maximum(np.exp(self.predictor.predict(matrix)), FLOOR)
+        apart = np.maximum(_apart(self.predictor, matrix) / self.typical, LEAST_APART)
+        return np.asarray(self.typical * apart**self.power)
 
     def of(self, batch: pa.RecordBatch, encoding: Encoding) -> Floats:
         """Feature batch -> (n,) usual errors. encoding: the model's, for a scale that keeps none of its own."""
@@ -101,6 +151,8 @@ class Difficulty:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         tree = {"booster": base64.b64encode(self.stored).decode(), "typical": self.typical, "rows": self.rows}
+        if self.power is not None:
+            tree["power"] = self.power
         if self.encoding is None:
             return tree
         tree["encoding"] = self.encoding.to_dict()
@@ -112,7 +164,7 @@ class Difficulty:
     @classmethod
     def from_dict(cls, tree: Any) -> Difficulty:
         """Read back `to_dict`. Raises ValueError for anything else."""
-        needed, optional = {"booster", "typical", "rows"}, {"encoding", "preparation"}
+        needed, optional = {"booster", "typical", "rows"}, {"encoding", "preparation", "power"}
         if not isinstance(tree, dict) or not needed <= set(tree) <= needed | optional:
             raise ValueError("difficulty: expected the fields booster, typical and rows")
         stored = base64.b64decode(tree["booster"], validate=True)
@@ -122,4 +174,28 @@ class Difficulty:
             preparation = Preparation.from_files(tree["preparation"]["description"], arrays)
         if "encoding" in tree:
             encoding = Encoding.from_dict(tree["encoding"], preparation)
-        return cls(stored, float(tree["typical"]), int(tree["rows"]), encoding)
+        power = float(tree["power"]) if "power" in tree else None
+        return cls(stored, float(tree["typical"]), int(tree["rows"]), encoding, power)
+
+
+def _checked(matrix: Matrix, values: npt.ArrayLike, what: str) -> Floats:
+    """What rows teach, (n,)."""
+    found = np.asarray(values, dtype=np.float64)
+    if found.shape != matrix.shape[:1]:
+        raise ValueError(f"{what} have shape {found.shape}, inputs {matrix.shape}")
+    if len(found) < LEAST_ROWS:
+        raise ValueError(f"a scale needs {LEAST_ROWS} rows or more to learn from, found {len(found)}")
+    if not np.isfinite(found).all():
+        raise ValueError(f"{int((~np.isfinite(found)).sum())} of {len(found)} {what} are missing or infinite")
+    return found
+
+
+def _kept(encoding: Encoding | None) -> Encoding | None:
+    return dataclasses.replace(encoding, seen={}) if encoding is not None else None
+
+
+def _apart(predictor: Predictor, matrix: Matrix) -> Floats:
+    """Inputs (n, features) -> (n,) how far apart quantiles lie, in deviations of a normal distribution."""
+    ends = predictor.predict(matrix).reshape(-1, len(ENDS))
+    widths = np.column_stack([ends[:, 3] - ends[:, 0], ends[:, 2] - ends[:, 1]])
+    return np.asarray((widths / NORMAL_WIDTHS).mean(axis=1))

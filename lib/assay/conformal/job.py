@@ -16,16 +16,16 @@ from assay.config.dataset import stored_name
 from assay.conformal.blocks import Block, ScoredBlock, calibration_blocks, together
 from assay.conformal.calibration import Calibration, fit, labels_in
 from assay.conformal.calibration_rows import quantile_names, rows_of
-from assay.conformal.choice import MARGIN, relative_interval_score
 from assay.conformal.class_calibration import ClassCalibration, labels_by_class
 from assay.conformal.class_rows import CLASS_ROWS_APART, PredictLabelled
 from assay.conformal.class_stage import ClassStage, figures_of
-from assay.conformal.conformity import BEST, ERRORS_APART, SCORED_APART, ConformityScores, ErrorRows, Older, score_of
+from assay.conformal.conformity import BEST, SCORED_APART, ConformityScores, Older, score_of
 from assay.conformal.difficulty import LEAST_ROWS, Difficulty
 from assay.conformal.following import Following, after, followed, known_in, own_step_days, served_from
 from assay.conformal.held import coverage_of, share_followed, verdict
 from assay.conformal.pace import Pace
-from assay.conformal.scores import AbsoluteResidual, NormalisedResidual, scores_in
+from assay.conformal.scale_stage import ScaleStage
+from assay.conformal.scores import NormalisedResidual, scores_in
 from assay.conformal.unpriced import Unpriced, split_apart
 from assay.conformal.weighted import exponential_weights
 from assay.errors import ConfigError
@@ -33,7 +33,6 @@ from assay.model.bundle import Model
 from assay.model.carried import Carried
 from assay.model.registry import Calibrated, TrainedRun, load_trained, register, version_label
 from assay.model.registry_table import write_registry
-from assay.model.row_sample import sample_threshold
 from assay.model.versions import CHALLENGER, CHAMPION, pick, versions_of
 from assay.runtime.conditions import Condition, period_conditions
 from assay.runtime.job import Done, JobContext, Plan
@@ -46,7 +45,6 @@ COVERAGE_GATE = "coverage_gate.json"  # beside the other gates of the training r
 PROBABILITIES = "probabilities.json"  # what a map of probabilities was worth, beside the training run too
 BLOCKS = "calibration_blocks.json"  # who scored which rows, beside the training run too
 PYFUNC = Path(__file__).with_name("pyfunc.py")
-SCALE_ROWS = 50_000  # most rows that a scale is learned from; more tell it little
 
 
 def plan(context: JobContext, target: TargetConfig, trained_run_id: str) -> Plan:
@@ -97,7 +95,7 @@ class Calibrating:
         self.segments = tuple(stored_name(s) for s in context.config.dataset.segments)
         outcome, conformal = trained.model.outcome, context.config.profile.conformal
         self.unpriced: dict[tuple[str, int], Unpriced] = {}  # by period and block
-        self.scored_before: dict[tuple[str, int, str], ScoredBlock] = {}  # by period, block and kind of score
+        self.scored_before: dict[tuple[str, int, str, float | None], ScoredBlock] = {}  # by block, kind and scale
         self.chosen = ""  # what is told of a kind of score that was chosen among two
         self.classes = (
             ClassStage(conformal, self.segments, len(outcome.classes), drawn=trained.model.drawn)
@@ -212,55 +210,32 @@ class Calibrating:
             raise ConfigError(str(error)) from None
         if kind not in (NormalisedResidual.name, BEST):
             return kind, None, None
+        stage = ScaleStage(
+            conformal,
+            self.earlier,
+            self.blocks,
+            self.labelled,
+            self.scored,
+            lambda rows, kind: self.fitted(rows, kind, None),
+        )
         with self.context.reporter.step("how large an error is usual"):
-            rows = together([self.scored(block, AbsoluteResidual.name, None) for block in self.blocks])
-            older = Older.of(rows, conformal.scale_share, drawn=self.earlier.drawn)
-            count = rows.num_rows - older.without(rows).num_rows
-            if count >= LEAST_ROWS:
-                difficulty = self.learned_scale(older, count)
-                if kind == NormalisedResidual.name or self.is_better(difficulty, older, rows):
-                    return NormalisedResidual.name, difficulty, older
-                return AbsoluteResidual.name, None, None
-        if kind == NormalisedResidual.name:
+            found = stage.chosen(kind)
+        self.chosen = found.told
+        if found.lacking:
             self.context.reporter.say(
-                f"  {self.target.name}: {count} of {rows.num_rows:,} calibration rows are set apart for the scale of "
-                f"normalised scores, which needs {LEAST_ROWS}: absolute scores instead (conformal.scale_share, "
-                "split.calibrate)",
+                f"  {self.target.name}: {found.lacking}; the scale of normalised scores needs {LEAST_ROWS}: absolute "
+                "scores instead (conformal.scale_from, conformal.scale_share, split)",
                 "yellow",
             )
-        return AbsoluteResidual.name, None, None
-
-    def is_better(self, difficulty: Difficulty, older: Older, absolute: pa.Table) -> bool:
-        """Whether a scale makes better intervals of the newest calibration rows. older: those that taught it."""
-        scored = together([self.scored(block, NormalisedResidual.name, difficulty) for block in self.blocks])
-        until = Older.of(absolute, (1.0 + older.share) / 2.0, drawn=self.earlier.drawn)
-        ratio = relative_interval_score(
-            absolute, older.without(scored), until, lambda rows, kind: self.fitted(rows, kind, None)
-        )
-        better = ratio < 1.0 - MARGIN
-        self.chosen = f": on the newest of them, a scale per row changes the interval score by {ratio - 1:+.1%}"
-        return better
-
-    def learned_scale(self, older: Older, count: int) -> Difficulty:
-        """The scale, of a sample of the rows that are set apart; count: how many those are."""
-        encoding, threshold = self.earlier.encoding, sample_threshold(count, SCALE_ROWS)
-        rows = pa.concat_tables(
-            self.labelled(block)
-            .map(ErrorRows(Carried.of(block.model), encoding, older, threshold), ERRORS_APART)
-            .collect()
-            for block in self.blocks
-        )
-        found, _ = split_apart(rows)  # rows without a price are told of where they are scored
-        types = encoding.feature_types
-        inputs = found.column("inputs").combine_chunks().flatten().to_numpy().reshape(-1, len(types))
-        return Difficulty.learned(inputs, found.column("error").to_numpy(), types, encoding=encoding)
+        return found.kind, found.difficulty, found.older
 
     def scored(self, block: Block, kind: str, difficulty: Difficulty | None) -> ScoredBlock:
         """Conformity scores of the labelled rows of a block: rows of `SCORED`, of classes of `CLASS_ROWS`.
 
-        What was scored to choose a kind is not scored again: a run has one scale.
+        What was scored to choose a kind is not scored again: scales of a run differ in how much of them is believed.
         """
-        if (key := (block.period, block.number, kind)) in self.scored_before:
+        believed = difficulty.power if difficulty is not None else None
+        if (key := (block.period, block.number, kind, believed)) in self.scored_before:
             return self.scored_before[key]
         rows, carried, levels = self.labelled(block), Carried.of(block.model), self.config.profile.conformal.levels
         if self.classes is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -46,6 +47,54 @@ def test_a_scale_that_has_nothing_to_learn_makes_intervals_of_few_rows_hardly_wo
             scores.append(np.mean(2 * half + 2 / 0.1 * np.maximum(later - half, 0)))
         worse.append(scores[0] / scores[1] - 1)
     assert np.mean(worse) < 0.02  # 0.07 after a hundred rounds
+
+
+def outcomes(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same inputs, and outcomes that one of them moves and spreads."""
+    rng = np.random.default_rng(seed)
+    inputs = rng.uniform(-2, 2, (rows, 2)).astype(np.float32)
+    return inputs, 3 * inputs[:, 0] + np.exp(inputs[:, 0]) * rng.standard_normal(rows)
+
+
+def test_outcomes_teach_how_far_apart_they_lie_and_not_where():
+    whole = Difficulty.learned_apart(*outcomes(8_000, seed=1), ["q", "q"])
+    inputs, _ = outcomes(1_000, seed=2)
+    scale = whole.scale(inputs)
+    assert np.corrcoef(np.log(scale), inputs[:, 0])[0, 1] > 0.9
+    inner = np.abs(inputs[:, 0]) < 1  # in deviations, as errors of a normal distribution would be
+    assert np.median(scale[inner] / np.exp(inputs[inner, 0])) == pytest.approx(1, rel=0.25)
+    again = Difficulty.from_dict(json.loads(json.dumps(whole.to_dict())))
+    assert again == whole
+    assert np.array_equal(again.scale(inputs), scale)
+
+
+def test_half_of_a_scale_makes_rows_half_as_unlike():
+    whole = Difficulty.learned_apart(*outcomes(4_000, seed=1), ["q", "q"])
+    half = dataclasses.replace(whole, power=0.5)
+    inputs, _ = outcomes(1_000, seed=2)
+    np.testing.assert_allclose(
+        np.log(half.scale(inputs) / half.typical), np.log(whole.scale(inputs) / whole.typical) / 2, atol=1e-9
+    )
+    assert Difficulty.from_dict(half.to_dict()) == half
+    assert half.to_dict() != whole.to_dict()
+
+
+def test_quantiles_that_touch_still_leave_a_scale():
+    inputs, told = outcomes(2_000, seed=1)
+    flat = np.where(inputs[:, 1] < 0, 1.0, told)  # half of the rows have one outcome
+    for found in (flat, np.ones(2_000)):
+        scale = Difficulty.learned_apart(inputs, found, ["q", "q"]).scale(inputs)
+        assert np.isfinite(scale).all()
+        assert (scale > 0).all()
+    assert Difficulty.learned_apart(inputs, told, ["q", "q"]).scale(inputs[:0]).shape == (0,)
+
+
+def test_a_scale_of_outcomes_refuses_what_teaches_nothing():
+    inputs, told = outcomes(LEAST_ROWS, seed=1)
+    with pytest.raises(ValueError, match=f"needs {LEAST_ROWS} rows or more"):
+        Difficulty.learned_apart(inputs[1:], told[1:], ["q", "q"])
+    with pytest.raises(ValueError, match="1 of 200 outcomes are missing"):
+        Difficulty.learned_apart(inputs, np.where(np.arange(LEAST_ROWS) == 3, np.inf, told), ["q", "q"])
 
 
 def test_a_scale_numbers_categories_as_it_learned_them_whatever_the_model_knows():

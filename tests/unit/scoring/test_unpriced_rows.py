@@ -9,7 +9,16 @@ import pyarrow as pa
 import pytest
 
 from assay.conformal.class_rows import CLASS_ROWS, CLASS_ROWS_APART, PredictLabelled
-from assay.conformal.conformity import ERRORS_APART, SCORED, SCORED_APART, ConformityScores, ErrorRows, Older
+from assay.conformal.conformity import (
+    ERRORS_APART,
+    OUTCOMES_APART,
+    SCORED,
+    SCORED_APART,
+    ConformityScores,
+    ErrorRows,
+    Older,
+    OutcomeRows,
+)
 from assay.conformal.unpriced import Unpriced, split_apart, told_apart
 from assay.errors import AssayError
 from assay.model.carried import Carried
@@ -76,6 +85,17 @@ def test_rows_that_teach_a_scale_are_priced_ones(priced, market):
     kernel = Odd(Carried.of(priced.model), priced.model.encoding, older, 2**64 - 1)
     found, lost = collected(kernel, ERRORS_APART, dated(market(80, seed=3)))
     assert (found.num_rows, lost.kinds) == (56, {"ValueError": 4})
+
+
+def test_rows_whose_outcome_is_no_number_teach_no_scale(priced, market, changed):
+    batch = changed(dated(market(60, seed=3)), "price", {5: -1.0, 50: float("nan")})
+    kernel = OutcomeRows(Carried.of(priced.model), priced.model.encoding, 2**64 - 1)
+    found, lost = collected(kernel, OUTCOMES_APART, batch)
+    assert (found.num_rows, lost.kinds, lost.rows) == (58, {"no_score": 2}, (5, 50))
+    known = np.delete(np.arange(60), [5, 50])
+    np.testing.assert_allclose(found.column("outcome"), priced.model.truth(batch.take(pa.array(known))))
+    none, _ = collected(OutcomeRows(Carried.of(priced.model), priced.model.encoding, 0), OUTCOMES_APART, batch)
+    assert none.num_rows == 0
 
 
 def test_errors_of_ours_and_a_model_that_prices_nothing_still_stop(priced, market):

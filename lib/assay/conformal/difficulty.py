@@ -46,8 +46,10 @@ APART_PARAMS: dict[str, Any] = {
     "objective": "reg:quantileerror",
     "quantile_alpha": list(ENDS),
     "max_depth": 5,
+    "eta": 0.15,
     "max_bin": 64,
 }
+APART_ROUNDS = 60  # of four trees each, which scoring pays for as well; forty more hardly bettered any intervals
 LEAST_APART = 0.1  # of the typical distance: quantiles of few rows may touch, or cross
 FLOOR = 0.05  # of the typical error: the least scale, so that no row gets an interval of no width
 LEAST_ROWS = 200  # fewer cannot tell which rows are harder
@@ -124,7 +126,7 @@ class Difficulty:
             nthread=threads,
             max_bin=params["max_bin"],
         )
-        rounds = min(ROUNDS, max(LEAST_ROUNDS, len(found) // ROWS_A_ROUND))
+        rounds = min(APART_ROUNDS, max(LEAST_ROUNDS, len(found) // ROWS_A_ROUND))
         booster = xgb.train(params, data, rounds, verbose_eval=False)
         stored = bytes(booster.save_raw("ubj"))
         typical = float(np.median(_apart(load_predictor(ENGINE, stored, threads=threads), matrix)))

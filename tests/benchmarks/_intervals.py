@@ -19,13 +19,15 @@ Bounds = tuple[Floats, Floats]
 SEGMENT_ROWS = 500  # fewer say little of a segment
 MONTH_ROWS = 100
 DRAWS, DRAWS_SEED, ONE_IN_TWENTY = 2_000, 7, 0.95
+SEGMENT_POINTS, MONTH_POINTS = 0.03, 0.05  # that are wanted
 WORST = {  # figure -> what stands before it
     "worst_segment": "",
     "segment_by_chance": "±",
     "worst_month": "",
     "month_by_chance": "±",
 }
-FIGURES = ("rows", "coverage", *WORST, "mean_width", "interval_score")
+WANTED = ("segments_wanted", "months_wanted")
+FIGURES = ("rows", "coverage", *WORST, *WANTED, "mean_width", "interval_score")
 COLUMNS = (  # of `line`
     f"{'rows':>9s}{'coverage':>10s}{'segment':>9s}{'chance':>8s}{'month':>8s}{'chance':>8s}{'mean width':>12s}"
     f"{'interval score':>16s}"
@@ -149,20 +151,24 @@ def figures(
 
     coverage; worst_segment and worst_month: coverage that is farthest from the level, of segments of `SEGMENT_ROWS` or
     more and calendar months of `MONTH_ROWS` or more (NaN where there is none); segment_by_chance and month_by_chance:
-    how far off the worst one is in one draw of twenty, see `_segment_by_chance` and `_month_by_chance`; mean_width;
-    interval_score, less is better (Gneiting and Raftery 2007).
+    how far off the worst one is in one draw of twenty, see `_segments_by_chance` and `_months_by_chance`;
+    segments_wanted and months_wanted: in what share of the draws all of them are within `SEGMENT_POINTS` and
+    `MONTH_POINTS`; mean_width; interval_score, less is better (Gneiting and Raftery 2007).
     """
     lower, upper = bounds
     inside = (y >= lower) & (y <= upper)
     miss = 2 / (1 - level) * (np.maximum(lower - y, 0) + np.maximum(y - upper, 0))
     off, days, months = inside - level, times.astype("datetime64[D]"), times.astype("datetime64[M]")
+    by_segment, by_month = _segments_by_chance(off, segments, days), _months_by_chance(off, days)
     return {
         "rows": float(len(y)),
         "coverage": float(inside.mean()),
         "worst_segment": level + _worst(off, segments, SEGMENT_ROWS),
-        "segment_by_chance": _segment_by_chance(off, segments, days),
+        "segment_by_chance": float(np.quantile(by_segment, ONE_IN_TWENTY)),
         "worst_month": level + _worst(off, months, MONTH_ROWS),
-        "month_by_chance": _month_by_chance(off, days),
+        "month_by_chance": float(np.quantile(by_month, ONE_IN_TWENTY)),
+        "segments_wanted": _share_within(by_segment, SEGMENT_POINTS),
+        "months_wanted": _share_within(by_month, MONTH_POINTS),
         "mean_width": float((upper - lower).mean()),
         "interval_score": float((upper - lower + miss).mean()),
     }
@@ -192,8 +198,12 @@ def _worst(off: Floats, groups: npt.NDArray[Any], least: int) -> float:
     return float(means[np.argmax(np.abs(means))]) if len(means) else math.nan
 
 
-def _segment_by_chance(off: Floats, segments: npt.NDArray[Any], days: npt.NDArray[Any]) -> float:
-    """How far the worst segment is off in one draw of twenty where all rows of a day have one random sign.
+def _share_within(worst: Floats, points: float) -> float:
+    return math.nan if np.isnan(worst).any() else float((worst <= points).mean())
+
+
+def _segments_by_chance(off: Floats, segments: npt.NDArray[Any], days: npt.NDArray[Any]) -> Floats:
+    """How far the worst segment is off in draws where all rows of a day have one random sign; NaN where there is none.
 
     As rows of a day are hit or missed together, days are drawn and not rows (a wild bootstrap of clusters; Cameron,
     Gelbach and Miller 2008).
@@ -203,16 +213,16 @@ def _segment_by_chance(off: Floats, segments: npt.NDArray[Any], days: npt.NDArra
     rows = np.bincount(segment)
     enough = rows >= SEGMENT_ROWS
     if not enough.any():
-        return math.nan
+        return np.array([math.nan])
     sums = np.zeros((len(rows), int(day.max()) + 1))
     np.add.at(sums, (segment, day), off)
     means = sums[enough] / rows[enough, None]
     signs = np.random.default_rng(DRAWS_SEED).choice((-1.0, 1.0), size=(means.shape[1], DRAWS))
-    return float(np.quantile(np.abs(means @ signs).max(axis=0), ONE_IN_TWENTY))
+    return np.asarray(np.abs(means @ signs).max(axis=0))
 
 
-def _month_by_chance(off: Floats, days: npt.NDArray[np.datetime64]) -> float:
-    """How far the worst month is off in one draw of twenty where the same days are dealt to the months anew.
+def _months_by_chance(off: Floats, days: npt.NDArray[np.datetime64]) -> Floats:
+    """How far the worst month is off in draws where the same days are dealt to months anew; NaN where there is none.
 
     Signs would say nothing of months of four weeks: all four agree in one draw of eight.
     """
@@ -222,7 +232,7 @@ def _month_by_chance(off: Floats, days: npt.NDArray[np.datetime64]) -> float:
     of_month = (months[:, None] == np.unique(months)).astype(float)  # (days, months)
     enough = rows @ of_month >= MONTH_ROWS
     if not enough.any():
-        return math.nan
+        return np.array([math.nan])
     dealt = np.random.default_rng(DRAWS_SEED).permuted(np.tile(np.arange(len(each)), (DRAWS, 1)), axis=1)
     means = (sums[dealt] @ of_month)[:, enough] / (rows[dealt] @ of_month)[:, enough]
-    return float(np.quantile(np.abs(means).max(axis=1), ONE_IN_TWENTY))
+    return np.asarray(np.abs(means).max(axis=1))

@@ -69,6 +69,8 @@ def test_what_is_far_by_chance_knows_that_rows_of_a_day_are_missed_together():
         expected = 2.87 * math.sqrt(0.8 * 0.2 / independent)  # the largest of 12 standard normals, 95 %
         assert found["month_by_chance"] == pytest.approx(expected, rel=0.15)
         assert abs(found["worst_month"] - 0.8) < 1.3 * found["month_by_chance"]
+        within = math.erf(0.05 / math.sqrt(2 * 0.8 * 0.2 / independent)) ** months  # all of 12 independent ones
+        assert found["months_wanted"] == pytest.approx(within, abs=0.03)
         assert found["segment_by_chance"] == pytest.approx(expected * 1.96 / 2.87 / math.sqrt(months), rel=0.15)
 
 
@@ -101,9 +103,11 @@ def test_the_report_tells_what_is_farther_off_than_chance():
         "segment_by_chance": 0.03,
         "worst_month": 0.76,
         "month_by_chance": 0.05,
+        "months_wanted": 0.4,
     }
     far = near | {"worst_month": 0.74}
     told = {f"{m}|0.8|{name}": v for m, each in (("assay", near), ("split", far)) for name, v in each.items()}
     text, _ = report(Outcome("coverage", 0, {}, {}, {}, 0.0, {}, {}, {"kc_house:assay": told}))
+    assert "\n  kc_house 80%: -, 40%\n" in text
     assert "\n  assay: none\n" in text
     assert "\n  split: month of kc_house at 80%\n" in text

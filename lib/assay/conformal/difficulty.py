@@ -37,6 +37,7 @@ PARAMS: dict[str, Any] = {
     "min_child_weight": 20,
     "subsample": 0.8,
     "colsample_bytree": 0.5,
+    "max_bin": 256,
     "seed": 7,
 }
 ENDS = (0.05, 0.1, 0.9, 0.95)  # quantiles of outcomes
@@ -87,15 +88,11 @@ class Difficulty:
 
         Raises ValueError for fewer than `LEAST_ROWS` rows, shapes that differ and errors that are missing.
         """
-        import xgboost as xgb
-
         found = _checked(matrix, errors, "errors")
         typical = float(np.median(found)) or float(found.mean()) or 1.0
         label = np.log(np.maximum(found, FLOOR * typical) / typical)
-        data = xgb.QuantileDMatrix(matrix, label, feature_types=feature_types, enable_categorical=True, nthread=threads)
-        rounds = min(ROUNDS, max(LEAST_ROUNDS, len(found) // ROWS_A_ROUND))
-        booster = xgb.train({**PARAMS, "nthread": threads}, data, rounds, verbose_eval=False)
-        return cls(bytes(booster.save_raw("ubj")), typical, len(found), _kept(encoding))
+        stored = _boosted(PARAMS, matrix, label, feature_types, most=ROUNDS, threads=threads)
+        return cls(stored, typical, len(found), _kept(encoding))
 
     @classmethod
     def learned_apart(
@@ -114,21 +111,8 @@ class Difficulty:
 
         Raises ValueError for fewer than `LEAST_ROWS` rows, shapes that differ and outcomes that are missing.
         """
-        import xgboost as xgb
-
         found = _checked(matrix, outcomes, "outcomes")
-        params = {**APART_PARAMS, "nthread": threads}
-        data = xgb.QuantileDMatrix(
-            matrix,
-            found,
-            feature_types=feature_types,
-            enable_categorical=True,
-            nthread=threads,
-            max_bin=params["max_bin"],
-        )
-        rounds = min(APART_ROUNDS, max(LEAST_ROUNDS, len(found) // ROWS_A_ROUND))
-        booster = xgb.train(params, data, rounds, verbose_eval=False)
-        stored = bytes(booster.save_raw("ubj"))
+        stored = _boosted(APART_PARAMS, matrix, found, feature_types, most=APART_ROUNDS, threads=threads)
         typical = float(np.median(_apart(load_predictor(ENGINE, stored, threads=threads), matrix)))
         return cls(
             stored, typical if typical > 0 else float(found.std()) or 1.0, len(found), _kept(encoding), power=1.0
@@ -190,6 +174,18 @@ def _checked(matrix: Matrix, values: npt.ArrayLike, what: str) -> Floats:
     if not np.isfinite(found).all():
         raise ValueError(f"{int((~np.isfinite(found)).sum())} of {len(found)} {what} are missing or infinite")
     return found
+
+
+def _boosted(
+    params: dict[str, Any], matrix: Matrix, label: Floats, feature_types: list[str], *, most: int, threads: int
+) -> bytes:
+    """A booster of that many rounds at most, fewer for few rows."""
+    import xgboost as xgb
+
+    told = {"feature_types": feature_types, "enable_categorical": True, "nthread": threads}
+    data = xgb.QuantileDMatrix(matrix, label, max_bin=params["max_bin"], **told)
+    rounds = min(most, max(LEAST_ROUNDS, len(label) // ROWS_A_ROUND))
+    return bytes(xgb.train({**params, "nthread": threads}, data, rounds, verbose_eval=False).save_raw("ubj"))
 
 
 def _kept(encoding: Encoding | None) -> Encoding | None:

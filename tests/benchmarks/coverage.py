@@ -3,8 +3,9 @@
 Of each data set one model is trained on features, and its test period is scored forward in time:
 
 * `assay`: the jobs `train` and `score` with the profile production as it is, whose intervals follow their misses in
-  time; `assay_fitted`: the same widths as they were fitted, per segment, never moved; `assay_cqr`: the corrected
-  quantiles of a second model (`conformal.score=cqr`), which follow in the same way;
+  time; `assay_outcomes`: the same with `conformal.scale_from=outcomes`; `assay_fitted`: the same widths as they were
+  fitted, per segment, never moved; `assay_cqr`: the corrected quantiles of a second model (`conformal.score=cqr`),
+  which follow in the same way;
 * `split`: plain split conformal, one width for all rows; `mapie` and `crepes`: the better by interval score of MAPIE's
   split conformal and conformalised quantile regressors, and of crepes' conformal regressor with and without segments
   (Mondrian), all around the same predictions and calibrated on the same period;
@@ -16,7 +17,8 @@ or more. `chance` beside each is how far off the worst one is in one draw of twe
 are as likely hit too often as too seldom, of months where the same days are dealt to them anew. Last it says in what
 share of those draws all segments are within 3 points and all months within 5, however good the intervals. Widths and
 interval scores (Gneiting and Raftery 2007; less is better) are means in the target's unit. Data are looked for where
-their YAML says, in the current folder and in `$ASSAY_DATA`. `--only 'kc_house:*'` runs one.
+their YAML says, in the current folder and in `$ASSAY_DATA`. `--only 'kc_house:*'` runs one of them, `--only '*:assay'`
+leaves out the scales of outcomes.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ ONE_TARGET = {  # of several
     "orange_juice_profit": ["dataset.targets=[{name: profit, relative_to: last_value}]", "dataset.decision={}"]
 }
 LEVELS = (0.8, 0.9)
+WAYS = {OURS: [], "outcomes": ["conformal.scale_from=outcomes"]}  # contender -> more of the `--set` texts
 QUANTILES = ["engine.quantiles=[0.05, 0.1, 0.5, 0.9, 0.95]", "engine.rounds=200"]  # five trees a round
 ENDS = {0.8: (1, 3), 0.9: (0, 4)}  # places of a level's quantiles among those
 TAILS = {0.8: (0.1, 0.9), 0.9: (0.05, 0.95)}
@@ -58,9 +61,10 @@ TOLD = pa.schema(
 )
 
 
-def overrides(dataset: str) -> list[str]:
+def overrides(dataset: str, way: str = OURS) -> list[str]:
     """The `--set` texts of a data set."""
     return [
+        *WAYS[way],
         "training.force_production_quality=false",
         f"conformal.levels={list(LEVELS)}",
         "explain.rows=0",
@@ -68,11 +72,11 @@ def overrides(dataset: str) -> list[str]:
     ]
 
 
-def prepare(data: Path, dataset: str) -> Any:
+def prepare(data: Path, dataset: str, way: str) -> Any:
     """A fresh workspace with the observations, and a second context for the model of quantiles."""
-    workspace = data / "runs" / dataset
-    context = observed(dataset, workspace, overrides(dataset))
-    return context, opened(dataset, workspace, [*overrides(dataset), *QUANTILES])
+    workspace = data / "runs" / (dataset if way == OURS else f"{dataset}-{way}")
+    context = observed(dataset, workspace, overrides(dataset, way))
+    return context, opened(dataset, workspace, [*overrides(dataset, way), *QUANTILES])
 
 
 def run(state: Any) -> Any:
@@ -256,12 +260,13 @@ def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
     """A line per data set, method and level, and what is worse than chance; the same as a list of objects."""
     lines = [f"{'':36s}{COLUMNS}"]
     found: list[dict[str, Any]] = []
-    beyond: dict[str, list[str]] = {method: [] for method in METHODS}
+    beyond: dict[str, list[str]] = {method: [] for method in (*METHODS, f"{OURS}_outcomes")}
     for name, told in outcome.outputs.items():
-        dataset = name.partition(":")[0]
+        dataset, _, way = name.partition(":")
+        ours = {OURS: OURS if way == OURS else f"{OURS}_{way}"}
         for level in LEVELS:
-            for method in METHODS:
-                each = {figure: told.get(f"{method}|{level}|{figure}", math.nan) for figure in FIGURES}
+            for key, method in (ours | {other: other for other in METHODS[1:] if way == OURS}).items():
+                each = {figure: told.get(f"{key}|{level}|{figure}", math.nan) for figure in FIGURES}
                 if math.isnan(each["rows"]):
                     continue
                 found.append({"dataset": dataset, "method": method, "level": level, **finite(each)})
@@ -284,8 +289,11 @@ BENCHMARK = Benchmark(
     rows=0,
     generate=generate,
     contenders={
-        f"{dataset}:{OURS}": Contender(partial(prepare, dataset=dataset), run, outputs, against=f"{dataset}:{OURS}")
+        f"{dataset}:{way}": Contender(
+            partial(prepare, dataset=dataset, way=way), run, outputs, against=f"{dataset}:{OURS}"
+        )
         for dataset in DATASETS
+        for way in WAYS
     },
     report=report,
     repeats=1,

@@ -27,10 +27,10 @@ class ConformalConfig:
         level. `auto` is `cqr` for a model of such quantiles and `absolute` for others; `best` is `cqr`, too, and else
         that of `absolute` and `normalised` whose intervals score better on the newest calibration rows. Extensions may
         add others.
-    scale_from: what teaches the scale. `outcomes`: how far apart outcomes of such rows lie, in rows that the model
+    scale_from: what teaches the scale. `errors`: those of the model in the oldest `scale_share` of the calibration
+        rows, which then calibrate no more. `outcomes`: how far apart outcomes of such rows lie, in rows that the model
         learned from; it is believed whole or by half, whichever makes the better intervals of the newest calibration
-        rows. `errors`: those of the model in the oldest `scale_share` of the calibration rows, which then calibrate no
-        more.
+        rows.
     min_segment_rows: below it a segment uses its parent's intervals (without the last of `dataset.segments`), and at
         last those of all rows together.
     shrinkage_rows: a segment's widths move towards its parent's as if so many rows spoke for those; above 0 they are
@@ -57,7 +57,7 @@ class ConformalConfig:
 
     levels: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.8, 0.9)
     score: str = "auto"
-    scale_from: Literal["outcomes", "errors"] = "outcomes"
+    scale_from: Literal["errors", "outcomes"] = "errors"
     scale_share: Share = 1 / 3
     min_segment_rows: Annotated[int, Field(ge=1)] = 50
     shrinkage_rows: Annotated[float, Field(ge=0)] = 0.0

@@ -19,7 +19,7 @@ Bounds = tuple[Floats, Floats]
 SEGMENT_ROWS = 500  # fewer say little of a segment
 MONTH_ROWS = 100
 DRAWS, DRAWS_SEED, ONE_IN_TWENTY = 2_000, 7, 0.95
-SEGMENT_POINTS, MONTH_POINTS = 0.03, 0.05  # that are wanted
+POINTS = {"segment": 0.03, "month": 0.05}  # that are wanted
 WORST = {  # figure -> what stands before it
     "worst_segment": "",
     "segment_by_chance": "±",
@@ -152,8 +152,8 @@ def figures(
     coverage; worst_segment and worst_month: coverage that is farthest from the level, of segments of `SEGMENT_ROWS` or
     more and calendar months of `MONTH_ROWS` or more (NaN where there is none); segment_by_chance and month_by_chance:
     how far off the worst one is in one draw of twenty, see `_segments_by_chance` and `_months_by_chance`;
-    segments_wanted and months_wanted: in what share of the draws all of them are within `SEGMENT_POINTS` and
-    `MONTH_POINTS`; mean_width; interval_score, less is better (Gneiting and Raftery 2007).
+    segments_wanted and months_wanted: in what share of the draws all of them are within `POINTS`; mean_width;
+    interval_score, less is better (Gneiting and Raftery 2007).
     """
     lower, upper = bounds
     inside = (y >= lower) & (y <= upper)
@@ -167,8 +167,8 @@ def figures(
         "segment_by_chance": float(np.quantile(by_segment, ONE_IN_TWENTY)),
         "worst_month": level + _worst(off, months, MONTH_ROWS),
         "month_by_chance": float(np.quantile(by_month, ONE_IN_TWENTY)),
-        "segments_wanted": _share_within(by_segment, SEGMENT_POINTS),
-        "months_wanted": _share_within(by_month, MONTH_POINTS),
+        "segments_wanted": _share_within(by_segment, POINTS["segment"]),
+        "months_wanted": _share_within(by_month, POINTS["month"]),
         "mean_width": float((upper - lower).mean()),
         "interval_score": float((upper - lower + miss).mean()),
     }

@@ -3,9 +3,9 @@
 Of each data set one model is trained on features, and its test period is scored forward in time:
 
 * `assay`: the jobs `train` and `score` with the profile production as it is, whose intervals follow their misses in
-  time; `assay_outcomes`: the same with `conformal.scale_from=outcomes`; `assay_fitted`: the same widths as they were
-  fitted, per segment, never moved; `assay_cqr`: the corrected quantiles of a second model (`conformal.score=cqr`),
-  which follow in the same way;
+  time; `assay_aci`: the same scores, followed by `conformal.adaptive_way=aci`; `assay_fitted`: the same widths as they
+  were fitted, per segment, never moved; `assay_cqr`: the corrected quantiles of a second model (`conformal.score=cqr`),
+  which follow in the same way as `assay`;
 * `split`: plain split conformal, one width for all rows; `mapie` and `crepes`: the better by interval score of MAPIE's
   split conformal and conformalised quantile regressors, and of crepes' conformal regressor with and without segments
   (Mondrian), all around the same predictions and calibrated on the same period;
@@ -15,10 +15,10 @@ The better one of a library is chosen by its score on the test period itself, wh
 coverage farthest from the promise among segments of 500 rows or more, `worst_month` among calendar months of 100 rows
 or more. `chance` beside each is how far off the worst one is in one draw of twenty: of segments where every day's rows
 are as likely hit too often as too seldom, of months where the same days are dealt to them anew. Last it says in what
-share of those draws all segments are within 3 points and all months within 5, however good the intervals. Widths and
+share of those draws all segments are within 3 points and all months within 5, and what each method leaves farther off
+than that. Widths and
 interval scores (Gneiting and Raftery 2007; less is better) are means in the target's unit. Data are looked for where
-their YAML says, in the current folder and in `$ASSAY_DATA`. `--only 'kc_house:*'` runs one of them, `--only '*:assay'`
-leaves out the scales of outcomes.
+their YAML says, in the current folder and in `$ASSAY_DATA`. `--only 'kc_house:*'` runs one of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks._intervals import COLUMNS, FIGURES, OTHERS, WANTED, Bounds, Floats, Rows, figures, finite, line
+from benchmarks._intervals import COLUMNS, FIGURES, OTHERS, POINTS, WANTED, Bounds, Floats, Rows, figures, finite, line
 from benchmarks._real import generate, observed, opened
 from benchmarks.harness import OURS, Benchmark, Contender, Outcome
 
@@ -42,12 +42,11 @@ ONE_TARGET = {  # of several
     "orange_juice_profit": ["dataset.targets=[{name: profit, relative_to: last_value}]", "dataset.decision={}"]
 }
 LEVELS = (0.8, 0.9)
-WAYS = {OURS: [], "outcomes": ["conformal.scale_from=outcomes"]}  # contender -> more of the `--set` texts
 QUANTILES = ["engine.quantiles=[0.05, 0.1, 0.5, 0.9, 0.95]", "engine.rounds=200"]  # five trees a round
 ENDS = {0.8: (1, 3), 0.9: (0, 4)}  # places of a level's quantiles among those
 TAILS = {0.8: (0.1, 0.9), 0.9: (0.05, 0.95)}
 QUANTILE_PLACES = [0, 1, 3, 4]
-METHODS = (OURS, "assay_fitted", "assay_cqr", "split", "mapie", "crepes", "quantiles")
+METHODS = (OURS, "assay_aci", "assay_fitted", "assay_cqr", "split", "mapie", "crepes", "quantiles")
 TOLD = pa.schema(
     [
         pa.field("row_id", pa.int64()),
@@ -61,10 +60,9 @@ TOLD = pa.schema(
 )
 
 
-def overrides(dataset: str, way: str = OURS) -> list[str]:
+def overrides(dataset: str) -> list[str]:
     """The `--set` texts of a data set."""
     return [
-        *WAYS[way],
         "training.force_production_quality=false",
         f"conformal.levels={list(LEVELS)}",
         "explain.rows=0",
@@ -72,11 +70,11 @@ def overrides(dataset: str, way: str = OURS) -> list[str]:
     ]
 
 
-def prepare(data: Path, dataset: str, way: str) -> Any:
+def prepare(data: Path, dataset: str) -> Any:
     """A fresh workspace with the observations, and a second context for the model of quantiles."""
-    workspace = data / "runs" / (dataset if way == OURS else f"{dataset}-{way}")
-    context = observed(dataset, workspace, overrides(dataset, way))
-    return context, opened(dataset, workspace, [*overrides(dataset, way), *QUANTILES])
+    workspace = data / "runs" / dataset
+    context = observed(dataset, workspace, overrides(dataset))
+    return context, opened(dataset, workspace, [*overrides(dataset), *QUANTILES])
 
 
 def run(state: Any) -> Any:
@@ -103,6 +101,7 @@ def outputs(state: Any) -> Mapping[str, float]:
 
 def _figures(context: Any, quantile_run: str) -> dict[tuple[str, float], dict[str, float]]:
     from assay.conformal import Calibration
+    from assay.conformal.pace import DAMPING_ROWS, SINGLE, STEP_SIZE
     from assay.model.registry import champion, load_trained
 
     target = context.config.dataset.targets[0]
@@ -120,15 +119,21 @@ def _figures(context: Any, quantile_run: str) -> dict[tuple[str, float], dict[st
 
     y, times = in_unit((test.y, test.y))[0], frame["time"].dt.replace_time_zone(None).to_numpy()
     every: dict[tuple[str, float], dict[str, float]] = {}
-    cqr = _followed_cqr(found, (calibrate, known), (test, frame))
+    pace, periods = Calibration.from_dict(found.calibration).pace, ((calibrate, known), (test, frame))
+    aci = dataclasses.replace(pace, way=SINGLE, step_size=STEP_SIZE[SINGLE], damping_rows=DAMPING_ROWS[SINGLE])
+    followed = {
+        "assay_aci": _followed(found, calibration.score, aci, *periods),
+        "assay_cqr": _followed(found, "cqr", pace, *periods),
+    }
     for place, level in enumerate(LEVELS):
         label = f"{level * 100:g}"
         ours = (frame[f"lower_{label}"].to_numpy(), frame[f"upper_{label}"].to_numpy())
         every[OURS, level] = figures(y, ours, test.segments, times, level)
         bounds = in_unit(_fitted(calibration, test, frame, level))
         every["assay_fitted", level] = figures(y, bounds, test.segments, times, level)
-        corrected = in_unit((cqr[0][:, place], cqr[1][:, place]))
-        every["assay_cqr", level] = figures(y, corrected, test.segments, times, level)
+        for method, (lower, upper) in followed.items():
+            bounds = in_unit((lower[:, place], upper[:, place]))
+            every[method, level] = figures(y, bounds, test.segments, times, level)
         for method, kinds in OTHERS.items():
             told = [(_at(calibrate, level), _at(test, level), kind) for kind in kinds.values()]
             each = [
@@ -150,23 +155,25 @@ def _fitted(calibration: Any, test: Rows, frame: Any, level: float) -> Bounds:
     return lower[:, place], upper[:, place]
 
 
-def _followed_cqr(found: Any, *periods: tuple[Rows, Any]) -> Bounds:
-    """Corrected quantiles of the rows of the last period, (n, levels) each, at the pace of the champion's intervals."""
+def _followed(found: Any, kind: str, pace: Any, *periods: tuple[Rows, Any]) -> Bounds:
+    """Intervals by a kind of score and a pace, of the rows of the last period, (n, levels) each."""
     import datetime as dt
 
-    from assay.conformal import SCORES, Calibration, Forecast, fit
+    from assay.conformal import SCORES, Forecast, fit
     from assay.conformal.following import Known, followed
     from assay.conformal.scores import nested
 
-    pace = Calibration.from_dict(found.calibration).pace
     ends = tuple(sorted({tail for pair in TAILS.values() for tail in pair}))
-    told = [Forecast(rows.prediction, None, rows.quantiles[:, QUANTILE_PLACES], ends) for rows, _ in periods]
-    score = SCORES["cqr"]
+    told = [
+        Forecast(rows.prediction, frame["scale"].to_numpy(), rows.quantiles[:, QUANTILE_PLACES], ends)
+        for rows, frame in periods
+    ]
+    score = SCORES[kind]
     scores = [score.score(rows.y, each, LEVELS) for (rows, _), each in zip(periods, told, strict=True)]
     times = [frame["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]") for _, frame in periods]
     segments = [rows.segments for rows, _ in periods]
     least = found.calibration["min_segment_rows"]
-    fitted = fit(scores[0], segments[0], LEVELS, min_segment_rows=least, score="cqr")
+    fitted = fit(scores[0], segments[0], LEVELS, min_segment_rows=least, score=kind)
     known = Known(*(np.concatenate(each) for each in (segments, times, scores)))
     until = times[-1].max().item().replace(tzinfo=dt.timezone.utc)
     follows = followed(known, fitted, pace, origin=found.judged.test_start, until=until)
@@ -260,20 +267,23 @@ def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
     """A line per data set, method and level, and what is worse than chance; the same as a list of objects."""
     lines = [f"{'':36s}{COLUMNS}"]
     found: list[dict[str, Any]] = []
-    beyond: dict[str, list[str]] = {method: [] for method in (*METHODS, f"{OURS}_outcomes")}
+    beyond: dict[str, list[str]] = {method: [] for method in METHODS}
+    farther: dict[str, list[str]] = {method: [] for method in METHODS}
     for name, told in outcome.outputs.items():
-        dataset, _, way = name.partition(":")
-        ours = {OURS: OURS if way == OURS else f"{OURS}_{way}"}
+        dataset = name.partition(":")[0]
         for level in LEVELS:
-            for key, method in (ours | {other: other for other in METHODS[1:] if way == OURS}).items():
-                each = {figure: told.get(f"{key}|{level}|{figure}", math.nan) for figure in FIGURES}
+            for method in METHODS:
+                each = {figure: told.get(f"{method}|{level}|{figure}", math.nan) for figure in FIGURES}
                 if math.isnan(each["rows"]):
                     continue
                 found.append({"dataset": dataset, "method": method, "level": level, **finite(each)})
                 lines.append(f"{f'{dataset} {level:.0%} {method}':36s}{line(each)}")
-                for kind in ("segment", "month"):
-                    if abs(each[f"worst_{kind}"] - level) > each[f"{kind}_by_chance"]:
+                for kind, points in POINTS.items():
+                    off = abs(each[f"worst_{kind}"] - level)
+                    if off > each[f"{kind}_by_chance"]:
                         beyond[method].append(f"{kind} of {dataset} at {level:.0%}")
+                    if off > points:
+                        farther[method].append(f"{kind} of {dataset} at {level:.0%}")
     lines.append("Share of draws in which chance leaves every segment within 3 points, and every month within 5:")
     for each in found:
         if each["method"] == OURS:
@@ -281,6 +291,8 @@ def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
             lines.append(f"  {each['dataset']} {each['level']:.0%}: {told}")
     lines.append("Worst ones that are farther off than chance:")
     lines += [f"  {method}: {', '.join(told) or 'none'}" for method, told in beyond.items()]
+    lines.append("Worst ones that are farther off than 3 points in a segment, and 5 in a month:")
+    lines += [f"  {method}: {', '.join(told) or 'none'}" for method, told in farther.items()]
     return "\n".join(lines), {"coverage": found}
 
 
@@ -289,11 +301,8 @@ BENCHMARK = Benchmark(
     rows=0,
     generate=generate,
     contenders={
-        f"{dataset}:{way}": Contender(
-            partial(prepare, dataset=dataset, way=way), run, outputs, against=f"{dataset}:{OURS}"
-        )
+        f"{dataset}:{OURS}": Contender(partial(prepare, dataset=dataset), run, outputs, against=f"{dataset}:{OURS}")
         for dataset in DATASETS
-        for way in WAYS
     },
     report=report,
     repeats=1,

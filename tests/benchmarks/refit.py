@@ -141,13 +141,7 @@ def _following(context: Any, calibration: Any, calibrate: Any, later: Any) -> An
 
     conformal, dataset = context.config.profile.conformal, context.config.dataset
     times = [frame["time"].dt.replace_time_zone(None).to_numpy() for frame in (calibrate, later)]
-    pace = Pace(
-        step_days=conformal.step_days or own_step_days(times[0]),
-        step_size=conformal.step_size,
-        damping_rows=conformal.damping_rows,
-        way=conformal.adaptive_way,
-        delay_days=dataset.delay_days(dataset.targets[0].name),
-    )
+    pace = Pace.of(conformal, step_days=own_step_days(times[0]), delay_days=dataset.delay_days(dataset.targets[0].name))
     labels, errors = ([told(frame) for frame in (calibrate, later)] for told in (_labels, _errors))
     known = Known(np.concatenate(labels), np.concatenate(times), np.concatenate(errors)[:, None])
     origin, until = (end.astype("datetime64[us]").item().replace(tzinfo=dt.timezone.utc) for end in _ends(times[1]))

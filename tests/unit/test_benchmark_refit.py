@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from assay.config.conformal import ConformalConfig
 from benchmarks.harness import Outcome
 from benchmarks.refit import FORWARD, _figures, report
 
@@ -36,8 +37,8 @@ def test_rows_of_all_blocks_calibrate_and_figures_are_in_the_targets_unit():
     dataset = SimpleNamespace(
         segments=(), targets=[SimpleNamespace(name="price", transform="log")], delay_days=lambda _: 0
     )
-    pace = {"step_days": None, "step_size": 0.0, "damping_rows": 50.0, "adaptive_way": "aci"}
-    profile = SimpleNamespace(conformal=SimpleNamespace(min_segment_rows=1, **pace))
+    pace = {"step_size": 0.0, "damping_rows": 50.0, "adaptive_way": "aci"}
+    profile = SimpleNamespace(conformal=ConformalConfig(min_segment_rows=1, **pace))
     context = SimpleNamespace(config=SimpleNamespace(dataset=dataset, profile=profile))
     later = rows(np.array([0.2, -0.3, 0.5, 0.05]), np.zeros(4), first=2)
     found = _figures(context, "some", blocks, later)

@@ -29,8 +29,7 @@ class ConformalConfig:
         add others.
     scale_from: what teaches the scale. `errors`: those of the model in the oldest `scale_share` of the calibration
         rows, which then calibrate no more. `outcomes`: how far apart outcomes of such rows lie, in rows that the model
-        learned from; it is believed whole or by half, whichever makes the better intervals of the newest calibration
-        rows.
+        learned from; it is believed by half.
     min_segment_rows: below it a segment uses its parent's intervals (without the last of `dataset.segments`), and at
         last those of all rows together.
     shrinkage_rows: a segment's widths move towards its parent's as if so many rows spoke for those; above 0 they are
@@ -39,15 +38,17 @@ class ConformalConfig:
         before it began, so that the later ones are of models nearly as new as the one that serves. Each block but the
         first costs `train` one more fit. For dated rows, with `serving.learns_until: newest`.
     halflife_days: a calibration row that is so much older than the newest one counts half; None counts all alike.
-    adaptive: let each segment's intervals, or sets, follow its misses, step by step in time (adaptive conformal
-        inference): a row is given what outcomes known before its own step call for. For dated rows.
-    adaptive_way: `aci` moves by `step_size`; `dtaci` takes eight step sizes from 0.001 to 0.128 at once and weighs each
-        by how well it did of late, so that none has to be chosen.
+    adaptive: let each segment's intervals, or sets, follow its misses, step by step in time: a row is given what
+        outcomes known before its own step call for. For dated rows.
+    adaptive_way: `widths` makes intervals wider and narrower by `step_size` (quantile tracking); `aci` moves the share
+        of misses that they aim at (adaptive conformal inference), and `dtaci` that by eight step sizes from 0.001 to
+        0.128 at once, each weighed by how well it did of late. Sets have no width: by `widths` they follow as by `aci`.
     step_days: how long a step is; None is the least time between two dates of the calibration period.
-    step_size: how far a step may move the share of misses that is aimed at, for each unit that the share of misses was
-        off; 0 lets only the rows behind the quantiles change.
+    step_size: how much of what the share of misses of a step was off is made up for at once, in the share that is
+        aimed at, or in widths as if errors were normal; 0 lets only the rows behind the quantiles change. None is 0.6
+        for `widths` and 0.2 for `aci`.
     damping_rows: known outcomes of a step that the segment above speaks for as well: with fewer of its own, a segment
-        moves more as that does than on its own account.
+        moves more as that does than on its own account. None is 15 for `widths` and 100 for the others.
     window_days: how long a score stays among those that quantiles are taken of; None keeps all.
     set_score: `lac` makes the smallest sets, `aps` sets that adapt to how sure the model is of a row.
     by_class: whether sets keep their promise in the rows of every class, and not only in all rows together.
@@ -57,17 +58,17 @@ class ConformalConfig:
 
     levels: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.8, 0.9)
     score: str = "auto"
-    scale_from: Literal["errors", "outcomes"] = "errors"
+    scale_from: Literal["errors", "outcomes"] = "outcomes"
     scale_share: Share = 1 / 3
     min_segment_rows: Annotated[int, Field(ge=1)] = 50
     shrinkage_rows: Annotated[float, Field(ge=0)] = 0.0
     folds: Annotated[int, Field(ge=1, le=20)] = 1
     halflife_days: Annotated[float, Field(gt=0)] | None = None
     adaptive: bool = False
-    adaptive_way: Literal["aci", "dtaci"] = "aci"
+    adaptive_way: Literal["widths", "aci", "dtaci"] = "widths"
     step_days: Annotated[float, Field(gt=0)] | None = None
-    step_size: Annotated[float, Field(ge=0, le=1)] = 0.2
-    damping_rows: Annotated[float, Field(ge=0)] = 100.0
+    step_size: Annotated[float, Field(ge=0, le=1)] | None = None
+    damping_rows: Annotated[float, Field(ge=0)] | None = None
     window_days: Annotated[float, Field(gt=0)] | None = None
     set_score: Literal["lac", "aps"] = "lac"
     by_class: bool = False

@@ -18,6 +18,9 @@ the variance of a group on top is about step_size * (1 - level) * level / (2 * (
 step it trembles no more than with `damping_rows` of them, and 500 rows move alpha by nearly the whole of `step_size`,
 once, and not 500 times. Without damping, groups know nothing of one another, and one without rows stays where it is.
 
+That is one of two ways to follow. In the other alpha is the same, but moves the quantile of the promised level itself
+(`widths.py`), and is not kept between 0 and 1.
+
 alpha is kept in whole billionths, weights in whole multiples of 2^-32, and all else are counts: results are the same to
 the last bit in any order of rows, and whether steps are run at once or one after another.
 """
@@ -37,6 +40,7 @@ from assay.conformal.selection import UNIT, Floats, Integers
 from assay.conformal.timeline import Timeline
 from assay.conformal.tree import ancestors_of, by_depth, checked_parents
 from assay.conformal.weighted import BILLION, needed_billionths
+from assay.conformal.widths import Widths
 
 NEVER = 2**62  # a step that no timeline comes to
 
@@ -53,6 +57,8 @@ class Adaptation:
     halflife: steps after which a score weighs half; None weighs all the same.
     step_sizes: of experts, whose alphas are weighted by how well each did, instead of `step_size` (`experts.py`).
     horizon: steps of a stretch on each of which they are to do nearly as well as the best alpha.
+    above_zero: (L,) of each level, whether its scores cannot be below 0. Where it is given, alpha moves the quantiles
+    of the promised levels; else it says the levels of the quantiles.
     bounded: where alpha asks for more than the group's scores can say, give their largest, or the quantile of the group
     above if that is larger, and keep alpha in [0, 1]. Else such intervals are infinite, or empty, as published.
     Either way a group with too few rows for the promised level itself is infinite if all above it are.
@@ -70,6 +76,7 @@ class Adaptation:
     bounded: bool = True
     step_sizes: tuple[float, ...] = ()
     horizon: float = HORIZON
+    above_zero: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         exact = [exact_level(level) for level in self.levels]
@@ -92,6 +99,11 @@ class Adaptation:
         if not all(0 < size < np.inf for size in self.step_sizes) or not 1 <= self.horizon < np.inf:
             raise ValueError(
                 f"step_sizes must be above 0 and horizon at least 1, found {list(self.step_sizes)} and {self.horizon}"
+            )
+        if self.above_zero and (len(self.above_zero) != len(exact) or self.step_sizes or not self.bounded):
+            raise ValueError(
+                f"above_zero must be one of each of {len(exact)} levels, without step_sizes and with bounded, found "
+                f"{self.above_zero}"
             )
         if self.halflife is not None and not 0 < self.halflife < np.inf:
             raise ValueError(f"halflife must be above 0, found {self.halflife}")
@@ -217,6 +229,7 @@ class _Run:
     ) -> None:
         self.settings, self.parents, self.origin = settings, parents, origin
         self.promised, self.columns_nested = settings.promised, settings.nested
+        self.widths = Widths(settings.levels, settings.above_zero) if settings.above_zero else None
         self.ancestors = ancestors_of(parents)
         self.depths = by_depth(parents)
         before = 0 if earlier is None else len(earlier.rows)
@@ -252,7 +265,9 @@ class _Run:
         settings, place = self.settings, step - self.start
         self.known.move_to(step)
         alpha = self._alpha(step)
-        if settings.bounded:
+        if self.widths is not None:
+            alpha = self.widths.kept(alpha)
+        elif settings.bounded:
             alpha = np.clip(alpha, 0, BILLION)
         self.rows[place] = self.known.rows
         source = self.source[place] = self._sources()
@@ -344,6 +359,9 @@ class _Run:
     def _quantiles(self, alpha: Integers) -> Floats:
         """Quantiles of every group by its own scores, (G, L); a higher level of the same column is never lower."""
         settings = self.settings
+        if self.widths is not None:
+            fitted, _ = self.known.quantiles(np.tile(self.promised, (len(alpha), 1)), settings.columns)
+            return _nested(self.widths.moved(fitted, alpha, self.known, settings.columns), self.columns_nested)
         billionths = BILLION - alpha
         if settings.bounded:
             billionths = np.maximum(billionths, 1)  # the smallest score, and not the empty interval

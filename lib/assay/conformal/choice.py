@@ -1,8 +1,8 @@
-"""Consumes calibration rows scored in several ways, produces which makes the better intervals of newer rows."""
+"""Consumes calibration rows scored in two ways, produces which of them makes the better intervals of newer rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -12,22 +12,7 @@ from assay.conformal.conformity import Older
 from assay.conformal.scores import AbsoluteResidual, Floats, NormalisedResidual, scores_in
 
 MARGIN = 0.05  # by how much a scale must better the intervals to be worth the rows that it takes
-POWER_MARGIN = 0.02  # the same for believing more of a scale that takes none
-POWERS = (0.5, 1.0)
-
-
-def chosen_power(relative: Mapping[float, float], *, plain: bool) -> float | None:
-    """How much of a scale is believed: more than the least only for intervals that are better by the margin.
-
-    relative: power -> interval score relative to that of absolute scores. plain: whether not at all will do, too.
-    None is not at all.
-    """
-    rising = sorted(relative)
-    found, score = (None, 1.0) if plain else (rising[0], relative[rising[0]])
-    for power in rising:
-        if relative[power] < (1.0 - POWER_MARGIN) * score:
-            found, score = power, relative[power]
-    return found
+FREE_MARGIN = 0.02  # the same for one that takes none
 
 
 def relative_interval_score(

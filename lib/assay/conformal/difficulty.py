@@ -52,6 +52,7 @@ APART_PARAMS: dict[str, Any] = {
 }
 APART_ROUNDS = 60  # of four trees each, which scoring pays for as well; forty more hardly bettered any intervals
 LEAST_APART = 0.1  # of the typical distance: quantiles of few rows may touch, or cross
+BELIEVED = 0.5  # of the distances, in logarithms: the quantiles of few rows make too much of what rows differ in
 FLOOR = 0.05  # of the typical error: the least scale, so that no row gets an interval of no width
 LEAST_ROWS = 200  # fewer cannot tell which rows are harder
 
@@ -106,17 +107,16 @@ class Difficulty:
     ) -> Difficulty:
         """Of inputs (n, features) and outcomes (n,) on the model's scale, known before the rows that calibrate.
 
-        Quantiles of the outcomes given the inputs (Koenker and Bassett 1978), of which the distances are believed
-        whole.
+        Quantiles of the outcomes given the inputs (Koenker and Bassett 1978), of which the distances are believed by
+        half.
 
         Raises ValueError for fewer than `LEAST_ROWS` rows, shapes that differ and outcomes that are missing.
         """
         found = _checked(matrix, outcomes, "outcomes")
         stored = _boosted(APART_PARAMS, matrix, found, feature_types, most=APART_ROUNDS, threads=threads)
         typical = float(np.median(_apart(load_predictor(ENGINE, stored, threads=threads), matrix)))
-        return cls(
-            stored, typical if typical > 0 else float(found.std()) or 1.0, len(found), _kept(encoding), power=1.0
-        )
+        typical = typical if typical > 0 else float(found.std()) or 1.0
+        return cls(stored, typical, len(found), _kept(encoding), BELIEVED)
 
     @cached_property
     def predictor(self) -> Predictor:

@@ -95,7 +95,7 @@ class Calibrating:
         self.segments = tuple(stored_name(s) for s in context.config.dataset.segments)
         outcome, conformal = trained.model.outcome, context.config.profile.conformal
         self.unpriced: dict[tuple[str, int], Unpriced] = {}  # by period and block
-        self.scored_before: dict[tuple[str, int, str, float | None], ScoredBlock] = {}  # by block, kind and scale
+        self.scored_before: dict[tuple[str, int, str], ScoredBlock] = {}  # by period, block and kind of score
         self.chosen = ""  # what is told of a kind of score that was chosen among two
         self.classes = (
             ClassStage(conformal, self.segments, len(outcome.classes), drawn=trained.model.drawn)
@@ -232,10 +232,9 @@ class Calibrating:
     def scored(self, block: Block, kind: str, difficulty: Difficulty | None) -> ScoredBlock:
         """Conformity scores of the labelled rows of a block: rows of `SCORED`, of classes of `CLASS_ROWS`.
 
-        What was scored to choose a kind is not scored again: scales of a run differ in how much of them is believed.
+        What was scored to choose a kind is not scored again: a run has one scale.
         """
-        believed = difficulty.power if difficulty is not None else None
-        if (key := (block.period, block.number, kind, believed)) in self.scored_before:
+        if (key := (block.period, block.number, kind)) in self.scored_before:
             return self.scored_before[key]
         rows, carried, levels = self.labelled(block), Carried.of(block.model), self.config.profile.conformal.levels
         if self.classes is not None:
@@ -271,14 +270,11 @@ class Calibrating:
         if self.trained.model.drawn:
             self.context.reporter.say("  intervals stay as they are fitted: these rows have no time")
             return None
-        return Pace(
-            step_days=conformal.step_days or own_step_days(scored.column("time").to_numpy()),
-            step_size=conformal.step_size,
-            damping_rows=conformal.damping_rows,
-            window_days=conformal.window_days,
-            way=conformal.adaptive_way,
-            halflife_days=conformal.halflife_days,
+        return Pace.of(
+            conformal,
+            step_days=own_step_days(scored.column("time").to_numpy()),
             delay_days=self.config.dataset.delay_days(self.target.name),
+            classes=self.classes is not None,
         )
 
     def followed(self, periods: Mapping[str, pa.Table], tested: Calibration) -> Following | None:

@@ -6,18 +6,22 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from assay.config.conformal import ConformalConfig
 from assay.conformal.adaptive import Adaptation
 from assay.conformal.experts import STEP_SIZES
 from assay.conformal.scores import Part
 
-SINGLE, EXPERTS = "aci", "dtaci"
+WIDTHS, SINGLE, EXPERTS = "widths", "aci", "dtaci"
+STEP_SIZE = {WIDTHS: 0.6, SINGLE: 0.2, EXPERTS: 0.2}  # that experts have their own of
+DAMPING_ROWS = {WIDTHS: 15.0, SINGLE: 100.0, EXPERTS: 100.0}
 
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
     """How quantiles follow. step_days: length of a step.  delay_days: after a row's time, until its outcome is known.
 
-    way: `aci` moves by `step_size`; `dtaci` by several that are weighted by how well each did (`experts.py`).
+    way: `widths` moves quantiles by `step_size` (`widths.py`), `aci` the share of misses that they aim at; `dtaci` that
+    by several step sizes, which are weighted by how well each did (`experts.py`).
     Others: see `Adaptation`, of which windows and half-lives are in steps; here they are in days.
 
     Raises ValueError for an unknown way.
@@ -31,6 +35,20 @@ class Pace:
     delay_days: float = 0.0
     way: str = SINGLE
 
+    @classmethod
+    def of(cls, config: ConformalConfig, *, step_days: float, delay_days: float, classes: bool = False) -> Pace:
+        """What a profile asks for. step_days: the data's own, for a profile that names none.  classes: of sets."""
+        way = SINGLE if classes and config.adaptive_way == WIDTHS else config.adaptive_way
+        return cls(
+            step_days=config.step_days or step_days,
+            step_size=STEP_SIZE[way] if config.step_size is None else config.step_size,
+            damping_rows=DAMPING_ROWS[way] if config.damping_rows is None else config.damping_rows,
+            window_days=config.window_days,
+            halflife_days=config.halflife_days,
+            delay_days=delay_days,
+            way=way,
+        )
+
     def adaptation(self, parts: Sequence[Part], min_rows: int) -> Adaptation:
         """The same for the parts of a kind of score. min_rows: least known rows of a segment."""
         window = None if self.window_days is None else max(1, round(self.window_days / self.step_days))
@@ -43,11 +61,12 @@ class Pace:
             min_rows=min_rows,
             window=window,
             halflife=None if self.halflife_days is None else self.halflife_days / self.step_days,
+            above_zero=tuple(part.above_zero for part in parts) if self.way == WIDTHS else (),
         )
 
     def __post_init__(self) -> None:
-        if self.way not in (SINGLE, EXPERTS):
-            raise ValueError(f"pace: way must be {SINGLE} or {EXPERTS}, found {self.way!r}")
+        if self.way not in STEP_SIZE:
+            raise ValueError(f"pace: way must be one of {', '.join(STEP_SIZE)}, found {self.way!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; the way only where it is not `aci`, which is what calibrations without one have."""

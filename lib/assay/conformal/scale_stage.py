@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from assay.config.conformal import ConformalConfig
 from assay.conformal.blocks import Block, ScoredBlock, together
 from assay.conformal.calibration import Calibration
-from assay.conformal.choice import MARGIN, POWERS, chosen_power, relative_interval_score
+from assay.conformal.choice import FREE_MARGIN, MARGIN, relative_interval_score
 from assay.conformal.conformity import BEST, ERRORS_APART, OUTCOMES_APART, ErrorRows, Older, OutcomeRows
 from assay.conformal.difficulty import LEAST_ROWS, Difficulty
 from assay.conformal.scores import AbsoluteResidual, NormalisedResidual
@@ -30,7 +30,7 @@ from assay.runtime.plane import Flow
 
 SCALE_ROWS = 50_000  # most rows that a scale is learned from; more tell it little
 TAUGHT = ("train", "tune")  # periods that the model learned from
-JUDGED = 0.5  # of the calibration rows, the newest, which say how much of a scale of outcomes is believed
+JUDGED = 0.5  # of the calibration rows, the newest, which say whether a scale of outcomes is worth its time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,24 +68,13 @@ class ScaleStage:
         return (self.of_outcomes if self.config.scale_from == "outcomes" else self.of_errors)(kind, absolute)
 
     def of_outcomes(self, kind: str, absolute: pa.Table) -> Chosen:
-        """With a scale of outcomes, of which as much is believed as makes the best intervals."""
-        whole = self.apart()
-        if whole is None:
+        """With a scale of outcomes, if it is worth its time."""
+        scale = self.apart()
+        if scale is None:
             return Chosen(lacking=f"periods {' and '.join(TAUGHT)} have fewer than {LEAST_ROWS} rows")
-        until = Older.of(absolute, 1.0 - JUDGED, drawn=self.earlier.drawn)
-        scales = {power: dataclasses.replace(whole, power=power) for power in POWERS}
-        relative = {
-            power: relative_interval_score(
-                absolute, self.all_scored(NormalisedResidual.name, scale), until, self.fitted
-            )
-            for power, scale in scales.items()
-        }
-        power = chosen_power(relative, plain=kind == BEST)
-        figures = ", ".join(f"{score - 1:+.1%} if believed by {power:.0%}" for power, score in relative.items())
-        told = f": on the newest of them, a scale per row changes the interval score by {figures}"
-        if power is None:
-            return Chosen(told=told)
-        return Chosen(NormalisedResidual.name, scales[power], told=told)
+        if kind != BEST:
+            return Chosen(kind, scale)
+        return self.better(absolute, self.all_scored(NormalisedResidual.name, scale), scale, JUDGED, FREE_MARGIN)
 
     def of_errors(self, kind: str, absolute: pa.Table) -> Chosen:
         """With a scale of errors, if it is worth the rows that it takes."""
@@ -94,13 +83,20 @@ class ScaleStage:
         if count < LEAST_ROWS:
             return Chosen(lacking=f"{count} of {absolute.num_rows:,} calibration rows are set apart for it")
         scale = self.of_sample(older, count)
-        if kind == NormalisedResidual.name:
+        if kind != BEST:
             return Chosen(kind, scale, older)
         normalised = older.without(self.all_scored(NormalisedResidual.name, scale))
-        until = Older.of(absolute, (1.0 + older.share) / 2.0, drawn=self.earlier.drawn)
+        found = self.better(absolute, normalised, scale, (1.0 - older.share) / 2.0, MARGIN)
+        return dataclasses.replace(found, older=older) if found.difficulty is not None else found
+
+    def better(
+        self, absolute: pa.Table, normalised: pa.Table, scale: Difficulty, judged: float, margin: float
+    ) -> Chosen:
+        """The scale, if intervals of the newest rows are better by more than the margin. judged: their share of all."""
+        until = Older.of(absolute, 1.0 - judged, drawn=self.earlier.drawn)
         ratio = relative_interval_score(absolute, normalised, until, self.fitted)
         told = f": on the newest of them, a scale per row changes the interval score by {ratio - 1:+.1%}"
-        return Chosen(NormalisedResidual.name, scale, older, told) if ratio < 1.0 - MARGIN else Chosen(told=told)
+        return Chosen(NormalisedResidual.name, scale, told=told) if ratio < 1.0 - margin else Chosen(told=told)
 
     def all_scored(self, kind: str, scale: Difficulty | None) -> pa.Table:
         """Rows of `SCORED` of all blocks."""

@@ -53,12 +53,14 @@ class Part(NamedTuple):
     """One conformal quantile that intervals need.
 
     level: position of the promised coverage that it serves.  column: of the scores.  promise: coverage of the quantile
-    itself, which is above that of the interval where each end has a quantile of its own.
+    itself, which is above that of the interval where each end has a quantile of its own.  above_zero: whether scores of
+    the column cannot be below 0, so that a quantile can be told in shares of itself.
     """
 
     level: int
     column: int
     promise: float
+    above_zero: bool = False
 
 
 class ConformalScore(Protocol):
@@ -94,7 +96,7 @@ class AbsoluteResidual:
 
     def parts(self, levels: Sequence[float]) -> tuple[Part, ...]:
         """One quantile per level, all of the one column."""
-        return one_column(levels)
+        return one_column(levels, above_zero=True)
 
     def score(self, y: npt.ArrayLike, forecast: Forecast, levels: Sequence[float] = ()) -> Floats:
         """Return |y - prediction|, (n, 1); NaN where either is missing. Raises ValueError when the shapes differ."""
@@ -151,7 +153,7 @@ class NormalisedResidual:
 
     def parts(self, levels: Sequence[float]) -> tuple[Part, ...]:
         """One quantile per level, all of the one column."""
-        return one_column(levels)
+        return one_column(levels, above_zero=True)
 
     def score(self, y: npt.ArrayLike, forecast: Forecast, levels: Sequence[float] = ()) -> Floats:
         """Return |y - prediction| / scale, (n, 1), without unit. Raises ValueError without a scale."""
@@ -243,9 +245,9 @@ def scores_in(scored: pa.Table) -> Floats:
     return np.asarray(column.flatten().to_numpy(), dtype=np.float64).reshape(rows, -1 if rows else 1)
 
 
-def one_column(levels: Sequence[float]) -> tuple[Part, ...]:
-    """The parts of a score that is one number a row: a quantile for each level."""
-    return tuple(Part(i, 0, float(level)) for i, level in enumerate(levels))
+def one_column(levels: Sequence[float], *, above_zero: bool = False) -> tuple[Part, ...]:
+    """The parts of a score that is one number a row, which may be never below 0: a quantile for each level."""
+    return tuple(Part(i, 0, float(level), above_zero) for i, level in enumerate(levels))
 
 
 def _half(level: float) -> float:

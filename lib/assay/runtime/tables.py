@@ -165,7 +165,10 @@ CALIBRATIONS = Table(
         ),
         "rows": (pa.int64(), "calibration rows; of a step those whose outcome was known by then"),
         "valid_from": (TIME, "start of the step, UTC; null as it was fitted"),
-        "miscoverage": (pa.float64(), "share of misses that the step aims at, to make up for those so far; else null"),
+        "miscoverage": (
+            pa.float64(),
+            "share of misses that those so far call for: it is aimed at or, by `widths`, moves the quantile; else null",
+        ),
         "model_version": (pa.string(), "model that the scores belong to; of a step the one that serves"),
         "calibration_version": (pa.string(), "hash of the whole calibration"),
         "target": (pa.string(), "target column"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from statistics import NormalDist
 
 import numpy as np
 
@@ -29,6 +30,27 @@ def quantile(scores: list[float], masses: list[int], level: Fraction) -> float:
         if sum(m for s, m in zip(scores, masses, strict=True) if s <= t) >= enough:
             return t
     return np.inf
+
+
+def moved(found: float, alpha: int, level: float, *, above_zero: bool, scores: list[float], masses: list[int]) -> float:
+    """A quantile of the promised level, and by how much alpha is off: the quantile that is given."""
+    normal = NormalDist()
+    z = normal.inv_cdf((1 + level) / 2 if above_zero else level)
+    units = (1 / (2 * z * normal.pdf(z)) if above_zero else 1 / normal.pdf(z)) * (round((1 - level) * BILLION) - alpha)
+    unit, least = found, -np.inf
+    if not above_zero:
+        high, low = (quantile(scores, masses, Fraction(round(normal.cdf(x) * BILLION), BILLION)) for x in (1, -1))
+        unit = (high - low) / 2 if np.isfinite([high, low]).all() else 0.0
+        least = quantile(scores, masses, Fraction(1, BILLION))
+    return max(found + units / BILLION * unit, least) if np.isfinite([found, unit]).all() else max(found, least)
+
+
+def far(level: float, *, above_zero: bool) -> tuple[int, int]:
+    """The least and the largest alpha that is kept."""
+    normal, aim = NormalDist(), round((1 - level) * BILLION)
+    z = normal.inv_cdf((1 + level) / 2 if above_zero else level)
+    one = BILLION * (2 * z * normal.pdf(z) if above_zero else normal.pdf(z))
+    return aim - int(9 * one), aim + int((0.95 if above_zero else 9) * one)
 
 
 def slow_adapt(rows: ScoredRows, parents, settings: Adaptation, *, stop: int, start: int = 0) -> Timeline:
@@ -81,12 +103,20 @@ def slow_adapt(rows: ScoredRows, parents, settings: Adaptation, *, stop: int, st
                         above = shares[parents[g], level] if parents[g] >= 0 else aim
                         share = (sum(heard) + settings.damping_rows * above) / (len(heard) + settings.damping_rows)
                         now += round((aim - share) * settings.step_size * BILLION)
+                column_scores = [scores[column] for scores in own]
+                if settings.above_zero:
+                    way = {"above_zero": settings.above_zero[level]}
+                    least, most = far(settings.levels[level], **way)
+                    now = alpha[t, g, level] = min(max(now, least), most)
+                    found = quantile(column_scores, masses, promised[level])
+                    way |= {"scores": column_scores, "masses": masses}
+                    own_quantiles[g].append(moved(found, now, settings.levels[level], **way))
+                    continue
                 if settings.bounded:
                     now = min(max(now, 0), BILLION)
                 wanted = Fraction(BILLION - now, BILLION)
                 if settings.bounded:
                     wanted = max(wanted, Fraction(1, BILLION))
-                column_scores = [scores[column] for scores in own]
                 found = quantile(column_scores, masses, wanted)
                 if settings.bounded and found == np.inf and promised[level] * (sum(masses) + UNIT) <= sum(masses):
                     found = max(s for s, m in zip(column_scores, masses, strict=True) if m)

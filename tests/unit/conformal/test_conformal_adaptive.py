@@ -45,9 +45,18 @@ adaptations = st.builds(
     bounded=st.booleans(),
 ).flatmap(
     lambda one: st.sampled_from(
-        [one, dataclasses.replace(one, columns=tuple(place % 2 for place in range(len(one.levels))))]
+        [
+            *(both := (one, dataclasses.replace(one, columns=tuple(place % 2 for place in range(len(one.levels)))))),
+            *(of_widths(how, whose) for how in both for whose in (1, 2, 3)),
+        ]
     )
 )
+
+
+def of_widths(how: Adaptation, whose: int) -> Adaptation:
+    """The same where widths follow; whose: 1 for scores above 0, 2 for others, 3 for both kinds."""
+    above_zero = tuple((whose, place % 2) in {(1, 0), (1, 1), (3, 0)} for place in range(len(how.levels)))
+    return dataclasses.replace(how, bounded=True, above_zero=above_zero)
 
 
 def assert_same(one: Timeline, other: Timeline) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from assay.conformal import fit
 from assay.conformal.calibration import labels_in
-from assay.conformal.choice import MARGIN, chosen_power, interval_scores, relative_interval_score
+from assay.conformal.choice import MARGIN, interval_scores, relative_interval_score
 from assay.conformal.conformity import SCORED, Older
 from assay.conformal.scores import scores_in
 
@@ -74,20 +74,3 @@ def test_the_newest_third_alone_is_judged():
 def test_too_few_rows_for_normalised_intervals_choose_absolute_ones():
     assert ratio(np.abs(np.random.default_rng(7).normal(size=9)), np.ones(9)) >= 1
     assert ratio(np.zeros(0), np.zeros(0)) == 1
-
-
-@pytest.mark.parametrize(
-    ("half", "whole", "believed", "instead_of_none"),
-    [
-        (0.99, 0.985, None, 0.5),  # too little to be worth it
-        (0.97, 0.96, 0.5, 0.5),
-        (0.97, 0.94, 1.0, 1.0),
-        (0.99, 0.95, 1.0, 1.0),
-        (1.3, 1.2, None, 1.0),
-        (np.inf, np.inf, None, 0.5),  # too few rows for any width
-    ],
-)
-def test_more_of_a_scale_is_believed_only_for_better_intervals(half, whole, believed, instead_of_none):
-    relative = {1.0: whole, 0.5: half}
-    assert chosen_power(relative, plain=True) == believed
-    assert chosen_power(relative, plain=False) == instead_of_none

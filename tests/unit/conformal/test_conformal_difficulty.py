@@ -57,7 +57,7 @@ def outcomes(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_outcomes_teach_how_far_apart_they_lie_and_not_where():
-    whole = Difficulty.learned_apart(*outcomes(8_000, seed=1), ["q", "q"])
+    whole = dataclasses.replace(Difficulty.learned_apart(*outcomes(8_000, seed=1), ["q", "q"]), power=1.0)
     inputs, _ = outcomes(1_000, seed=2)
     scale = whole.scale(inputs)
     assert np.corrcoef(np.log(scale), inputs[:, 0])[0, 1] > 0.9
@@ -68,9 +68,10 @@ def test_outcomes_teach_how_far_apart_they_lie_and_not_where():
     assert np.array_equal(again.scale(inputs), scale)
 
 
-def test_half_of_a_scale_makes_rows_half_as_unlike():
-    whole = Difficulty.learned_apart(*outcomes(4_000, seed=1), ["q", "q"])
-    half = dataclasses.replace(whole, power=0.5)
+def test_a_scale_of_outcomes_is_believed_by_half_and_makes_rows_half_as_unlike():
+    half = Difficulty.learned_apart(*outcomes(4_000, seed=1), ["q", "q"])
+    assert half.power == 0.5
+    whole = dataclasses.replace(half, power=1.0)
     inputs, _ = outcomes(1_000, seed=2)
     np.testing.assert_allclose(
         np.log(half.scale(inputs) / half.typical), np.log(whole.scale(inputs) / whole.typical) / 2, atol=1e-9

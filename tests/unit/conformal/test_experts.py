@@ -125,5 +125,5 @@ def test_a_pace_is_read_back_and_older_ones_too():
     assert single.adaptation(parts, 5).step_sizes == ()
     assert "way" not in single.to_dict()
     assert Pace.from_dict(single.to_dict()) == single
-    with pytest.raises(ValueError, match="way must be aci or dtaci"):
+    with pytest.raises(ValueError, match="way must be one of widths, aci, dtaci"):
         Pace(1.0, 0.05, 10.0, way="other")

@@ -1,0 +1,69 @@
+"""Consumes what the misses ask for and known scores, produces quantiles that are moved: intervals as wide as it takes.
+
+Quantile tracking (the proportional control of Angelopoulos, Candès and Tibshirani 2023, "Conformal PID control for time
+series prediction"), in units that make the step size mean the same everywhere. alpha is that of `adaptive.py`; what it
+is off the promise moves the conformal quantile q of the promised level itself,
+
+    quantile[g, t] = q[g, t] + gain * ((1 - level) - alpha[g, t]) * unit[g, t].
+
+Where scores cannot be below 0 the unit is q, so that a width grows and shrinks by a share of itself; else it is a
+deviation, half of what lies between the conformal quantiles at Phi(-1) and Phi(1). With z the quantile of a normal
+distribution, the gains
+
+    1 / (2 z phi(z)), z at (1 + level) / 2, where the unit is q, and 1 / phi(z), z at level, where it is a deviation,
+
+are such that a step size of 1 sets right at once what normal errors were off. The share of misses that is aimed at
+stays as promised: it need not run into the tail of the scores, where quantiles are far apart, nor end at the largest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+
+from assay.conformal.known_scores import KnownScores
+from assay.conformal.selection import Floats, Integers
+from assay.conformal.weighted import BILLION
+
+NORMAL = NormalDist()
+DEVIATION = (round(NORMAL.cdf(1) * BILLION), round(NORMAL.cdf(-1) * BILLION))
+LEAST_UNITS, MOST_UNITS = 0.95, 9.0  # q is at least a twentieth of itself and at most ten times that
+
+
+class Widths:
+    """How far quantiles move. promises: (L,) of the quantiles.  above_zero: (L,) whether scores cannot be below 0."""
+
+    def __init__(self, promises: Sequence[float], above_zero: Sequence[bool]) -> None:
+        self.above_zero = np.array(above_zero, dtype=bool)
+        self.gains = np.array([gain(p, above_zero=a) for p, a in zip(promises, above_zero, strict=True)])
+        self.aims = BILLION - np.array([round(promise * BILLION) for promise in promises], dtype=np.int64)
+        units = BILLION / self.gains
+        down = np.where(self.above_zero, LEAST_UNITS, MOST_UNITS) * units
+        self.least, self.most = self.aims - (MOST_UNITS * units).astype(np.int64), self.aims + down.astype(np.int64)
+
+    def kept(self, alpha: Integers) -> Integers:
+        """Alpha (G, L), billionths, no farther off than it moves a quantile: more would only have to be undone."""
+        return np.clip(alpha, self.least, self.most)
+
+    def moved(self, quantiles: Floats, alpha: Integers, known: KnownScores, columns: tuple[int, ...]) -> Floats:
+        """Conformal quantiles of the promised levels (G, L) -> those that are given; infinite ones stay so."""
+        unit, least = quantiles, np.full_like(quantiles, -np.inf)
+        if not self.above_zero.all():
+            levels = np.repeat(np.array([*DEVIATION, 1], dtype=np.int64), len(columns))
+            found, _ = known.quantiles(np.tile(levels, (len(alpha), 1)), columns * 3)
+            high, low, smallest = np.split(found, 3, axis=1)
+            with np.errstate(invalid="ignore"):
+                deviation = (high - low) / 2
+            unit, least = (np.where(self.above_zero, *pair) for pair in ((quantiles, deviation), (least, smallest)))
+        units = self.gains * (self.aims - alpha) / BILLION
+        return np.asarray(np.maximum(quantiles + units * np.where(np.isfinite(unit), unit, 0.0), least))
+
+
+def gain(promise: float, *, above_zero: bool) -> float:
+    """Units for each unit of alpha, see above. promise: coverage of the quantile."""
+    if above_zero:
+        z = NORMAL.inv_cdf((1 + promise) / 2)
+        return 1 / (2 * z * NORMAL.pdf(z))
+    return 1 / NORMAL.pdf(NORMAL.inv_cdf(promise))

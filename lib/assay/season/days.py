@@ -38,8 +38,6 @@ SETTINGS = (
     "engine.rounds=120",
     "engine.early_stopping_rounds=15",
     f"monitoring.window_days={WINDOW_DAYS}",
-    # Prices that jump are met sooner: a day of nothing but misses asks for intervals twice as wide as by default.
-    "conformal.step_size=0.4",
     "alerts.sinks=[log, webhook]",
     f"alerts.webhook.url_variable={ADDRESS}",
     # A receiver on this machine answers at once, or not at all.

@@ -63,6 +63,8 @@ def test_shapes_and_types_are_as_documented(score, found):
     scores = score.score(y, forecast, LEVELS)
     assert scores.shape == (len(y), len({part.column for part in parts}))
     assert {part.level for part in parts} == {0, 1}
+    for part in parts:  # widths move in shares of such quantiles
+        assert not part.above_zero or (scores[:, part.column] >= 0).all()
     for quantiles in (np.full(len(parts), 2.5), per_part(score, quantile)):
         for bound in score.interval(forecast, quantiles, LEVELS):
             assert bound.shape == (len(y), 2)
@@ -121,6 +123,11 @@ def test_shapes_that_would_broadcast_are_refused(score):
         score.interval(forecast, np.ones((3, 1, 1)), LEVELS)
     with pytest.raises(ValueError, match="one-dimensional"):
         Forecast.of(np.ones((3, 1)))
+
+
+def test_scores_that_are_distances_are_never_below_0():
+    never = {name for name, score in SCORES.items() if all(part.above_zero for part in score.parts(LEVELS))}
+    assert never == {"absolute", "normalised"}
 
 
 def test_an_unknown_score_says_where_scores_come_from():

@@ -117,12 +117,13 @@ def test_widths_differ_within_a_segment_only_where_the_score_says_so(scored):
 def scaled(run_in, lake):
     """Calibrations of one model with normalised scores, by what taught their scale."""
     run_in(lake, "train", lake / "dataset.yml", overrides=COMMON)
-    normalised, outcomes = (*COMMON, "conformal.score=normalised"), "conformal.scale_from=outcomes"
+    normalised = (*COMMON, "conformal.score=normalised")
+    errors = (*normalised, "conformal.scale_from=errors")
     ways = {
-        "outcomes": (*normalised, outcomes),
-        "errors": normalised,
-        "few errors": (*normalised, "conformal.scale_share=0.05"),
-        "best": (*COMMON, "conformal.score=best", outcomes),
+        "outcomes": normalised,
+        "errors": errors,
+        "few errors": (*errors, "conformal.scale_share=0.05"),
+        "best": (*COMMON, "conformal.score=best"),
     }
     found = {}
     for way, settings in ways.items():

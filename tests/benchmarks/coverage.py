@@ -16,9 +16,9 @@ coverage farthest from the promise among segments of 500 rows or more, `worst_mo
 or more. `chance` beside each is how far off the worst one is in one draw of twenty: of segments where every day's rows
 are as likely hit too often as too seldom, of months where the same days are dealt to them anew. Last it says in what
 share of those draws all segments are within 3 points and all months within 5, and what each method leaves farther off
-than that. Widths and
-interval scores (Gneiting and Raftery 2007; less is better) are means in the target's unit. Data are looked for where
-their YAML says, in the current folder and in `$ASSAY_DATA`. `--only 'kc_house:*'` runs one of them.
+than that. Widths and interval scores (Gneiting and Raftery 2007; less is better) are means in the target's unit. Data
+are looked for where their YAML says, in the current folder and in `$ASSAY_DATA`. `--only 'kc_house:*'` runs one of
+them.
 """
 
 from __future__ import annotations

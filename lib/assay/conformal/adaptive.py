@@ -229,7 +229,7 @@ class _Run:
     ) -> None:
         self.settings, self.parents, self.origin = settings, parents, origin
         self.promised, self.columns_nested = settings.promised, settings.nested
-        self.widths = Widths(settings.levels, settings.above_zero) if settings.above_zero else None
+        self.widths = Widths(self.promised, settings.above_zero) if settings.above_zero else None
         self.ancestors = ancestors_of(parents)
         self.depths = by_depth(parents)
         before = 0 if earlier is None else len(earlier.rows)

@@ -33,12 +33,13 @@ LEAST_UNITS, MOST_UNITS = 0.95, 9.0  # q is at least a twentieth of itself and a
 
 
 class Widths:
-    """How far quantiles move. promises: (L,) of the quantiles.  above_zero: (L,) whether scores cannot be below 0."""
+    """How far quantiles move. promised: (L,), billionths.  above_zero: (L,) whether scores cannot be below 0."""
 
-    def __init__(self, promises: Sequence[float], above_zero: Sequence[bool]) -> None:
+    def __init__(self, promised: Integers, above_zero: Sequence[bool]) -> None:
         self.above_zero = np.array(above_zero, dtype=bool)
+        promises = (promised / BILLION).tolist()
         self.gains = np.array([gain(p, above_zero=a) for p, a in zip(promises, above_zero, strict=True)])
-        self.aims = BILLION - np.array([round(promise * BILLION) for promise in promises], dtype=np.int64)
+        self.aims = BILLION - promised
         units = BILLION / self.gains
         down = np.where(self.above_zero, LEAST_UNITS, MOST_UNITS) * units
         self.least, self.most = self.aims - (MOST_UNITS * units).astype(np.int64), self.aims + down.astype(np.int64)

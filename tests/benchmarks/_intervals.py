@@ -27,6 +27,7 @@ WORST = {  # figure -> what stands before it
     "month_by_chance": "±",
 }
 WANTED = ("segments_wanted", "months_wanted")
+NEEDS = ("split_needs", "split_needs_in_segments", "split_needs_in_months")
 FIGURES = ("rows", "coverage", *WORST, *WANTED, "mean_width", "interval_score")
 COLUMNS = (  # of `line`
     f"{'rows':>9s}{'coverage':>10s}{'segment':>9s}{'chance':>8s}{'month':>8s}{'chance':>8s}{'mean width':>12s}"
@@ -172,6 +173,35 @@ def figures(
         "mean_width": float((upper - lower).mean()),
         "interval_score": float((upper - lower + miss).mean()),
     }
+
+
+def widths_needed(
+    test: Rows, inside: npt.NDArray[np.bool_], times: npt.NDArray[np.datetime64], in_unit: Callable[[Bounds], Bounds]
+) -> dict[str, float]:
+    """Mean width in the target's unit of plain split around the same predictions, did it hold as many rows as `inside`.
+
+    It is told afterwards, from the outcomes themselves, which width to take: one for all rows (`split_needs`); one for
+    each segment that holds as many there (`split_needs_in_segments`), or for each calendar month. Groups of fewer rows
+    than `SEGMENT_ROWS` and `MONTH_ROWS` share one.
+    """
+    residuals, months = np.abs(test.y - test.prediction), times.astype("datetime64[M]").astype(str)
+    together = [np.zeros(len(test.y)), _large(test.segments, SEGMENT_ROWS), _large(months, MONTH_ROWS)]
+    found = {}
+    for name, groups in zip(NEEDS, together, strict=True):
+        widths = np.zeros(len(test.y))
+        for group in np.unique(groups):
+            mine = groups == group
+            if held := int(inside[mine].sum()):
+                widths[mine] = np.sort(residuals[mine])[held - 1]
+        lower, upper = in_unit((test.prediction - widths, test.prediction + widths))
+        found[name] = float((upper - lower).mean())
+    return found
+
+
+def _large(groups: npt.NDArray[Any], least: int) -> npt.NDArray[np.str_]:
+    """Groups of at least so many rows; the others are one."""
+    _, group, rows = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
+    return np.where(rows[group] >= least, group, -1).astype(str)
 
 
 def line(each: Mapping[str, float]) -> str:

@@ -16,9 +16,11 @@ coverage farthest from the promise among segments of 500 rows or more, `worst_mo
 or more. `chance` beside each is how far off the worst one is in one draw of twenty: of segments where every day's rows
 are as likely hit too often as too seldom, of months where the same days are dealt to them anew. Last it says in what
 share of those draws all segments are within 3 points and all months within 5, and what each method leaves farther off
-than that. Widths and interval scores (Gneiting and Raftery 2007; less is better) are means in the target's unit. Data
-are looked for where their YAML says, in the current folder and in `$ASSAY_DATA`. `--only 'kc_house:*'` runs one of
-them.
+than that. `split_needs` is how wide plain split would have to be to hold as many rows as the line's method does, were
+it told afterwards which width does; `split_needs_in_segments` and `split_needs_in_months` the same with a width for
+each segment and each month, so that it holds as many in each. Widths and interval scores (Gneiting and Raftery 2007;
+less is better) are means in the target's unit. Data are looked for where their YAML says, in the current folder and in
+`$ASSAY_DATA`. `--only 'kc_house:*'` runs one of them.
 """
 
 from __future__ import annotations
@@ -33,7 +35,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks._intervals import COLUMNS, FIGURES, OTHERS, POINTS, WANTED, Bounds, Floats, Rows, figures, finite, line
+from benchmarks._intervals import (
+    COLUMNS,
+    FIGURES,
+    NEEDS,
+    OTHERS,
+    POINTS,
+    WANTED,
+    Bounds,
+    Floats,
+    Rows,
+    figures,
+    finite,
+    line,
+    widths_needed,
+)
 from benchmarks._real import generate, observed, opened
 from benchmarks.harness import OURS, Benchmark, Contender, Outcome
 
@@ -118,6 +134,14 @@ def _figures(context: Any, quantile_run: str) -> dict[tuple[str, float], dict[st
         return lower, upper
 
     y, times = in_unit((test.y, test.y))[0], frame["time"].dt.replace_time_zone(None).to_numpy()
+
+    def measured(bounds: Bounds, level: float) -> dict[str, float]:
+        inside = (y >= bounds[0]) & (y <= bounds[1])
+        return {
+            **figures(y, bounds, test.segments, times, level),
+            **widths_needed(test, inside, times, in_unit),
+        }
+
     every: dict[tuple[str, float], dict[str, float]] = {}
     pace, periods = Calibration.from_dict(found.calibration).pace, ((calibrate, known), (test, frame))
     aci = dataclasses.replace(pace, way=SINGLE, step_size=STEP_SIZE[SINGLE], damping_rows=DAMPING_ROWS[SINGLE])
@@ -128,17 +152,13 @@ def _figures(context: Any, quantile_run: str) -> dict[tuple[str, float], dict[st
     for place, level in enumerate(LEVELS):
         label = f"{level * 100:g}"
         ours = (frame[f"lower_{label}"].to_numpy(), frame[f"upper_{label}"].to_numpy())
-        every[OURS, level] = figures(y, ours, test.segments, times, level)
-        bounds = in_unit(_fitted(calibration, test, frame, level))
-        every["assay_fitted", level] = figures(y, bounds, test.segments, times, level)
+        every[OURS, level] = measured(ours, level)
+        every["assay_fitted", level] = measured(in_unit(_fitted(calibration, test, frame, level)), level)
         for method, (lower, upper) in followed.items():
-            bounds = in_unit((lower[:, place], upper[:, place]))
-            every[method, level] = figures(y, bounds, test.segments, times, level)
+            every[method, level] = measured(in_unit((lower[:, place], upper[:, place])), level)
         for method, kinds in OTHERS.items():
             told = [(_at(calibrate, level), _at(test, level), kind) for kind in kinds.values()]
-            each = [
-                figures(y, in_unit(kind(known, new, level)), test.segments, times, level) for known, new, kind in told
-            ]
+            each = [measured(in_unit(kind(known, new, level)), level) for known, new, kind in told]
             every[method, level] = min(each, key=lambda one: one["interval_score"])
     return every
 
@@ -273,7 +293,7 @@ def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
         dataset = name.partition(":")[0]
         for level in LEVELS:
             for method in METHODS:
-                each = {figure: told.get(f"{method}|{level}|{figure}", math.nan) for figure in FIGURES}
+                each = {figure: told.get(f"{method}|{level}|{figure}", math.nan) for figure in (*FIGURES, *NEEDS)}
                 if math.isnan(each["rows"]):
                     continue
                 found.append({"dataset": dataset, "method": method, "level": level, **finite(each)})
@@ -284,6 +304,14 @@ def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
                         beyond[method].append(f"{kind} of {dataset} at {level:.0%}")
                     if off > points:
                         farther[method].append(f"{kind} of {dataset} at {level:.0%}")
+    lines.append(
+        "Width of ours against what split needs, told afterwards, to hold as many: of all rows, of each segment's,"
+    )
+    lines.append("of each month's; and of split as it was fitted, against the same for its own:")
+    for each in found:
+        if each["method"] in (OURS, "split"):
+            told = ", ".join(_more(each["mean_width"], each[name]) for name in NEEDS)
+            lines.append(f"  {each['dataset']} {each['level']:.0%} {each['method']}: {told}")
     lines.append("Share of draws in which chance leaves every segment within 3 points, and every month within 5:")
     for each in found:
         if each["method"] == OURS:
@@ -294,6 +322,10 @@ def report(outcome: Outcome) -> tuple[str, Mapping[str, Any]]:
     lines.append("Worst ones that are farther off than 3 points in a segment, and 5 in a month:")
     lines += [f"  {method}: {', '.join(told) or 'none'}" for method, told in farther.items()]
     return "\n".join(lines), {"coverage": found}
+
+
+def _more(width: float | None, needed: float | None) -> str:
+    return "-" if width is None or not needed else f"{width / needed - 1:+.1%}"
 
 
 BENCHMARK = Benchmark(

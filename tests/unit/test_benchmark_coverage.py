@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks._intervals import OTHERS, Rows, figures
+from benchmarks._intervals import OTHERS, Rows, figures, widths_needed
 from benchmarks.coverage import report
 from benchmarks.harness import Outcome
 
@@ -83,6 +83,26 @@ def test_a_month_that_is_off_day_after_day_is_farther_than_by_chance():
         np.full(len(times), 0.5), (np.zeros(len(times)), inside * 1.0), np.full(len(times), "a", object), times, 0.8
     )
     assert abs(found["worst_month"] - 0.8) > 1.2 * found["month_by_chance"]
+
+
+def test_what_split_needs_is_the_width_that_holds_as_many_by_hand():
+    residuals = np.r_[np.arange(1.0, 501.0), np.arange(1_001.0, 1_501.0)]
+    test = Rows(residuals, np.zeros(1_000), np.zeros((1_000, 2)), np.repeat(["a", "b"], 500).astype(object))
+    inside = np.r_[np.arange(500) < 400, np.arange(500) < 500]
+    times = np.repeat(days(60)[[0, 40]], [950, 50])  # the second month is too small for a width of its own
+    found = widths_needed(test, inside, times, lambda bounds: (bounds[0], bounds[1]))
+    assert found["split_needs"] == 2 * 1_400  # 900 rows of 1,000
+    assert found["split_needs_in_segments"] == 400 + 1_500  # 400 of a's, all of b's
+    assert found["split_needs_in_months"] == 2 * (0.95 * 1_350 + 0.05 * 1_500)  # 850 of 950, 50 of 50
+
+
+def test_split_that_knew_its_width_needs_no_other():
+    test = rows(2_000, seed=8)
+    width = np.sort(np.abs(test.y - test.prediction))[1_599]
+    inside = np.abs(test.y - test.prediction) <= width
+    found = widths_needed(test, inside, days(2_000), lambda bounds: (np.exp(bounds[0]), np.exp(bounds[1])))
+    expected = (np.exp(test.prediction + width) - np.exp(test.prediction - width)).mean()
+    assert found["split_needs"] == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_report_is_a_list_of_objects():

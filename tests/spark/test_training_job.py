@@ -24,6 +24,7 @@ from assay.model.registry import champion, load_trained
 from assay.runtime.conditions import period_conditions
 from assay.runtime.tracking import Tracking
 from assay.training.split import PERIODS, forward_split
+from assay.training.xgboost_params import resolve
 
 pytestmark = pytest.mark.spark
 
@@ -341,6 +342,23 @@ def test_a_monotone_input_is_named_as_in_the_data_and_a_typo_is_told(run_job, fe
     best = ["preparation.selection.method=importance", "preparation.selection.max_features=1"]
     falling = job(overrides=[*QUICK, "engine.monotone.x0=-1", *best])
     assert falling.status == "done"  # x0 is left out: nothing to hold down
+
+
+def test_what_is_fitted_again_has_the_bins_of_the_first_fit(run_job, features, monkeypatch):
+    seen = []
+
+    def noted(*args, **kwargs):
+        seen.append((kwargs["rounds"], resolve(*args, **kwargs)["max_bin"]))
+        return resolve(*args, **kwargs)
+
+    monkeypatch.setattr("assay.training.xgboost_engine.resolve", noted)
+    run_job(
+        "train", features(1_600), overrides=QUICK
+    )  # of 5 inputs: 1,280 bins are more than train's rows, not than all
+    (first, *again) = seen
+    assert first == (30, 64)
+    assert again
+    assert {bins for _, bins in again} == {64}
 
 
 def test_a_slice_learns_from_its_rows_alone(run_job, features):

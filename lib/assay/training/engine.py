@@ -38,6 +38,8 @@ class FitRequest:
     checkpoint_rounds: rounds between checkpoints, of which an engine repeats no more when an executor is lost; 0: none.
     sample_rows: most rows that an engine learns from that does not scale; 0 leaves it to the engine.
     outcome: what is to be predicted; of classes, the target is their code.
+    sized_by: rows by which parameters are settled that depend on how many there are; of a refit, those of the first
+        fit, as it learns with the same parameters. None takes what suits many.
     """
 
     train: Flow
@@ -60,6 +62,7 @@ class FitRequest:
     checkpoint_rounds: int = 0
     sample_rows: int = 0
     outcome: Outcome = VALUE
+    sized_by: int | None = None
 
     @property
     def flows(self) -> list[Flow]:

@@ -163,8 +163,8 @@ class EnsembleTraining:
         self, name: str, engine: EngineConfig, first: FitResult, period: Period, encoding: Encoding | None = None
     ) -> FitResult:
         """The member from the rows of another period, with the rounds of its first fit."""
-        given, inputs = self.prepared, encoding or self.prepared.encoding
-        return refit_engine(self.rows, engine, period, given, inputs, self.scale, first.rounds, self._told(name))
+        given = period, self.prepared, encoding or self.prepared.encoding, self.scale, first.rounds
+        return refit_engine(self.rows, engine, *given, self._told(name), first=self.split.train)
 
     def _predicted(
         self,

@@ -50,14 +50,17 @@ def refit_engine(
     scale: TargetScale,
     rounds: int,
     on_round: OnRound,
+    *,
+    first: Period,
 ) -> FitResult:
     """Let an engine learn from all rows of a period, with the rounds that were chosen earlier and nobody as a judge.
 
-    prepared: what the earlier fit was given.  encoding: its inputs, as `known` has them.
+    prepared: what the earlier fit was given.  encoding: its inputs, as `known` has them.  first: what that fit learned
+        from.
     """
     given = dataclasses.replace(prepared, encoding=encoding)
     request, _ = _request(rows, engine, given, scale, known, None)
-    request = dataclasses.replace(request, rounds=rounds, early_stopping_rounds=0)
+    request = dataclasses.replace(request, rounds=rounds, early_stopping_rounds=0, sized_by=first.rows)
     return engine_named(engine.name).fit(rows.context.plane, request, on_round)
 
 
@@ -118,5 +121,6 @@ def _request(
         checkpoint_rounds=engine.checkpoint_rounds,
         sample_rows=engine.sample_rows,
         outcome=outcome,
+        sized_by=train.rows,
     )
     return request, columns

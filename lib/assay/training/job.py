@@ -277,8 +277,9 @@ class Training:
         encoding = prepare_again(
             settings, prepared, rows.encoding(known), scale, rows.training_rows(known), seed=engine.seed
         )
+        given = known, prepared, encoding, scale
         again = learned.again(
-            lambda one, rounds: refit_engine(rows, one, known, prepared, encoding, scale, rounds, self._on_round)
+            lambda one, rounds: refit_engine(rows, one, *given, rounds, self._on_round, first=split.train)
         )
         return self.model(again, encoding, scale, split, baselines, learned_until=known.last)
 

@@ -44,6 +44,7 @@ class XGBoostEngine:
             request.encoding,
             seed=request.seed,
             rounds=request.rounds,
+            rows=request.sized_by,
             monotone=request.monotone,
             outcome=request.outcome,
         )

@@ -22,9 +22,10 @@ DEFAULTS: dict[str, Any] = {
     "min_child_weight": 5,
     "subsample": 0.8,
     "colsample_bytree": 0.8,  # of few inputs; see `drawn_inputs`
-    "max_bin": 256,
+    "max_bin": 256,  # of many rows; see `bins_worth`
 }
 FEW, LEAST_DRAWN = 16, 0.5
+FEW_BINS = 64
 # A single round of many trees is a random forest, which needs no small steps; the values are those of XGBRFRegressor.
 FOREST: dict[str, Any] = {"eta": 1.0, "colsample_bytree": 1.0, "colsample_bynode": 0.8, "lambda": 1e-5}
 OTHER_NAMES = {"learning_rate": "eta", "reg_lambda": "lambda"}
@@ -57,19 +58,21 @@ def resolve(
     *,
     seed: int,
     rounds: int | None = None,
+    rows: int | None = None,
     monotone: Mapping[str, int] | None = None,
     outcome: Outcome = VALUE,
 ) -> dict[str, Any]:
     """Defaults, then what the user gave, then the seed and the monotone inputs (input -> 1 or -1).
 
-    The objective of classes and of quantiles is theirs.
+    The objective of classes and of quantiles is theirs. rows: that teach, by which `bins_worth` goes; None for many.
 
     Raises:
         ConfigError: XGBoost does not know a parameter or does not take its value.
     """
     forest = FOREST if rounds == 1 and given.get("num_parallel_tree", 1) not in (0, 1) else {}
-    drawn = {"colsample_bytree": drawn_inputs(len(encoding.features))}
-    params = {**DEFAULTS, **drawn, **forest, **_objective(given, outcome), **given, "seed": seed}
+    inputs = len(encoding.features)
+    sized = {"colsample_bytree": drawn_inputs(inputs), "max_bin": bins_worth(rows, inputs)}
+    params = {**DEFAULTS, **sized, **forest, **_objective(given, outcome), **given, "seed": seed}
     for other, name in OTHER_NAMES.items():
         if other in given and name not in given:
             params.pop(name, None)  # two names of one thing
@@ -92,6 +95,16 @@ def drawn_inputs(inputs: int) -> float:
     something of its own, and a tree without it cannot tell how two work together.
     """
     return round(float(np.clip(FEW / max(inputs, 1), LEAST_DRAWN, DEFAULTS["colsample_bytree"])), 3)
+
+
+def bins_worth(rows: int | None, inputs: int) -> int:
+    """Bins of each input: the default's, or a quarter of them where all inputs' bins would be more than there are rows.
+
+    Whatever its rows, a node costs an entry of a histogram per bin of each input, to clear, to take from its sibling's
+    and to look through. Bins of a row or two are no better to split by either.
+    """
+    many = int(DEFAULTS["max_bin"])
+    return FEW_BINS if rows is not None and many * inputs > rows else many
 
 
 def reason_of(error: BaseException) -> str:

@@ -66,12 +66,14 @@ def setting(
     weights: Sequence[Weights | None],
     *,
     threads: int,
+    rows: int | None = None,
     left_out: Sequence[str] = (),
     outcome: Outcome = VALUE,
 ) -> Setting:
     """What slots are built with. The engine tries out the ends of the space first.
 
-    given: parameters that `tuning.space` names.  left_out: inputs that were not selected.
+    given: parameters that `tuning.space` names.  rows: that will teach the model.
+    left_out: inputs that were not selected.
 
     Raises:
         ConfigError: the engine does not know a parameter, or does not take a value of the space.
@@ -81,7 +83,7 @@ def setting(
     def resolved(params: Mapping[str, Any]) -> dict[str, Any]:
         if engine.name == "xgboost":
             return xgboost_params.resolve(
-                params, encoding, seed=engine.seed, rounds=engine.rounds, monotone=monotone, outcome=outcome
+                params, encoding, seed=engine.seed, rounds=engine.rounds, rows=rows, monotone=monotone, outcome=outcome
             )
         if engine.name == "catboost":
             return catboost_params.resolve(params, encoding, seed=engine.seed, monotone=monotone, outcome=outcome)

@@ -241,6 +241,7 @@ class TargetStudy:
             scale,
             fold_rows.weights,
             threads=1,
+            rows=split.train.rows,
             left_out=[one.name for one in prepared.selection if not one.kept],
             outcome=self.outcome,
         )

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from assay.config.strict import STRICT
+from assay.config.strict import STRICT, Name
 
 if TYPE_CHECKING:
     import polars as pl
 
-Name = Annotated[str, Field(min_length=1)]
 AGGREGATES = ("sum", "mean", "min", "max", "count", "distinct", "any")
 FROM_ZERO = ("sum", "count", "distinct", "any")  # what they are of no event is 0; of the others it is unknown
 FACTS = ("days_since_last", "days_since_first", "last")

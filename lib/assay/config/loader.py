@@ -13,9 +13,10 @@ from typing import Any
 from assay import extensions
 from assay.config.conformal import SCORES, SET_SCORES
 from assay.config.consistency import check_dataset
-from assay.config.dataset import FIRST_YEAR, LAST_YEAR, CalendarConfig, DatasetConfig, FeaturesConfig
+from assay.config.dataset import FIRST_YEAR, LAST_YEAR, CalendarConfig, DatasetConfig
 from assay.config.ensemble import EnsembleConfig
 from assay.config.evaluation import EvaluationConfig
+from assay.config.features import FeaturesConfig
 from assay.config.members import unknown
 from assay.config.overrides import DATASET, parse_override
 from assay.config.preparation import PreparationConfig

@@ -10,14 +10,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from assay.config.strict import STRICT
+from assay.config.strict import STRICT, Name
 from assay.errors import ConfigError
 
 SCORES = ("completeness", "consistency", "validity")
 FREQUENCY = r"^([1-9][0-9]{0,3}(m|h|d|w|mo|q|y)|business_day)$"
 OPERATORS = ("<=", ">=", "==", "!=", "<", ">")
 
-Name = Annotated[str, Field(min_length=1)]
 Weight = Annotated[float, Field(ge=0, le=1000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 

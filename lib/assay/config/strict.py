@@ -10,13 +10,15 @@ import reprlib
 import types
 import typing
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from assay.errors import ConfigError
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True, str_strip_whitespace=False)
+Name = Annotated[str, Field(min_length=1)]
+Days = Annotated[float, Field(ge=0, le=36_500)]
 
 EXPECTED = {
     "bool_type": "expected true or false",

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from assay.config.dataset import CALENDAR, FourierConfig
+from assay.config.dataset import CALENDAR
+from assay.config.features import FourierConfig
 from assay.errors import ConfigError
 from assay.features.plan import Feature, FeaturePlan
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from assay import extensions
 from assay.config import RunConfig, canonical_json
-from assay.config.dataset import CalendarConfig, FeaturesConfig, stored_name
+from assay.config.dataset import CalendarConfig, stored_name
+from assay.config.features import FeaturesConfig
 from assay.errors import ConfigError
 
 PLAN_VERSION = 3

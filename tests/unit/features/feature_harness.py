@@ -9,13 +9,8 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from assay.config.dataset import (
-    CalendarConfig,
-    FeaturesConfig,
-    FourierConfig,
-    InteractionsConfig,
-    TargetEncodingConfig,
-)
+from assay.config.dataset import CalendarConfig
+from assay.config.features import FeaturesConfig, FourierConfig, InteractionsConfig, TargetEncodingConfig
 from assay.features.condensed import condense
 from assay.features.kernel import BuildFeatures, Condense, GroupHistory, observation_columns, packed, past_of
 from assay.features.plan import FeaturePlan, HistoryOf

@@ -14,7 +14,8 @@ from feature_harness import UTC_TIME, settings_of, utc, widest_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.config.dataset import CalendarConfig, FourierConfig
+from assay.config.dataset import CalendarConfig
+from assay.config.features import FourierConfig
 from assay.errors import ConfigError
 from assay.features.business import Business, Trading, business, sessions
 from assay.features.calendar import HOLIDAY, HOURS, PARTS, Calendar, calendar, calendar_parts, check_calendar

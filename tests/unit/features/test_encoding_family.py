@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.config import load_run
-from assay.config.dataset import TargetEncodingConfig
+from assay.config.features import TargetEncodingConfig
 from assay.features import catalog
 from assay.features.fill import filled_forward
 from assay.features.kernel import feature_schema, group_schema

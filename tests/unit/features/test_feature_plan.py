@@ -12,13 +12,8 @@ import yaml
 from feature_harness import features_of, observations, plan_of, settings_of, utc
 
 from assay.config import load_run
-from assay.config.dataset import (
-    CalendarConfig,
-    FeaturesConfig,
-    FourierConfig,
-    InteractionsConfig,
-    TargetEncodingConfig,
-)
+from assay.config.dataset import CalendarConfig
+from assay.config.features import FeaturesConfig, FourierConfig, InteractionsConfig, TargetEncodingConfig
 from assay.errors import ConfigError
 from assay.features import catalog
 from assay.features.catalog import check_names, numeric_features

@@ -12,7 +12,7 @@ from feature_oracle import LARGEST_FLOAT32, delay, differs, seen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.config.dataset import FeaturesConfig, InteractionsConfig
+from assay.config.features import FeaturesConfig, InteractionsConfig
 from assay.errors import ConfigError
 from assay.features import catalog
 from assay.features.plan import FeaturePlan, HistoryOf

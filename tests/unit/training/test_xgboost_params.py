@@ -29,13 +29,13 @@ def test_of_many_inputs_each_tree_uses_half():
     assert share(300, num_parallel_tree=50) == 0.5  # more than one round of them is no forest
 
 
-def test_inputs_have_fewer_bins_where_all_bins_would_be_more_than_the_rows():
+def test_inputs_have_fewer_bins_where_all_bins_would_be_many_more_than_the_rows():
     wide = Encoding(tuple(f"input {n}" for n in range(9)), {"city": ("Austin", "Waco")})
 
     def bins(rows, **given):
         return resolve(given, wide, seed=3, rows=rows)["max_bin"]
 
-    assert [bins(rows) for rows in (1, 2_559, 2_560, 10**7, None)] == [64, 64, 256, 256, 256]
+    assert [bins(rows) for rows in (1, 1_706, 1_707, 10**7, None)] == [64, 64, 256, 256, 256]
     assert bins(100, max_bin=128) == 128
 
 

@@ -22,7 +22,15 @@ import pytest
 from scipy import stats
 from test_split_coverage import bounds, coverage_law, outside, sum_law
 
-from assay.conformal import Adaptation, ScoredRows, adapt, grouped_quantiles, grouped_weighted_quantiles, known_scores
+from assay.conformal import (
+    Adaptation,
+    ScoredRows,
+    adapt,
+    grouped_quantiles,
+    grouped_weighted_quantiles,
+    known_scores,
+    pace,
+)
 from assay.conformal.experts import STEP_SIZES
 
 pytestmark = pytest.mark.statistical
@@ -113,6 +121,7 @@ def test_control_rows_that_are_known_too_early_give_themselves_away(n, level):
 SERIES, CALIBRATION, STEPS, PER_STEP, SHIFT = 100, 200, 500, 5, 150
 LATE = 300  # from here on coverage is judged
 TOLERANCE = 0.01
+DEFAULT = {"step_size": pace.STEP_SIZE[pace.WIDTHS], "damping_rows": pace.DAMPING_ROWS[pace.WIDTHS]}
 
 
 def shifted(seed: int, delay: int) -> ScoredRows:
@@ -137,8 +146,8 @@ def late_coverage(rows: ScoredRows, quantiles: np.ndarray) -> float:
     [
         {"step_size": 0.05, "damping_rows": 0.0},
         {"step_size": 0.05, "damping_rows": 10.0},
-        {"step_size": 0.6, "damping_rows": 15.0, "above_zero": (True,)},
-        {"step_size": 0.6, "damping_rows": 15.0, "above_zero": (False,)},
+        DEFAULT | {"above_zero": (True,)},
+        DEFAULT | {"above_zero": (False,)},
     ],
 )
 def test_adaptive_intervals_recover_after_a_shift(delay, settings):
@@ -172,7 +181,7 @@ def test_control_without_adaptation_all_scores_together_lose_it_too():
 # --- every month and segment of a market whose errors swell and calm down ---------------------------------------------
 
 MARKET, DAYS, PER_DAY, MONTH = 8, 360, 25, 30
-WIDTHS, AIMS = {"step_size": 0.6, "damping_rows": 15.0, "above_zero": (True,)}, {"step_size": 0.2, "damping_rows": 100}
+AIMS = {"step_size": pace.STEP_SIZE[pace.SINGLE], "damping_rows": pace.DAMPING_ROWS[pace.SINGLE]}
 
 
 def swelling(seed: int) -> ScoredRows:
@@ -208,9 +217,9 @@ def test_widths_keep_the_promise_in_every_month_and_segment_for_hardly_wider_int
     found = {name: [] for name in ("widths", "aims", "quick aims")}
     for seed in range(8):
         rows = swelling(seed)
-        found["widths"].append(worst(rows, WIDTHS))
+        found["widths"].append(worst(rows, DEFAULT | {"above_zero": (True,)}))
         found["aims"].append(worst(rows, AIMS))
-        found["quick aims"].append(worst(rows, WIDTHS | {"above_zero": ()}))
+        found["quick aims"].append(worst(rows, DEFAULT))
     widths, aims, quick = (np.array(found[name]) for name in found)
     assert (widths[:, 0] < 0.05).all()
     assert (widths[:, 1] < 0.03).all()

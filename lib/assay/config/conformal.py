@@ -45,7 +45,7 @@ class ConformalConfig:
         0.128 at once, each weighed by how well it did of late. Sets have no width: by `widths` they follow as by `aci`.
     step_days: how long a step is; None is the least time between two dates of the calibration period.
     step_size: how much of what the share of misses of a step was off is made up for at once, in the share that is
-        aimed at, or in widths as if errors were normal; 0 lets only the rows behind the quantiles change. None is 0.6
+        aimed at, or in widths as if errors were normal; 0 lets only the rows behind the quantiles change. None is 0.45
         for `widths` and 0.2 for `aci`.
     damping_rows: known outcomes of a step that the segment above speaks for as well: with fewer of its own, a segment
         moves more as that does than on its own account. None is 15 for `widths` and 100 for the others.

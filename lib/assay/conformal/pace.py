@@ -12,7 +12,7 @@ from assay.conformal.experts import STEP_SIZES
 from assay.conformal.scores import Part
 
 WIDTHS, SINGLE, EXPERTS = "widths", "aci", "dtaci"
-STEP_SIZE = {WIDTHS: 0.6, SINGLE: 0.2, EXPERTS: 0.2}  # that experts have their own of
+STEP_SIZE = {WIDTHS: 0.45, SINGLE: 0.2, EXPERTS: 0.2}  # that experts have their own of
 DAMPING_ROWS = {WIDTHS: 15.0, SINGLE: 100.0, EXPERTS: 100.0}
 
 

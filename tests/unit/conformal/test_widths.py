@@ -43,7 +43,7 @@ def test_a_step_size_of_one_sets_right_at_once_what_normal_errors_were_off(level
 def test_widths_stop_where_more_would_only_have_to_be_undone():
     """Errors of 0 for 60 steps, then as before; outcomes that are all missed for as long."""
     calibration, usual = np.abs(normal(CALIBRATION, 1)), np.abs(normal(50, 3))
-    told = {"step_size": 0.6, "damping": 15.0, "above_zero": True}
+    told = {"step_size": 0.45, "damping": 15.0, "above_zero": True}
     calm = followed([calibration, *[np.zeros(50)] * 60, *[usual] * 8], 0.8, **told)
     assert calm[60] == pytest.approx(0.05 * np.quantile(np.r_[calibration, np.zeros(3_000)], 0.8), rel=0.01)
     assert (usual <= calm[64]).mean() > 0.7
@@ -69,7 +69,7 @@ def test_each_way_has_a_step_size_and_a_damping_of_its_own_unless_they_are_said(
     def pace(classes: bool = False, **settings) -> Pace:
         return Pace.of(ConformalConfig(adaptive=True, **settings), step_days=7.0, delay_days=1.0, classes=classes)
 
-    assert (pace().way, pace().step_size, pace().damping_rows, pace().step_days) == ("widths", 0.6, 15.0, 7.0)
+    assert (pace().way, pace().step_size, pace().damping_rows, pace().step_days) == ("widths", 0.45, 15.0, 7.0)
     assert (pace(classes=True).way, pace(classes=True).step_size, pace(classes=True).damping_rows) == (
         "aci",
         0.2,

@@ -360,8 +360,7 @@ class _Run:
         """Quantiles of every group by its own scores, (G, L); a higher level of the same column is never lower."""
         settings = self.settings
         if self.widths is not None:
-            fitted, _ = self.known.quantiles(np.tile(self.promised, (len(alpha), 1)), settings.columns)
-            return _nested(self.widths.moved(fitted, alpha, self.known, settings.columns), self.columns_nested)
+            return _nested(self.widths.quantiles(alpha, self.known, settings.columns), self.columns_nested)
         billionths = BILLION - alpha
         if settings.bounded:
             billionths = np.maximum(billionths, 1)  # the smallest score, and not the empty interval

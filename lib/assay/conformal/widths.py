@@ -36,7 +36,8 @@ class Widths:
     """How far quantiles move. promised: (L,), billionths.  above_zero: (L,) whether scores cannot be below 0."""
 
     def __init__(self, promised: Integers, above_zero: Sequence[bool]) -> None:
-        self.above_zero = np.array(above_zero, dtype=bool)
+        self.promised, self.above_zero = promised, np.array(above_zero, dtype=bool)
+        self.unit_levels = [np.full_like(promised, level) for level in (*DEVIATION, 1)]  # 1: the smallest score
         promises = (promised / BILLION).tolist()
         self.gains = np.array([gain(p, above_zero=a) for p, a in zip(promises, above_zero, strict=True)])
         self.aims = BILLION - promised
@@ -48,16 +49,17 @@ class Widths:
         """Alpha (G, L), billionths, no farther off than it moves a quantile: more would only have to be undone."""
         return np.clip(alpha, self.least, self.most)
 
-    def moved(self, quantiles: Floats, alpha: Integers, known: KnownScores, columns: tuple[int, ...]) -> Floats:
-        """Conformal quantiles of the promised levels (G, L) -> those that are given; infinite ones stay so."""
-        unit, least = quantiles, np.full_like(quantiles, -np.inf)
+    def quantiles(self, alpha: Integers, known: KnownScores, columns: tuple[int, ...]) -> Floats:
+        """Conformal quantiles of the promised levels as alpha (G, L), billionths, moves them; infinite ones stay so."""
+        wanted = [self.promised] if self.above_zero.all() else [self.promised, *self.unit_levels]
+        found, _ = known.quantiles(np.tile(np.concatenate(wanted), (len(alpha), 1)), columns * len(wanted))
+        unit = quantiles = found[:, : len(columns)]
+        least: Floats | float = -np.inf
         if not self.above_zero.all():
-            levels = np.repeat(np.array([*DEVIATION, 1], dtype=np.int64), len(columns))
-            found, _ = known.quantiles(np.tile(levels, (len(alpha), 1)), columns * 3)
-            high, low, smallest = np.split(found, 3, axis=1)
+            _, high, low, smallest = np.split(found, 4, axis=1)
             with np.errstate(invalid="ignore"):
-                deviation = (high - low) / 2
-            unit, least = (np.where(self.above_zero, *pair) for pair in ((quantiles, deviation), (least, smallest)))
+                unit = np.where(self.above_zero, quantiles, (high - low) / 2)
+            least = np.where(self.above_zero, -np.inf, smallest)
         units = self.gains * (self.aims - alpha) / BILLION
         return np.asarray(np.maximum(quantiles + units * np.where(np.isfinite(unit), unit, 0.0), least))
 

@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+from adaptive_cases import STOP, TREE, assert_same, scored, shuffled
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_conformal_adaptive import STOP, TREE, assert_same, scored, shuffled
 
 from assay.conformal import Adaptation, ScoredRows, adapt
 from assay.conformal.calibration import parts_of
